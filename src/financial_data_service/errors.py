@@ -1,0 +1,78 @@
+"""Every error a user can meet.
+
+One base class, so that ``except FdsError`` catches all of them; each is also the builtin a Python
+programmer would expect. Messages say what was expected, what came, and where. The mapping to HTTP
+status codes is in :mod:`financial_data_service.server.errors`, and nowhere else.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "FdsError",
+    "InvalidBatchError",
+    "InvalidSymbolError",
+    "SequenceConflictError",
+    "SymbolLimitError",
+    "SymbolNotFoundError",
+    "WindowSizeError",
+]
+
+
+class FdsError(Exception):
+    """Base class of all errors raised by this package."""
+
+
+class InvalidBatchError(FdsError, ValueError):
+    """A batch of prices is empty, too long, or holds something that is not a price.
+
+    Nothing of the batch has been stored.
+
+    Parameters
+    ----------
+    message : str
+        What was expected, what came, and where.
+    index : int or None
+        Position of the first unfit price, when one price is to blame.
+    """
+
+    def __init__(self, message: str, index: int | None = None) -> None:
+        super().__init__(message)
+        self.index = index
+
+
+class InvalidSymbolError(FdsError, ValueError):
+    """A symbol is empty, too long, or holds a control character or a lone surrogate."""
+
+
+class WindowSizeError(FdsError, ValueError):
+    """A window is asked for that the service does not keep."""
+
+
+class SymbolNotFoundError(FdsError, LookupError):
+    """No batch has ever been added for this symbol, or it was deleted."""
+
+    def __init__(self, symbol: str) -> None:
+        super().__init__(f"Symbol {symbol} not found")
+
+
+class SymbolLimitError(FdsError, ValueError):
+    """A new symbol would exceed the number of symbols the service may keep."""
+
+    def __init__(self, max_symbols: int) -> None:
+        super().__init__(f"Maximum number of symbols ({max_symbols}) reached")
+
+
+class SequenceConflictError(FdsError, ValueError):
+    """A batch sent with ``from_sequence`` does not fit what is stored.
+
+    Parameters
+    ----------
+    message : str
+        What differs, or how wide the gap is.
+    sequence : int
+        Number of prices ever appended to the symbol: where the next batch starts.
+    """
+
+    def __init__(self, message: str, sequence: int) -> None:
+        super().__init__(message)
+        self.sequence = sequence
