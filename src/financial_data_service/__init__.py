@@ -1,28 +1,61 @@
-"""Exact rolling statistics of trading prices: the public names, and only those.
+"""Exact rolling min, max, last, avg and var over the last 10 to 100,000,000 trading prices.
 
-The engine is loaded when one of its names is first asked for, so that the client commands
-(``fds load``, ``fds stats``) start without NumPy and Numba.
+>>> from financial_data_service import RunningStats
+>>> stats = RunningStats()
+>>> stats.append([100.0, 101.0, 102.0])
+3
+>>> stats.stats(1).var
+0.6666666666666666
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from .engine import RunningStats, SymbolManager, WindowStats
+from financial_data_service.errors import (
+    FdsError,
+    InvalidBatchError,
+    InvalidSymbolError,
+    SequenceConflictError,
+    SymbolLimitError,
+    SymbolNotFoundError,
+    WindowSizeError,
+)
 
-__all__ = ["RunningStats", "SymbolManager", "WindowStats", "__version__"]
+if TYPE_CHECKING:
+    from financial_data_service.engine.running_stats import RunningStats, WindowStats
+    from financial_data_service.engine.symbol_manager import BatchReceipt, SymbolManager
 
 __version__ = "0.1.0"
 
+__all__ = [
+    "BatchReceipt",
+    "FdsError",
+    "InvalidBatchError",
+    "InvalidSymbolError",
+    "RunningStats",
+    "SequenceConflictError",
+    "SymbolLimitError",
+    "SymbolManager",
+    "SymbolNotFoundError",
+    "WindowSizeError",
+    "WindowStats",
+    "__version__",
+]
+
+_ENGINE = {
+    "BatchReceipt": "symbol_manager",
+    "RunningStats": "running_stats",
+    "SymbolManager": "symbol_manager",
+    "WindowStats": "running_stats",
+}
+
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        from . import engine
+    """Load the engine, and with it Numba, when it is first asked for: the client needs neither."""
+    if name not in _ENGINE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
 
-        return getattr(engine, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+    module = import_module(f"financial_data_service.engine.{_ENGINE[name]}")
+    return getattr(module, name)

@@ -36,9 +36,7 @@ class Settings(BaseSettings):
         le=10**8,
         description="Longest window in prices; windows of 10, 100, … up to it are kept.",
     )
-    batch_max: int = Field(
-        10_000, ge=1, le=1_000_000, description="Prices in one batch at most."
-    )
+    batch_max: int = Field(10_000, ge=1, le=1_000_000, description="Prices in one batch at most.")
     body_max_bytes: int = Field(
         2 * 1024 * 1024, ge=1024, description="Size of a request body at most, in bytes."
     )

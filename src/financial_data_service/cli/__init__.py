@@ -1,0 +1,92 @@
+"""The command ``fds``: run the service, load files into it, read its statistics.
+
+One module per command (``serve``, ``load``, ``stats``) and per thing they share: ``console`` says
+things to people, ``service`` speaks HTTP, ``price_files`` reads CSV and Parquet.
+
+Invariants: every failure is one sentence on stderr and an exit code (1: it did not work, 2: it was
+asked wrongly, 130: interrupted), never a traceback unless ``FDS_DEBUG=1``; the client commands
+never load the engine.
+"""
+
+from __future__ import annotations
+
+import sys
+from io import TextIOWrapper
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from .console import Commands, examples
+from .load import load
+from .serve import serve
+from .stats import stats
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="fds",
+    cls=Commands,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=examples(
+        "fds serve",
+        "fds load examples/btcusdt-trades.parquet --symbol BTCUSDT",
+        "fds stats BTCUSDT",
+    ),
+)
+app.command(
+    epilog=examples(
+        "fds serve",
+        "fds serve --port 9000 --max-symbols 50",
+        "FDS_LARGEST_WINDOW=1000000 fds serve",
+    )
+)(serve)
+app.command(
+    epilog=examples(
+        "fds load trades.csv --symbol AAPL",
+        "fds load quotes.csv --symbol EURUSD --column 2",
+        "fds load bars.csv.gz --symbol BTCPERP --column close",
+        "fds load today.parquet --symbol AAPL --append",
+        "zstdcat trades.csv.zst | fds load - --symbol AAPL",
+    )
+)(load)
+app.command(
+    epilog=examples("fds stats", "fds stats BTCUSDT", "fds stats BTCUSDT --last 5000 --json")
+)(stats)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"financial-data-service {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _fds(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Exact min, max, last, avg and var over the last 10 to 100,000,000 prices of a symbol.
+
+    Start the service with [bold]fds serve[/bold], put prices in with [bold]fds load[/bold], read
+    the statistics with [bold]fds stats[/bold].
+    """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main() -> None:
+    """Run ``fds`` with the arguments of this process, and exit."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # A symbol may hold characters which a terminal of another encoding cannot show.
+            stream.reconfigure(errors="backslashreplace")
+    app(prog_name="fds")

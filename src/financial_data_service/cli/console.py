@@ -1,0 +1,82 @@
+"""What the commands say to a person: sentences on stderr, results on stdout, exit codes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from typing import Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from ..errors import FdsError
+
+__all__ = ["CliError", "Commands", "UsageError", "complain", "examples", "output", "printable"]
+
+# Lines of a result that goes to a file or a pipe are never folded.
+_UNFOLDED_COLUMNS = 100_000
+
+
+class CliError(FdsError):
+    """A command could not do what it was asked to; the message is the sentence to show."""
+
+    exit_code = 1
+
+
+class UsageError(CliError):
+    """A command was asked something it cannot make sense of."""
+
+    exit_code = 2
+
+
+class Commands(TyperGroup):
+    """The commands; whatever they raise ends as one sentence and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the chosen command."""
+        try:
+            return super().invoke(ctx)
+        except (FdsError, OSError, ImportError, ValueError, RuntimeError) as error:
+            if os.environ.get("FDS_DEBUG") == "1" or _is_closed_pipe(error) or _is_exit(error):
+                raise
+            complain(str(error) or type(error).__name__)
+            raise typer.Exit(getattr(error, "exit_code", 1)) from None
+
+
+def _is_closed_pipe(error: Exception) -> bool:
+    # `fds stats | head` is no failure; Typer ends the process quietly.
+    return isinstance(error, OSError) and error.errno == errno.EPIPE
+
+
+def _is_exit(error: Exception) -> bool:
+    # Typer's own ways out are RuntimeErrors.
+    return isinstance(error, typer.Exit | typer.Abort)
+
+
+def complain(sentence: str) -> None:
+    """Say on stderr what went wrong."""
+    print(f"fds: {printable(sentence)}", file=sys.stderr, flush=True)
+
+
+def examples(*commands: str) -> str:
+    """Epilog of a help page that shows ``commands`` one below the other."""
+    lines = "\n\n".join(f"  {command}" for command in commands)
+    return f"[bold]Examples[/bold]\n\n{lines}"
+
+
+def output() -> Console:
+    """Return the console of results: as wide as the terminal, or unfolded where there is none."""
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=False)
+    if not console.is_terminal:
+        console.width = _UNFOLDED_COLUMNS
+    return console
+
+
+def printable(text: str) -> str:
+    r"""Replace what would move the cursor or cannot be encoded by its escape, such as ``\x1b``."""
+    return "".join(
+        character if character.isprintable() or character == "\n" else ascii(character)[1:-1]
+        for character in text
+    )

@@ -1,0 +1,90 @@
+"""``fds serve``: run the service.
+
+The flags are made from the fields of :class:`~financial_data_service.settings.Settings`; name,
+help, default and check of each are written there and nowhere else.
+"""
+
+from __future__ import annotations
+
+from inspect import Parameter, Signature
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import typer
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from rich.markup import escape
+
+from ..settings import Settings
+from .console import UsageError
+
+__all__ = ["serve", "settings_from"]
+
+
+def serve(**flags: str | bool | None) -> None:
+    """Run the service until it is told to stop (Ctrl-C or SIGTERM).
+
+    Each setting is a flag and an environment variable; the flag wins.
+    """
+    settings = settings_from(flags)
+    from ..server import run  # Not before the settings are good: it loads the engine.
+
+    raise typer.Exit(run.serve(settings))
+
+
+def settings_from(flags: dict[str, str | bool | None]) -> Settings:
+    """Return the settings: the flags that were given, the environment, the defaults.
+
+    Raises
+    ------
+    UsageError
+        When a value is not fit; the sentence names the flag or the variable it came from.
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    try:
+        return Settings(**given)  # type: ignore[arg-type]  # Settings itself parses the text.
+    except ValidationError as error:
+        raise UsageError(" ".join(_sentence(detail, given) for detail in error.errors())) from None
+
+
+def _sentence(detail: Any, given: dict[str, str | bool]) -> str:
+    name = str(detail["loc"][0])
+    source = _flag(name) if name in given else _variable(name)
+    complaint = detail["msg"].replace("Input should be", "expected", 1)
+    return f"{source}: {complaint}, got {detail['input']!r}."
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _variable(name: str) -> str:
+    return f"{Settings.model_config['env_prefix']}{name}".upper()
+
+
+def _parameter(name: str, field: FieldInfo) -> Parameter:
+    """Return the flag of one setting as Typer wants to see it."""
+    is_switch = field.annotation is bool
+    names = f"{_flag(name)}/--no-{_flag(name)[2:]}" if is_switch else _flag(name)
+    default = "off" if field.default is False else str(field.default) or "none"
+    option = typer.Option(
+        names,
+        metavar=None if is_switch else _metavar(field.annotation),
+        show_default=False,
+        help=f"{escape(field.description or '')} "
+        f"[dim]default {escape(default)}, env[/dim] [yellow]{_variable(name)}[/yellow]",
+    )
+    # Text goes to Settings as it is, so that one place checks it, whether flag or variable.
+    annotation = Annotated[bool | None if is_switch else str | None, option]
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _metavar(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return "|".join(get_args(annotation))
+    return {int: "INTEGER", float: "NUMBER"}.get(annotation, "TEXT")
+
+
+_PARAMETERS = [_parameter(name, field) for name, field in Settings.model_fields.items()]
+# Typer reads the signature of a command; this one's is the list of settings.
+serve.__signature__ = Signature(_PARAMETERS)  # type: ignore[attr-defined]
+serve.__annotations__ = {parameter.name: parameter.annotation for parameter in _PARAMETERS}

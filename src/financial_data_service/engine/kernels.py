@@ -1,0 +1,356 @@
+"""The hot loops, compiled by Numba: append a batch, summarise a run, answer a window.
+
+Every kernel is a function of arrays and scalars, releases the GIL, is cached on disk, and runs as
+plain Python too (``.py_func``). They trust their arguments: batches and windows are checked by
+:mod:`~financial_data_service.engine.running_stats`. ``header`` is a region's header as
+``int64[512]`` and ``region`` the whole region as ``float64[:]``
+(:mod:`~financial_data_service.engine.layout`).
+
+A summary travels as the tuple ``(count, min, max, sum_high, sum_low, m2)``, as in
+:mod:`~financial_data_service.engine.summary`, whose folding one by one is here replaced by two
+passes over a run: first the sum, then the squares of the deviations from its mean. Fewer
+roundings, and each pass is a loop that the compiler turns into vector instructions
+(:mod:`~financial_data_service.engine.vector`).
+
+The exact sum of a run is found by splitting every term at a common grid (Rump, Ogita, Oishi:
+Accurate floating-point summation part I, SIAM J. Sci. Comput. 31(1), 2008,
+doi:10.1137/050645671): what lies on the grid adds up without rounding in any order, and what is
+left is so small that its own sum is exact too unless the prices of a run span more than 40 binary
+orders of magnitude.
+
+All kernels live in this one file because Numba's on-disk cache looks for changes in the file of
+the function alone, not in the files of those it calls.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from financial_data_service.engine.layout import (
+    FIELDS,
+    WORD_CAPACITY,
+    WORD_COUNT,
+    WORD_FANOUT_SHIFT,
+    WORD_LEVELS,
+    WORD_OFFSETS,
+)
+from financial_data_service.engine.vector import add_in_any_order, larger, smaller
+
+__all__ = [
+    "PRICE_MAX",
+    "append",
+    "combine",
+    "copy_checked",
+    "divide_pair",
+    "find_unfit",
+    "summarise_blocks",
+    "summarise_prices",
+    "window",
+]
+
+PRICE_MAX = 1e150
+"""Largest magnitude of a price: 10^8 squared differences of prices up to it still add up to a
+finite double."""
+
+EMPTY = (0, math.inf, -math.inf, 0.0, 0.0, 0.0)
+
+compiled: Any = njit(cache=True, nogil=True)
+
+
+@compiled
+def find_unfit(values):  # type: ignore[no-untyped-def]
+    """Return the index of the first value that is not a price, or -1. O(n)."""
+    for index in range(len(values)):
+        if not abs(values[index]) <= PRICE_MAX:
+            return index
+    return -1
+
+
+@compiled
+def copy_checked(source, target):  # type: ignore[no-untyped-def]
+    """Copy prices and return how many of them are not finite or beyond ``PRICE_MAX``."""
+    unfit = 0
+    for index in range(len(source)):
+        value = source[index]
+        target[index] = value
+        unfit += not abs(value) <= PRICE_MAX
+    return unfit
+
+
+@compiled
+def divide_pair(high, low, count):  # type: ignore[no-untyped-def]
+    """Return ``(high + low) / count`` as a pair; see ``summary.divide_pair``."""
+    quotient = high / count
+    scaled = quotient * 134217729.0
+    upper = scaled - (scaled - quotient)
+    product = quotient * count
+    error = (upper * count - product) + (quotient - upper) * count
+    correction = (((high - product) - error) + low) / count
+    mean = quotient + correction
+    return mean, correction - (mean - quotient)
+
+
+@compiled
+def add_pairs(a_high, a_low, b_high, b_low):  # type: ignore[no-untyped-def]
+    """Return the sum of two pairs as a pair; see ``summary.add_pairs``."""
+    high = a_high + b_high
+    shadow = high - a_high
+    error = (a_high - (high - shadow)) + (b_high - shadow)
+    low = a_low + b_low
+    shadow = low - a_low
+    rest = (a_low - (low - shadow)) + (b_low - shadow)
+    error += low
+    total = high + error
+    error = error - (total - high) + rest
+    high = total + error
+    return high, error - (high - total)
+
+
+@compiled
+def grid_for(magnitude, count):  # type: ignore[no-untyped-def]
+    """Return a power of two of at least ``2 * magnitude * count`` (Rump's NextPowerTwo).
+
+    Doubles rounded to its last bit, up to `count` of them no larger than `magnitude`, add up
+    without rounding. It is 0 when the magnitude is.
+    """
+    bound = magnitude * (2.0 * count)
+    scaled = bound * 9007199254740992.0  # 2^53
+    return (scaled + bound) - scaled
+
+
+@compiled
+def sum_pairs(high, low, grid):  # type: ignore[no-untyped-def]
+    """Return the sum of ``high[i] + low[i]`` as a pair, split at `grid`."""
+    on_grid = 0.0
+    below = 0.0
+    for index in range(len(high)):
+        value = high[index]
+        part = (grid + value) - grid
+        on_grid = add_in_any_order(on_grid, part)
+        below = add_in_any_order(below, (value - part) + low[index])
+    total = on_grid + below
+    return total, below - (total - on_grid)
+
+
+@compiled
+def sum_prices(prices, grid):  # type: ignore[no-untyped-def]
+    """Return the sum of the prices as a pair, split at `grid`."""
+    on_grid = 0.0
+    below = 0.0
+    for index in range(len(prices)):
+        value = prices[index]
+        part = (grid + value) - grid
+        on_grid = add_in_any_order(on_grid, part)
+        below = add_in_any_order(below, value - part)
+    total = on_grid + below
+    return total, below - (total - on_grid)
+
+
+@compiled
+def summarise_prices(prices):  # type: ignore[no-untyped-def]
+    """Return the summary of a run of prices. O(n).
+
+    Parameters
+    ----------
+    prices : float64[n]
+        At least one, finite, at most 10^8 of them.
+    """
+    least = prices[0]
+    greatest = prices[0]
+    for index in range(len(prices)):
+        least = smaller(least, prices[index])
+        greatest = larger(greatest, prices[index])
+    count = len(prices)
+    grid = grid_for(max(abs(least), abs(greatest)), count)
+    sum_high, sum_low = sum_prices(prices, grid)
+    mean, rest = divide_pair(sum_high, sum_low, count)
+    m2 = 0.0
+    for index in range(len(prices)):
+        deviation = (prices[index] - mean) - rest
+        m2 = add_in_any_order(m2, deviation * deviation)
+    return count, least, greatest, sum_high, sum_low, m2
+
+
+@compiled
+def summarise_blocks(minima, maxima, sums_high, sums_low, m2s, block_count):  # type: ignore[no-untyped-def]
+    """Return the summary of a run of blocks of one level. O(n) in the number of blocks.
+
+    Parameters
+    ----------
+    minima, maxima, sums_high, sums_low, m2s : float64[n]
+        Fields of the blocks' summaries, at least one.
+    block_count : int
+        Prices in each block; a power of two, so that dividing by it does not round.
+    """
+    least = minima[0]
+    greatest = maxima[0]
+    magnitude = 0.0
+    for index in range(len(minima)):
+        least = smaller(least, minima[index])
+        greatest = larger(greatest, maxima[index])
+        magnitude = larger(magnitude, abs(sums_high[index]))
+    blocks = len(minima)
+    sum_high, sum_low = sum_pairs(sums_high, sums_low, grid_for(magnitude, blocks))
+    mean, rest = divide_pair(sum_high, sum_low, blocks)
+    scale = 1.0 / block_count
+    m2 = 0.0
+    for index in range(len(m2s)):
+        deviation = ((sums_high[index] - mean) + (sums_low[index] - rest)) * scale
+        m2 = add_in_any_order(m2, m2s[index] + deviation * deviation * block_count)
+    return blocks * block_count, least, greatest, sum_high, sum_low, m2
+
+
+@compiled
+def combine(left, right):  # type: ignore[no-untyped-def]
+    """Return the summary of two disjoint blocks together; see ``summary.combine``."""
+    left_count, left_min, left_max, left_high, left_low, left_m2 = left
+    right_count, right_min, right_max, right_high, right_low, right_m2 = right
+    if left_count == 0:
+        return right
+    if right_count == 0:
+        return left
+    count = left_count + right_count
+    sum_high, sum_low = add_pairs(left_high, left_low, right_high, right_low)
+    left_mean, left_rest = divide_pair(left_high, left_low, left_count)
+    right_mean, right_rest = divide_pair(right_high, right_low, right_count)
+    distance = (right_mean - left_mean) + (right_rest - left_rest)
+    m2 = left_m2 + right_m2 + distance * distance * (left_count * right_count / count)
+    return count, min(left_min, right_min), max(left_max, right_max), sum_high, sum_low, m2
+
+
+@compiled
+def summarise_slots(header, region, level, slot, length):  # type: ignore[no-untyped-def]
+    """Return the summary of `length` neighbouring slots of a level; level 0 are the prices."""
+    start = header[WORD_OFFSETS + level] + slot
+    if level == 0:
+        return summarise_prices(region[start : start + length])
+    shift = header[WORD_FANOUT_SHIFT] * level
+    blocks = header[WORD_CAPACITY] >> shift
+    return summarise_blocks(
+        region[start : start + length],
+        region[start + blocks : start + blocks + length],
+        region[start + 2 * blocks : start + 2 * blocks + length],
+        region[start + 3 * blocks : start + 3 * blocks + length],
+        region[start + 4 * blocks : start + 4 * blocks + length],
+        1 << shift,
+    )
+
+
+@compiled
+def summarise_run(header, region, level, begin, end):  # type: ignore[no-untyped-def]
+    """Return the summary of blocks ``begin`` to ``end`` (numbered from the first ever) of a level.
+
+    The run is at most as long as the ring, which it may wrap around once.
+    """
+    if end <= begin:
+        return EMPTY
+    blocks = header[WORD_CAPACITY] >> (header[WORD_FANOUT_SHIFT] * level)
+    slot = begin % blocks
+    before_wrap = min(end - begin, blocks - slot)
+    summary = summarise_slots(header, region, level, slot, before_wrap)
+    if before_wrap < end - begin:
+        rest = summarise_slots(header, region, level, 0, end - begin - before_wrap)
+        summary = combine(summary, rest)
+    return summary
+
+
+@compiled
+def window(header, region, length):  # type: ignore[no-untyped-def]
+    """Return the statistics of the last `length` prices.
+
+    From the prices upwards: whole blocks are left to the next level, and what does not fill a
+    block on either side is read here. At most ``2 * fanout`` items a level, at the top
+    ``largest_window / fanout**levels``; so the cost does not depend on the window's length.
+
+    Parameters
+    ----------
+    length : int
+        1 to the region's largest window; more than there are prices means all of them.
+
+    Returns
+    -------
+    tuple
+        ``(min, max, last, avg, var, values, sequence)``, of which the first five are NaN when
+        there are no prices.
+    """
+    sequence = header[WORD_COUNT]
+    values = min(length, sequence)
+    if values <= 0:
+        return math.nan, math.nan, math.nan, math.nan, math.nan, 0, sequence
+    shift = header[WORD_FANOUT_SHIFT]
+    levels = header[WORD_LEVELS]
+    begin = sequence - values
+    end = sequence
+    summary = EMPTY
+    level = 0
+    while level < levels and end - begin >= 2 << shift:
+        first_whole = -(-begin >> shift)
+        end_whole = end >> shift
+        head = summarise_run(header, region, level, begin, first_whole << shift)
+        tail = summarise_run(header, region, level, end_whole << shift, end)
+        summary = combine(summary, combine(head, tail))
+        begin, end = first_whole, end_whole
+        level += 1
+    middle = summarise_run(header, region, level, begin, end)
+    count, least, greatest, sum_high, sum_low, m2 = combine(summary, middle)
+    avg, _ = divide_pair(sum_high, sum_low, count)
+    last_slot = (sequence - 1) % header[WORD_CAPACITY]
+    last = region[header[WORD_OFFSETS] + last_slot]
+    return least, greatest, last, avg, m2 / count, values, sequence
+
+
+@compiled
+def store_blocks(header, region, level, first, end):  # type: ignore[no-untyped-def]
+    """Summarise blocks ``first`` to ``end`` of a level from the level below, and store them."""
+    shift = header[WORD_FANOUT_SHIFT]
+    children = header[WORD_CAPACITY] >> (shift * (level - 1))
+    blocks = children >> shift
+    start = header[WORD_OFFSETS + level]
+    for block in range(first, end):
+        slot = block % blocks
+        summary = summarise_slots(header, region, level - 1, slot << shift, 1 << shift)
+        region[start + slot] = summary[1]
+        region[start + blocks + slot] = summary[2]
+        region[start + 2 * blocks + slot] = summary[3]
+        region[start + 3 * blocks + slot] = summary[4]
+        region[start + 4 * blocks + slot] = summary[5]
+
+
+@compiled
+def append(header, region, values):  # type: ignore[no-untyped-def]
+    """Append a batch and return the new sequence, or -1 if a value is not a price.
+
+    The values go to their slots, the blocks they complete are summarised level by level, and last
+    the new count is stored: until then, nothing that a window can reach has changed, so a batch
+    that turns out unfit half-way has not happened. O(n), independent of any window.
+
+    Parameters
+    ----------
+    values : float64[n]
+        1 to ``batch_max`` prices, oldest first.
+    """
+    sequence = header[WORD_COUNT]
+    capacity = header[WORD_CAPACITY]
+    prices = header[WORD_OFFSETS]
+    slot = sequence % capacity
+    before_wrap = min(len(values), capacity - slot)
+    unfit = copy_checked(values[:before_wrap], region[prices + slot : prices + slot + before_wrap])
+    if before_wrap < len(values):
+        rest = len(values) - before_wrap
+        unfit += copy_checked(values[before_wrap:], region[prices : prices + rest])
+    if unfit:
+        return np.int64(-1)
+    new_sequence = sequence + len(values)
+    for level in range(1, header[WORD_LEVELS] + 1):
+        shift = header[WORD_FANOUT_SHIFT] * level
+        first = sequence >> shift
+        end = new_sequence >> shift
+        if first == end:
+            break
+        store_blocks(header, region, level, first, end)
+    header[WORD_COUNT] = new_sequence
+    return new_sequence

@@ -1,0 +1,97 @@
+"""The memory of one symbol: a mapped region with a header, a ring of prices and room for levels.
+
+The bytes are laid out as :mod:`~financial_data_service.engine.layout` says. This module gets the
+memory, writes the header, and reads prices back; what stands in the levels is no business of it.
+"""
+
+from __future__ import annotations
+
+import mmap
+
+import numpy as np
+import numpy.typing as npt
+
+from financial_data_service.engine.layout import HEADER_BYTES, WORD_COUNT, Geometry
+
+__all__ = ["Ring"]
+
+# Untouched pages of a region cost nothing, so the kernel need not set memory aside for them.
+_MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if hasattr(mmap, "MAP_ANONYMOUS") else 0)
+
+
+class Ring:
+    """One symbol's region over anonymous memory, gone when it is closed or the process ends.
+
+    One writer at a time. A fresh ring costs a page or two, whatever its size; pages come into
+    being as prices reach them.
+
+    Parameters
+    ----------
+    geometry : Geometry
+        Sizes of the region.
+
+    Attributes
+    ----------
+    header : int64[512]
+        The region's header; ``header[WORD_COUNT]`` is the number of prices ever appended.
+    region : float64[size_bytes / 8]
+        The whole region.
+
+    Raises
+    ------
+    OSError
+        When the system has no address space or memory for the region.
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        self.geometry = geometry
+        self._prices_start = geometry.offsets[0]
+        self._map = mmap.mmap(
+            -1,
+            geometry.size_bytes,
+            flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE,
+        )
+        self.region: npt.NDArray[np.float64] = np.frombuffer(self._map, dtype="<f8")
+        self.header: npt.NDArray[np.int64] = self.region[: HEADER_BYTES // 8].view("<i8")
+        words = geometry.header_words()
+        self.header[: len(words)] = words
+
+    @property
+    def sequence(self) -> int:
+        """Number of prices ever appended."""
+        return int(self.header[WORD_COUNT])
+
+    @property
+    def oldest(self) -> int:
+        """Sequence number of the oldest price that is still in the ring."""
+        return max(0, self.sequence - self.geometry.capacity)
+
+    def read(self, begin: int, end: int) -> npt.NDArray[np.float64]:
+        """Return prices number ``begin`` to ``end``, oldest first.
+
+        A view on the ring where they do not wrap around its end, a copy where they do. O(1) and
+        O(n) respectively.
+
+        Parameters
+        ----------
+        begin, end : int
+            ``oldest <= begin <= end <= sequence``.
+        """
+        assert self.oldest <= begin <= end <= self.sequence
+        capacity = self.geometry.capacity
+        prices = self.region[self._prices_start : self._prices_start + capacity]
+        first = begin % capacity
+        length = end - begin
+        if first + length <= capacity:
+            return prices[first : first + length]
+        return np.concatenate((prices[first:], prices[: first + length - capacity]))
+
+    def close(self) -> None:
+        """Give the memory back once no array refers to it any more. Idempotent."""
+        self.region = np.empty(0)
+        self.header = np.zeros(0, dtype=np.int64)
+        try:
+            self._map.close()
+        except BufferError:
+            # Somebody still holds a view: the mapping lives until that view is gone.
+            return

@@ -1,0 +1,257 @@
+"""RunningStats: the rolling statistics of one symbol.
+
+A ring of prices and levels of block summaries above it, both in one region of memory
+(:mod:`~financial_data_service.engine.layout`). All windows end at the newest price, so one tree
+answers every one of them.
+
+Invariants
+----------
+* A batch is appended whole or not at all: it is checked before anything that a window can reach
+  is written.
+* An answer depends on the prices in its window and on nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from financial_data_service.engine import kernels
+from financial_data_service.engine.batch import as_prices, refuse_unfit
+from financial_data_service.engine.layout import DEFAULT_FANOUT, LARGEST_WINDOW_MAX, Geometry
+from financial_data_service.engine.ring import Ring
+from financial_data_service.errors import WindowSizeError
+
+__all__ = ["RunningStats", "WindowStats"]
+
+
+class WindowStats(NamedTuple):
+    """Statistics of a window.
+
+    Attributes
+    ----------
+    min, max, last : float
+        Smallest, largest and newest price of the window, bitwise as they came.
+    avg : float
+        Arithmetic mean, within 1 ulp.
+    var : float
+        Population variance (ddof 0), within 1e-14 relative; never negative, and exactly 0 when
+        all prices are equal.
+    values : int
+        Number of prices in the window: less than its length while it fills.
+    sequence : int
+        Number of prices ever appended: what the answer is as of.
+    """
+
+    min: float
+    max: float
+    last: float
+    avg: float
+    var: float
+    values: int
+    sequence: int
+
+
+class RunningStats:
+    """Rolling min, max, last, avg and var over the last prices of one symbol.
+
+    Appending costs a few nanoseconds a price and asking a few microseconds, whatever the window
+    and whatever the prices; memory is 8.4 bytes a price at the default sizes, taken as prices
+    come. For one thread at a time.
+
+    Parameters
+    ----------
+    largest_window : int
+        Longest window in prices, 10 to 10^8.
+    fanout : int
+        Prices to a block and blocks to a higher block; a power of two.
+    batch_max : int
+        Prices in one append at most.
+
+    Raises
+    ------
+    ValueError
+        When a parameter is out of its range.
+    OSError
+        When the system has no memory for the region.
+
+    Examples
+    --------
+    >>> stats = RunningStats()
+    >>> stats.append([100.0, 101.0, 102.0])
+    3
+    >>> stats.stats(1).avg
+    101.0
+    """
+
+    def __init__(
+        self,
+        largest_window: int = LARGEST_WINDOW_MAX,
+        *,
+        fanout: int = DEFAULT_FANOUT,
+        batch_max: int = 10_000,
+    ) -> None:
+        self._geometry = Geometry(largest_window, fanout, batch_max)
+        self._ring = Ring(self._geometry)
+
+    def append(self, values: npt.ArrayLike) -> int:
+        """Append a batch of prices, oldest first, and return the new sequence.
+
+        O(n), about 1.3 ns a price in batches of 10,000. Whole batch or nothing.
+
+        Parameters
+        ----------
+        values : float64[n] or sequence of float or int
+            1 to ``batch_max`` prices, finite and of magnitude 1e150 at most.
+
+        Raises
+        ------
+        InvalidBatchError
+            When the batch is empty, too long, of another shape or type, or holds a value that is
+            not a price; the message says what was expected, what came, and where.
+        """
+        return self.append_prices(as_prices(values, self._geometry.batch_max))
+
+    def append_prices(self, prices: npt.NDArray[np.float64]) -> int:
+        """Append what :func:`~financial_data_service.engine.batch.as_prices` has let through.
+
+        Raises
+        ------
+        InvalidBatchError
+            When a value is not finite or too large.
+        """
+        sequence: int = kernels.append(self._ring.header, self._ring.region, prices)
+        if sequence < 0:
+            refuse_unfit(prices)
+        return sequence
+
+    def window(self, length: int) -> WindowStats:
+        """Return the statistics of the last `length` prices. O(1): 0.7 to 2 µs.
+
+        Parameters
+        ----------
+        length : int
+            1 to the largest window. While fewer prices have come, all of them are the window;
+            with no price at all the statistics are NaN and ``values`` is 0.
+
+        Raises
+        ------
+        WindowSizeError
+            When the length is out of range.
+        """
+        if not 1 <= length <= self._geometry.largest_window:
+            raise WindowSizeError(
+                f"Window size (last={length}) must be between 1 and {self._geometry.largest_window}"
+            )
+        return WindowStats._make(kernels.window(self._ring.header, self._ring.region, length))
+
+    def stats(self, k: int) -> WindowStats:
+        """Return the statistics of the last ``10**k`` prices. O(1).
+
+        Raises
+        ------
+        WindowSizeError
+            When ``10**k`` is not a window: k is less than 1 or more than ``k_max``.
+        """
+        if not 1 <= k <= self.k_max:
+            raise WindowSizeError(
+                f"Window size exponent (k={k}) must be between 1 and {self.k_max}"
+            )
+        return WindowStats._make(kernels.window(self._ring.header, self._ring.region, 10**k))
+
+    def all_stats(self) -> list[WindowStats]:
+        """Return the statistics of every window, ``k = 1 … k_max``, as of one moment."""
+        return [self.stats(k) for k in range(1, self.k_max + 1)]
+
+    def prices(self, begin: int, end: int) -> npt.NDArray[np.float64]:
+        """Return prices number ``begin`` to ``end`` (counted from the first ever), oldest first.
+
+        The array may be a view on the ring: it is good until the next append.
+
+        Raises
+        ------
+        WindowSizeError
+            When some of them are not held: not yet appended, or overwritten.
+        """
+        if not self._ring.oldest <= begin <= end <= self.sequence:
+            raise WindowSizeError(
+                f"Expected prices between {self._ring.oldest} and {self.sequence}, "
+                f"got {begin} to {end}"
+            )
+        return self._ring.read(begin, end)
+
+    def last_values(self, length: int) -> npt.NDArray[np.float64]:
+        """Return a copy of the last `length` prices, oldest first, or of all if there are fewer.
+
+        Raises
+        ------
+        WindowSizeError
+            When the length is out of range.
+        """
+        if not 1 <= length <= self._geometry.largest_window:
+            raise WindowSizeError(
+                f"Window size (last={length}) must be between 1 and {self._geometry.largest_window}"
+            )
+        sequence = self.sequence
+        return self._ring.read(max(0, sequence - length), sequence).copy()
+
+    @property
+    def largest_window(self) -> int:
+        """Longest window in prices."""
+        return self._geometry.largest_window
+
+    @property
+    def k_max(self) -> int:
+        """Largest k of the windows ``10**k``."""
+        return k_max_of(self._geometry.largest_window)
+
+    @property
+    def sequence(self) -> int:
+        """Number of prices ever appended."""
+        return self._ring.sequence
+
+    @property
+    def values(self) -> int:
+        """Number of prices in the largest window."""
+        return min(self.sequence, self._geometry.largest_window)
+
+    @property
+    def oldest(self) -> int:
+        """Number of the oldest price still held: the window's prices, and a little more."""
+        return self._ring.oldest
+
+    @property
+    def size_bytes(self) -> int:
+        """Length of the mapped region; what has been touched of it is in memory."""
+        return self._geometry.size_bytes
+
+    def close(self) -> None:
+        """Give the memory back; the object is of no use afterwards. Idempotent."""
+        self._ring.close()
+
+
+def k_max_of(largest_window: int) -> int:
+    """Return the largest k with ``10**k <= largest_window``."""
+    k = int(math.log10(largest_window))
+    return k if 10 ** (k + 1) > largest_window else k + 1
+
+
+def warm_up() -> None:
+    """Compile every kernel, or load it from the cache, so that no request waits for it.
+
+    Takes some seconds the first time on a machine, a fraction of one afterwards.
+    """
+    prices = np.arange(1.0, 11.0)
+    read_only = prices.copy()
+    read_only.flags.writeable = False
+    stats = RunningStats(10, fanout=2, batch_max=10)
+    # Arrays that may and may not be written to are different types to Numba.
+    for batch in (prices, read_only):
+        stats.append(batch)
+    assert stats.window(10).values == len(prices)
+    for batch in (prices, read_only):
+        assert kernels.find_unfit(batch) == -1
+    stats.close()
