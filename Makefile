@@ -17,7 +17,11 @@ MONITOR_PORT ?= 8501
 FDS_URL ?= http://127.0.0.1:$(FDS_PORT)
 SESSION ?= fds
 export VENV PYTHON
-run batches stats monitor monitor-ui start-all kill-session: export FDS_PORT FDS_URL SESSION
+# Only where the running server is meant; the tests see none of it.
+LIVE := run batches stats monitor monitor-ui start-all kill-session
+$(LIVE): export FDS_PORT := $(FDS_PORT)
+$(LIVE): export FDS_URL := $(FDS_URL)
+$(LIVE): export SESSION := $(SESSION)
 
 BIN := $(VENV)/bin
 SOURCES := $(wildcard src tests scripts benchmarks)

@@ -26,9 +26,11 @@ __all__ = ["Snapshot", "UnreachableError", "fetch"]
 REFRESH_S = 1.0
 TIMEOUT_S = 2.0
 DECIMALS_MIN, DECIMALS_MAX = 2, 8  # cents at least; the satoshi is the finest tick traded
+DIGITS_MAX = 15  # what a float64 always holds
 COLUMNS = ("window", "min", "max", "last", "avg", "var", "std", "values")
 
 STYLE = """<style>
+.stMainBlockContainer { padding-top: 3rem; }
 .fds { font-variant-numeric: tabular-nums; --line: #8884; --muted: #8d96a5; --fill: #2f81f7; }
 .fds .muted, .fds.muted { color: var(--muted); }
 .fds h2 { font-size: 1.25rem; margin: 0; padding: 0; overflow-wrap: anywhere;
@@ -38,20 +40,22 @@ STYLE = """<style>
 .fds .dot { display: inline-block; width: .65em; height: .65em; border-radius: 50%;
   margin-right: .5em; }
 .fds .up { background: #3fb950; } .fds .down { background: #f85149; }
-.fds .notice { border-left: 3px solid #d29922; padding: .4rem .9rem; background: #d2992218; }
+.fds .notice { margin-top: .8rem; border-left: 3px solid #d29922; padding: .4rem .9rem; background: #d2992218; }
 .fds .title { display: flex; gap: 1.5rem; align-items: center; flex-wrap: wrap; margin-top: .8rem; }
 .fds .pill { position: relative; flex: 1; min-width: 22rem; height: 1.7rem; border-radius: .85rem;
   overflow: hidden; background: #8883; }
 .fds .pill i { position: absolute; inset: 0 auto 0 0; background: var(--fill); min-width: 3px; }
 .fds .pill span { position: absolute; inset: 0; line-height: 1.7rem; padding: 0 1rem;
   font-size: .85rem; white-space: nowrap; }
-.fds table { width: 100%; border-collapse: collapse; margin: .6rem 0 1rem; font-size: .92rem; }
+.fds table { width: 100%; min-width: 62rem; table-layout: fixed; border-collapse: collapse; margin: .6rem 0 1rem; font-size: .92rem; }
 .fds th { font-weight: 500; color: var(--muted); }
 .fds th, .fds td { text-align: right; padding: .3rem .75rem; border: 0;
   border-bottom: 1px solid var(--line); white-space: nowrap; }
+.fds th:nth-child(1) { width: 10%; } .fds th:nth-child(n+2) { width: 13.5%; }
+.fds th:nth-child(6), .fds th:nth-child(7), .fds th:nth-child(8) { width: 12%; }
 .fds td:nth-child(4) { font-weight: 600; }
 .fds .wide { overflow-x: auto; }
-.fds.stale .numbers { opacity: .5; }
+.fds.stale .numbers { opacity: .6; }
 </style>"""
 
 
@@ -98,18 +102,22 @@ def fetch(url: str) -> Snapshot:
 
 
 def decimals_of(prices: list[float]) -> int:
-    """Decimals that show all of `prices` as they were sent, within what is readable."""
+    """Decimals that show all of `prices` as they were sent, as far as that stays readable."""
     exponents = [Decimal(repr(price)).as_tuple().exponent for price in prices]
     finest = max((-e for e in exponents if isinstance(e, int)), default=0)
     return min(max(finest, DECIMALS_MIN), DECIMALS_MAX)
 
 
 def format_price(price: float, decimals: int) -> str:
-    """Price with thousands separators; in powers of ten where decimals would say nothing."""
+    """Price with thousands separators and no more digits than a float64 holds.
+
+    In powers of ten below 10^-6 and from 10^15 on, where zeros would have to be counted.
+    """
     size = abs(price)
-    if size >= 1e15 or 0 < size < 10.0**-decimals:
-        return f"{price:.6e}"
-    return f"{price:,.{decimals}f}"
+    if size >= 1e15 or 0 < size < 1e-6:
+        return f"{price:.9g}"
+    digits = math.floor(math.log10(size)) + 1 if size >= 1 else 1
+    return f"{price:,.{min(decimals, DIGITS_MAX - digits)}f}"
 
 
 def format_spread(value: float) -> str:
