@@ -11,13 +11,14 @@ never load the engine.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from io import TextIOWrapper
 from typing import Annotated
 
 import typer
 
 from .. import __version__
-from .console import Commands, examples
+from .console import Commands, examples, paragraphs
 from .load import load
 from .serve import serve
 from .stats import stats
@@ -37,25 +38,27 @@ app = typer.Typer(
         "fds stats BTCUSDT",
     ),
 )
-app.command(
-    epilog=examples(
+_COMMANDS: dict[Callable[..., None], tuple[str, ...]] = {
+    serve: (
         "fds serve",
         "fds serve --port 9000 --max-symbols 50",
         "FDS_LARGEST_WINDOW=1000000 fds serve",
-    )
-)(serve)
-app.command(
-    epilog=examples(
+    ),
+    load: (
         "fds load trades.csv --symbol AAPL",
         "fds load quotes.csv --symbol EURUSD --column 2",
         "fds load bars.csv.gz --symbol BTCPERP --column close",
         "fds load today.parquet --symbol AAPL --append",
         "zstdcat trades.csv.zst | fds load - --symbol AAPL",
-    )
-)(load)
-app.command(
-    epilog=examples("fds stats", "fds stats BTCUSDT", "fds stats BTCUSDT --last 5000 --json")
-)(stats)
+    ),
+    stats: (
+        "fds stats",
+        "fds stats BTCUSDT",
+        "fds stats BTCUSDT --last 5000 --json",
+    ),
+}
+for _command, _examples in _COMMANDS.items():
+    app.command(help=paragraphs(_command.__doc__), epilog=examples(*_examples))(_command)
 
 
 def _show_version(wanted: bool) -> None:
@@ -64,13 +67,16 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(invoke_without_command=True)
 def _fds(
     context: typer.Context,
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+            "--version",
+            callback=_show_version,
+            is_eager=True,
+            metavar="",
+            help="Show the version and exit.",
         ),
     ] = False,
 ) -> None:
@@ -81,6 +87,9 @@ def _fds(
     """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
+
+
+app.callback(invoke_without_command=True, help=paragraphs(_fds.__doc__))(_fds)
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import os
 import sys
 from typing import Any
@@ -13,7 +14,16 @@ from typer.core import TyperGroup
 
 from ..errors import FdsError
 
-__all__ = ["CliError", "Commands", "UsageError", "complain", "examples", "output", "printable"]
+__all__ = [
+    "CliError",
+    "Commands",
+    "UsageError",
+    "complain",
+    "examples",
+    "output",
+    "paragraphs",
+    "printable",
+]
 
 # Lines of a result that goes to a file or a pipe are never folded.
 _UNFOLDED_COLUMNS = 100_000
@@ -38,21 +48,29 @@ class Commands(TyperGroup):
         """Run the chosen command."""
         try:
             return super().invoke(ctx)
-        except (FdsError, OSError, ImportError, ValueError, RuntimeError) as error:
-            if os.environ.get("FDS_DEBUG") == "1" or _is_closed_pipe(error) or _is_exit(error):
+        except Exception as error:  # Whatever it is: FDS_DEBUG=1 shows it whole.
+            if os.environ.get("FDS_DEBUG") == "1" or _is_for_typer(error):
                 raise
-            complain(str(error) or type(error).__name__)
+            complain(_sentence(error))
             raise typer.Exit(getattr(error, "exit_code", 1)) from None
 
 
-def _is_closed_pipe(error: Exception) -> bool:
-    # `fds stats | head` is no failure; Typer ends the process quietly.
-    return isinstance(error, OSError) and error.errno == errno.EPIPE
+def _is_for_typer(error: Exception) -> bool:
+    """Whether Typer knows best: its ways out, its usage errors, and the end of ``fds … | head``."""
+    return (
+        isinstance(error, typer.Exit | typer.Abort)
+        or hasattr(error, "format_message")
+        or (isinstance(error, OSError) and error.errno == errno.EPIPE)
+    )
 
 
-def _is_exit(error: Exception) -> bool:
-    # Typer's own ways out are RuntimeErrors.
-    return isinstance(error, typer.Exit | typer.Abort)
+def _sentence(error: Exception) -> str:
+    if isinstance(error, FdsError | OSError):
+        return str(error)
+    return (
+        f"Unexpected {type(error).__name__}: {error}. This is a fault of fds; "
+        "FDS_DEBUG=1 shows where it happened."
+    )
 
 
 def complain(sentence: str) -> None:
@@ -62,8 +80,15 @@ def complain(sentence: str) -> None:
 
 def examples(*commands: str) -> str:
     """Epilog of a help page that shows ``commands`` one below the other."""
-    lines = "\n\n".join(f"  {command}" for command in commands)
-    return f"[bold]Examples[/bold]\n\n{lines}"
+    return "\n".join(
+        ["[bold]Examples[/bold]", *(f"  [cyan]{command}[/cyan]" for command in commands)]
+    )
+
+
+def paragraphs(docstring: str | None) -> str:
+    """Unfold the lines of each paragraph, so that the terminal's width folds them."""
+    texts = inspect.cleandoc(docstring or "").split("\n\n")
+    return "\n\n".join(" ".join(text.split()) for text in texts)
 
 
 def output() -> Console:

@@ -19,6 +19,8 @@ from .console import UsageError
 
 __all__ = ["serve", "settings_from"]
 
+_METAVARS: dict[Any, str] = {int: "INTEGER", float: "NUMBER"}
+
 
 def serve(**flags: str | bool | None) -> None:
     """Run the service until it is told to stop (Ctrl-C or SIGTERM).
@@ -64,24 +66,24 @@ def _variable(name: str) -> str:
 def _parameter(name: str, field: FieldInfo) -> Parameter:
     """Return the flag of one setting as Typer wants to see it."""
     is_switch = field.annotation is bool
-    names = f"{_flag(name)}/--no-{_flag(name)[2:]}" if is_switch else _flag(name)
-    default = "off" if field.default is False else str(field.default) or "none"
     option = typer.Option(
-        names,
-        metavar=None if is_switch else _metavar(field.annotation),
+        _flag(name),
+        metavar="" if is_switch else _METAVARS.get(field.annotation, "TEXT"),
         show_default=False,
-        help=f"{escape(field.description or '')} "
-        f"[dim]default {escape(default)}, env[/dim] [yellow]{_variable(name)}[/yellow]",
+        help=_help(name, field),
     )
     # Text goes to Settings as it is, so that one place checks it, whether flag or variable.
-    annotation = Annotated[bool | None if is_switch else str | None, option]
-    return Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+    kind: Any = bool | None if is_switch else str | None
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option])
 
 
-def _metavar(annotation: Any) -> str:
-    if get_origin(annotation) is Literal:
-        return "|".join(get_args(annotation))
-    return {int: "INTEGER", float: "NUMBER"}.get(annotation, "TEXT")
+def _help(name: str, field: FieldInfo) -> str:
+    text = field.description or ""
+    if get_origin(field.annotation) is Literal:
+        text += f" One of {', '.join(get_args(field.annotation))}."
+    default = "off" if field.default is False else str(field.default) or "empty"
+    source = f"[yellow]{_variable(name)}[/yellow][dim], default {escape(default)}[/dim]"
+    return f"{escape(text)}\n\n{source}"
 
 
 _PARAMETERS = [_parameter(name, field) for name, field in Settings.model_fields.items()]

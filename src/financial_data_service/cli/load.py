@@ -1,0 +1,262 @@
+"""``fds load``: put the prices of a file into the service.
+
+Row *i* of the file is price ``base + i`` of the symbol, and every batch says so
+(``from_sequence``). Hence a load may be broken off anywhere and run again: the service compares
+what it has with the file, and adds the rest.
+
+Rows which have left the service's window cannot be compared any more; a rerun passes over them.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .console import CliError, UsageError, complain, output, printable
+from .options import DEFAULT_URL, Url
+
+if TYPE_CHECKING:
+    from .price_files import PriceFile
+    from .progress import LoadProgress
+    from .service import ConflictError, Service
+
+__all__ = ["load"]
+
+BATCH_SIZE = 10_000
+EXIT_INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for."""
+
+    file: str
+    symbol: str
+    column: str | None
+    url: str
+    append: bool
+    from_sequence: int | None
+    batch_size: int
+
+    def resume_command(self, base: int) -> str:
+        """Return the command that goes on with this load, whose row 0 is price ``base``."""
+        words = ["fds", "load", self.file, "--symbol", self.symbol]
+        if self.column is not None:
+            words += ["--column", self.column]
+        if self.append or self.from_sequence is not None:
+            words += ["--from-sequence", str(base)]
+        if self.url != DEFAULT_URL:
+            words += ["--url", self.url]
+        if self.batch_size != BATCH_SIZE:
+            words += ["--batch-size", str(self.batch_size)]
+        return shlex.join(words)
+
+
+class Transfer:
+    """The rows of one file on their way into one symbol.
+
+    Invariant: rows 0 … ``rows`` - 1 of the file are stored, or were and have left the window.
+    """
+
+    def __init__(self, service: Service, request: Request) -> None:
+        self._service = service
+        self._request = request
+        state = service.symbol(request.symbol)
+        self.sequence = state.sequence if state else 0
+        """Number of prices ever appended to the symbol."""
+        self.base = request.from_sequence or (self.sequence if request.append else 0)
+        """Number of prices appended to the symbol before row 0 of the file."""
+        oldest = state.sequence - state.values if state else 0
+        self.to_skip = max(0, oldest - self.base)
+        """Leading rows which the service can no longer compare."""
+        self.skipped = self.already_stored = self.added = 0
+        self.is_started = False
+
+    @property
+    def rows(self) -> int:
+        """Rows of the file that are dealt with."""
+        return self.skipped + self.already_stored + self.added
+
+    def skip(self, prices: Iterator[float]) -> None:
+        """Pass over the rows that cannot be compared any more."""
+        self.skipped = sum(1 for _ in islice(prices, self.to_skip))
+
+    def send(self, batch: list[float]) -> None:
+        """Store the next rows of the file."""
+        from .service import ConflictError, RefusedError
+
+        self.is_started = True
+        try:
+            reply = self._service.add_batch(self._request.symbol, batch, self.base + self.rows)
+        except ConflictError as conflict:
+            raise self._explained(conflict) from None
+        except RefusedError as refusal:
+            rows = f"rows {self.rows + 1:,} to {self.rows + len(batch):,} of {self._request.file}"
+            raise CliError(f"The service refused {rows}: {refusal}") from None
+        self.sequence = reply.sequence
+        self.added += reply.added
+        self.already_stored += len(batch) - reply.added
+
+    def _explained(self, conflict: ConflictError) -> CliError:
+        symbol, file = self._request.symbol, self._request.file
+        start = self.base + self.rows
+        if conflict.sequence >= start:
+            way_out = (
+                "Another program adds prices to it."
+                if self._request.append or self.rows > self.skipped
+                else "To put the file's prices after them, add --append."
+            )
+            return LostCauseError(
+                f"{symbol} holds other prices than {file} from row {self.rows + 1:,} on "
+                f"({conflict}). {way_out}"
+            )
+        if self.rows:
+            return LostCauseError(
+                f"{symbol} held {start:,} prices and now holds {conflict.sequence:,}: the service "
+                "was restarted or the symbol deleted. Load the file again from its start."
+            )
+        return LostCauseError(
+            f"--from-sequence {start:,} leaves a gap: {symbol} holds {conflict.sequence:,} prices."
+        )
+
+    def state(self) -> str:
+        """Say what became of the rows, as ``2,000 already stored, 1 added``."""
+        parts = [
+            (self.skipped, "skipped since they have left the service's window"),
+            (self.already_stored, "already stored"),
+        ]
+        known = [f"{count:,} {fate}" for count, fate in parts if count]
+        return ", ".join([*known, f"{self.added:,} added"])
+
+
+class LostCauseError(CliError):
+    """The load cannot go on by being run again."""
+
+
+def load(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE", help="CSV (.gz too) or Parquet; - reads CSV from standard input."
+        ),
+    ],
+    symbol: Annotated[
+        str,
+        typer.Option("--symbol", "-s", metavar="SYMBOL", help="Symbol to store the prices for."),
+    ],
+    column: Annotated[
+        str | None,
+        typer.Option(
+            "--column",
+            "-c",
+            metavar="NAME|NUMBER",
+            help="Column of the prices: its name in the header, or its number from 1. "
+            "Without it: 'price', or the only column.",
+            show_default=False,
+        ),
+    ] = None,
+    url: Url = DEFAULT_URL,
+    append: Annotated[
+        bool,
+        typer.Option(
+            "--append", metavar="", help="Put the file's prices after those the symbol has."
+        ),
+    ] = False,
+    from_sequence: Annotated[
+        int | None,
+        typer.Option(
+            "--from-sequence",
+            min=0,
+            metavar="N",
+            help="The first row of the file is price N of the symbol, counted from 0.",
+            show_default=False,
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", min=1, metavar="N", help="Prices sent at once.")
+    ] = BATCH_SIZE,
+) -> None:
+    """Put the prices of a file into the service, oldest first.
+
+    Safe to break off (Ctrl-C) and run again: the service compares what it has with the file and
+    takes only the rest. The first row of the file is the symbol's first price, unless --append or
+    --from-sequence say otherwise.
+    """
+    if append and from_sequence is not None:
+        raise UsageError("--append and --from-sequence exclude each other: give one of them.")
+    if not symbol.isprintable():
+        raise UsageError(f"--symbol: expected characters that can be printed, got {symbol!r}.")
+    run(Request(file, symbol, column, url, append, from_sequence, batch_size))
+
+
+def run(request: Request) -> None:
+    """Carry the load out and say what became of it."""
+    from .price_files import open_prices
+    from .service import Service
+
+    transfer = None
+    try:
+        with open_prices(request.file, request.column) as prices, Service(request.url) as service:
+            transfer = Transfer(service, request)
+            started = time.perf_counter()
+            _carry(prices, transfer, request)
+            _summarise(prices, transfer, request, time.perf_counter() - started)
+    except KeyboardInterrupt:
+        complain(f"Interrupted{_resumption(transfer, request) or '; nothing was stored.'}")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    except LostCauseError:
+        raise
+    except CliError as error:
+        resumption = _resumption(transfer, request)
+        raise CliError(f"{error} Broken off{resumption}" if resumption else str(error)) from error
+
+
+def _carry(prices: PriceFile, transfer: Transfer, request: Request) -> None:
+    from .progress import LoadProgress
+
+    rows = iter(prices)
+    with LoadProgress(request.symbol, prices.size) as progress:
+        transfer.skip(rows)
+        for batch in _batches(rows, request.batch_size):
+            transfer.send(batch)
+            _show(progress, prices, transfer)
+
+
+def _show(progress: LoadProgress, prices: PriceFile, transfer: Transfer) -> None:
+    progress.show(prices.position, transfer.rows, transfer.rows - transfer.skipped)
+
+
+def _batches(prices: Iterator[float], size: int) -> Iterator[list[float]]:
+    while batch := list(islice(prices, size)):
+        yield batch
+
+
+def _summarise(
+    prices: PriceFile, transfer: Transfer, request: Request, elapsed_seconds: float
+) -> None:
+    if not transfer.rows:
+        raise CliError(f"{prices.name} holds no prices.")
+    sent = transfer.rows - transfer.skipped
+    rate = f" ({sent / elapsed_seconds:,.0f} prices/s)" if sent else ""
+    line = (
+        f"{request.symbol}: {transfer.state()} from {prices.name}, {prices.column}, "
+        f"in {elapsed_seconds:.2f} s{rate}; {transfer.sequence:,} prices in all."
+    )
+    output().print(printable(line), soft_wrap=True)
+
+
+def _resumption(transfer: Transfer | None, request: Request) -> str | None:
+    """Say how far the load came and how to go on, if there is anything to go on from."""
+    if transfer is None or not transfer.is_started:
+        return None
+    again = "the same input and " if request.file == "-" else ""
+    return (
+        f" after row {transfer.rows:,}, all up to there are stored. "
+        f"To go on: {again}{request.resume_command(transfer.base)}"
+    )

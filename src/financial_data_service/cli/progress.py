@@ -1,0 +1,60 @@
+"""The progress bar of a load: rows, rate, time left; nothing where there is no terminal."""
+
+from __future__ import annotations
+
+import time
+from typing import Self
+
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from .console import output, printable
+
+__all__ = ["LoadProgress"]
+
+
+class LoadProgress:
+    """A bar that is there from ``with`` to its end.
+
+    Parameters
+    ----------
+    title : str
+        What is being loaded.
+    size : int or None
+        Length of the file in bytes or rows; None shows a bar without end.
+    """
+
+    def __init__(self, title: str, size: int | None) -> None:
+        console = output()
+        end = [TaskProgressColumn(), TimeRemainingColumn()] if size is not None else []
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            *end,
+            TextColumn("{task.fields[count]}", markup=False),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._task = self._progress.add_task(printable(title), total=size, count="")
+        self._started = time.perf_counter()
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, position: int, rows: int, sent: int) -> None:
+        """Move the bar to ``position`` of the file; of ``rows``, ``sent`` went to the service."""
+        rate = sent / (time.perf_counter() - self._started)
+        count = f"{rows:,} prices, {rate:,.0f}/s"
+        self._progress.update(self._task, completed=position, count=count)

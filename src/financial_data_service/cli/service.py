@@ -1,0 +1,253 @@
+"""The service as the commands see it: HTTP there and back, every failure a sentence.
+
+Batches carry ``from_sequence``, which makes sending one again harmless; so a batch whose reply was
+lost is sent again by itself, a few times, before it becomes the user's concern.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any, Self, TypeVar
+
+import httpx
+import msgspec
+
+from .. import __version__
+from .console import CliError
+
+__all__ = [
+    "BatchReply",
+    "ConflictError",
+    "RefusedError",
+    "Service",
+    "SymbolState",
+    "SymbolStats",
+    "UnavailableError",
+    "WindowReply",
+]
+
+Reply = TypeVar("Reply")
+
+TIMEOUT_SECONDS = 30.0
+# A restart behind a proxy takes about a second; 0.25 + 0.5 + 1 + 2 s wait for it.
+RETRIES = 4
+RETRY_WAIT_SECONDS = 0.25
+
+_UNAVAILABLE = {HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+
+
+class UnavailableError(CliError):
+    """The service cannot be reached, or not now."""
+
+
+class RefusedError(CliError):
+    """The service said no; the message is its own reason."""
+
+
+class ConflictError(RefusedError):
+    """A batch does not fit what is stored.
+
+    Parameters
+    ----------
+    reason : str
+        The service's own.
+    sequence : int
+        Number of prices ever appended to the symbol.
+    """
+
+    def __init__(self, reason: str, sequence: int) -> None:
+        super().__init__(reason)
+        self.sequence = sequence
+
+
+class SymbolState(msgspec.Struct, frozen=True):
+    """One line of ``GET /symbols``."""
+
+    symbol: str
+    sequence: int
+    values: int
+
+
+class WindowReply(msgspec.Struct, frozen=True):
+    """Statistics of one window."""
+
+    window: int
+    min: float
+    max: float
+    last: float
+    avg: float
+    var: float
+    values: int
+
+
+class SymbolStats(msgspec.Struct, frozen=True):
+    """Statistics of one symbol."""
+
+    symbol: str
+    sequence: int
+    stats: list[WindowReply]
+
+
+class BatchReply(msgspec.Struct, frozen=True):
+    """What became of a batch."""
+
+    added: int
+    sequence: int
+
+
+class _SymbolsReply(msgspec.Struct):
+    symbols: list[SymbolState]
+
+
+class _ConflictReply(msgspec.Struct):
+    detail: str
+    sequence: int
+
+
+class Service:
+    """A connection to the service, kept alive over many requests; one thread at a time.
+
+    Parameters
+    ----------
+    url : str
+        Such as ``http://127.0.0.1:8000``; a path in it is the prefix of a proxy.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        self._http = httpx.Client(
+            base_url=_checked(self.url),
+            timeout=TIMEOUT_SECONDS,
+            headers={"user-agent": f"fds/{__version__}"},
+            # A proxy set for the outside world has no way to this machine.
+            trust_env=httpx.URL(self.url).host not in _LOOPBACK,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def symbols(self) -> list[SymbolState]:
+        """Return the symbols the service holds."""
+        return self._decode(self._get("/symbols"), _SymbolsReply).symbols
+
+    def symbol(self, name: str) -> SymbolState | None:
+        """Return what the service holds of one symbol, or None."""
+        return next((state for state in self.symbols() if state.symbol == name), None)
+
+    def stats(self, symbol: str, last: int | None = None) -> bytes:
+        """Return the statistics of one symbol, as the service wrote them."""
+        return self._get("/stats/", symbol=symbol, **({} if last is None else {"last": last}))
+
+    def decode_stats(self, body: bytes) -> SymbolStats:
+        """Read a reply of :meth:`stats`: of all windows, or of the one asked for."""
+        members = self._decode(body, dict[str, msgspec.Raw])
+        if "stats" in members:
+            return self._decode(body, SymbolStats)
+        state, window = self._decode(body, SymbolState), self._decode(body, WindowReply)
+        return SymbolStats(state.symbol, state.sequence, [window])
+
+    def add_batch(self, symbol: str, values: Sequence[float], from_sequence: int) -> BatchReply:
+        """Store ``values`` as prices ``from_sequence``, … of ``symbol``; harmless to repeat.
+
+        Raises
+        ------
+        ConflictError
+            When other prices are stored there, or fewer than ``from_sequence``.
+        RefusedError
+            When the service refuses the batch.
+        UnavailableError
+            When the service cannot be reached, after a few tries.
+        """
+        content = msgspec.json.encode(
+            {"symbol": symbol, "values": values, "from_sequence": from_sequence}
+        )
+        for attempt in range(RETRIES):
+            try:
+                return self._post_batch(content)
+            except UnavailableError:
+                time.sleep(RETRY_WAIT_SECONDS * 2**attempt)
+        return self._post_batch(content)
+
+    def _post_batch(self, content: bytes) -> BatchReply:
+        headers = {"content-type": "application/json"}
+        response = self._send("POST", "/add_batch/", content=content, headers=headers)
+        if response.status_code == HTTPStatus.CONFLICT:
+            reply = self._decode(response.content, _ConflictReply)
+            raise ConflictError(reply.detail, reply.sequence)
+        return self._decode(self._accepted(response), BatchReply)
+
+    def _get(self, path: str, **parameters: str | int) -> bytes:
+        return self._accepted(self._send("GET", path, params=parameters))
+
+    def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
+        try:
+            return self._http.request(method, path, **request)
+        except httpx.ConnectError as error:
+            raise UnavailableError(
+                f"Cannot reach {self.url} ({error}). Is the service running? Start it: fds serve"
+            ) from error
+        except httpx.TimeoutException as error:
+            raise UnavailableError(
+                f"{self.url} did not answer within {TIMEOUT_SECONDS:g} seconds."
+            ) from error
+        except httpx.HTTPError as error:
+            raise UnavailableError(
+                f"{self.url} broke the connection off or does not speak HTTP ({error})."
+            ) from error
+
+    def _accepted(self, response: httpx.Response) -> bytes:
+        """Return the body of a good reply; turn any other into its reason."""
+        if response.is_success:
+            return response.content
+        if response.status_code in _UNAVAILABLE:
+            raise UnavailableError(
+                f"{self.url} is not available now "
+                f"({response.status_code} {response.reason_phrase})."
+            )
+        raise RefusedError(self._reason(response))
+
+    def _reason(self, response: httpx.Response) -> str:
+        try:
+            detail = msgspec.json.decode(response.content, type=dict[str, Any])["detail"]
+        except (msgspec.MsgspecError, UnicodeDecodeError, KeyError):
+            raise self._stranger() from None
+        if isinstance(detail, list):
+            return "; ".join(_complaint(item) for item in detail)
+        if detail == response.reason_phrase:  # A framework's "Not Found": the route is unknown.
+            raise self._stranger()
+        return str(detail)
+
+    def _decode(self, body: bytes, reply: type[Reply]) -> Reply:
+        try:
+            return msgspec.json.decode(body, type=reply)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            raise self._stranger() from None
+
+    def _stranger(self) -> CliError:
+        return CliError(f"{self.url} answers, but is not a financial-data-service.")
+
+
+def _checked(url: str) -> str:
+    """Return ``url`` if it is one of a web server."""
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        parsed = httpx.URL("")
+    if parsed.scheme not in {"http", "https"} or not parsed.host:
+        raise CliError(f"Expected a URL such as http://127.0.0.1:8000, got {url!r}.")
+    return url
+
+
+def _complaint(item: Any) -> str:
+    """Put one entry of a 422 reply into words: ``values[3]: Input should be a valid number``."""
+    if not isinstance(item, dict):
+        return str(item)
+    location = [part for part in item.get("loc", []) if part not in ("body", "query", "path")]
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return f"{place.lstrip('.')}: {item.get('msg')}" if place else str(item.get("msg"))
