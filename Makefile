@@ -137,7 +137,7 @@ lock: $(DEV)  ## solve pyproject.toml into requirements/*.txt (args=--upgrade fo
 
 .PHONY: clean
 clean:  ## remove what was built: environments, caches, reports; never data
-	@for venv in '$(VENV)' .venv .venv-*; do if [ -f "$$venv/.root" ]; then rm -rf "$$venv"; fi; done
+	@for venv in '$(VENV)' .venv .venv-*; do if [ -f "$$venv/.made-by-make" ]; then rm -rf "$$venv"; fi; done
 	@rm -rf .run .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov dist build
 	@find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 

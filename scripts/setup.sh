@@ -42,19 +42,26 @@ is_fit() {
 }
 
 make_venv() {
-    local python
+    local python mark=$venv/.made-by-make
+    # Someone's own environment is not ours to remove.
+    if [ -n "$(ls -A "$venv" 2>/dev/null)" ] && [ ! -f "$mark" ]; then
+        die "$venv was not made by this Makefile." \
+            "Remove it, or name another: make VENV=.venv-mine …"
+    fi
     python=$(find_python)
     echo "Making $venv with $("$python" --version) …"
     rm -rf "$venv"
+    mkdir -p "$venv"
+    touch "$mark"
     # Debian's python3 comes without ensurepip unless python3-venv is there; its pip can still
     # install into the environment from outside.
     if ! "$python" -m venv "$venv" >/dev/null 2>&1; then
-        "$python" -m venv --without-pip --clear "$venv"
+        "$python" -m venv --without-pip "$venv"
         "$python" -m pip --version >/dev/null 2>&1 || die "$python has neither venv's pip nor" \
             "pip itself. Install one, e.g. apt install python3-venv, and run this again."
         echo "$python" >"$venv/.outer-pip"
     fi
-    pwd >"$venv/.root"
+    pwd >"$venv/.root"  # last, so that a creation cut short is begun again
 }
 
 pip() {
