@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from financial_data_service.errors import (
     FdsError,
+    InsufficientStorageError,
     InvalidBatchError,
     InvalidSymbolError,
     SequenceConflictError,
@@ -31,6 +32,7 @@ __version__ = "0.1.0"
 __all__ = [
     "BatchReceipt",
     "FdsError",
+    "InsufficientStorageError",
     "InvalidBatchError",
     "InvalidSymbolError",
     "RunningStats",

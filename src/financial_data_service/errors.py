@@ -9,6 +9,7 @@ from __future__ import annotations
 
 __all__ = [
     "FdsError",
+    "InsufficientStorageError",
     "InvalidBatchError",
     "InvalidSymbolError",
     "SequenceConflictError",
@@ -60,6 +61,10 @@ class SymbolLimitError(FdsError, ValueError):
 
     def __init__(self, max_symbols: int) -> None:
         super().__init__(f"Maximum number of symbols ({max_symbols}) reached")
+
+
+class InsufficientStorageError(FdsError, OSError):
+    """The system has no room for a symbol's prices."""
 
 
 class SequenceConflictError(FdsError, ValueError):

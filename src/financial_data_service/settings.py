@@ -27,19 +27,25 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="FDS_", extra="forbid", frozen=True)
 
-    host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    max_symbols: int = Field(10, ge=1, description="Number of symbols kept at most.")
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(
+        default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one."
+    )
+    max_symbols: int = Field(default=10, ge=1, description="Number of symbols kept at most.")
     largest_window: int = Field(
-        10**8,
+        default=10**8,
         ge=10,
         le=10**8,
         description="Longest window in prices; windows of 10, 100, … up to it are kept.",
     )
-    batch_max: int = Field(10_000, ge=1, le=1_000_000, description="Prices in one batch at most.")
-    body_max_bytes: int = Field(
-        2 * 1024 * 1024, ge=1024, description="Size of a request body at most, in bytes."
+    batch_max: int = Field(
+        default=10_000, ge=1, le=1_000_000, description="Prices in one batch at most."
     )
-    log_level: LogLevel = Field("info", description="How much the server logs.")
-    access_log: bool = Field(False, description="Log a line per request.")
-    root_path: str = Field("", description="Path prefix under which a proxy publishes the service.")
+    body_max_bytes: int = Field(
+        default=2 * 1024 * 1024, ge=1024, description="Size of a request body at most, in bytes."
+    )
+    log_level: LogLevel = Field(default="info", description="How much the server logs.")
+    access_log: bool = Field(default=False, description="Log a line per request.")
+    root_path: str = Field(
+        default="", description="Path prefix under which a proxy publishes the service."
+    )

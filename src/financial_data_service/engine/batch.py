@@ -77,10 +77,12 @@ def _from_sequence(values: Any) -> npt.NDArray[Any]:
     try:
         return np.array(values, dtype=np.float64)
     except OverflowError:  # an integer beyond 1.8e308
-        index = next(i for i, value in enumerate(values) if abs(value) > kernels.PRICE_MAX)
+        index = next(i for i, value in enumerate(values) if not abs(value) <= kernels.PRICE_MAX)
+        value = values[index]
+        got = f"an integer of {value.bit_length()} bits" if isinstance(value, int) else repr(value)
         raise InvalidBatchError(
-            f"Expected a finite price of magnitude {kernels.PRICE_MAX:g} at most, got an integer "
-            f"of {values[index].bit_length()} bits - at `values[{index}]`",
+            f"Expected a finite price of magnitude {kernels.PRICE_MAX:g} at most, got {got} "
+            f"- at `values[{index}]`",
             index,
         ) from None
 

@@ -31,7 +31,6 @@ import numpy as np
 from numba import njit
 
 from financial_data_service.engine.layout import (
-    FIELDS,
     WORD_CAPACITY,
     WORD_COUNT,
     WORD_FANOUT_SHIFT,
@@ -119,7 +118,9 @@ def grid_for(magnitude, count):  # type: ignore[no-untyped-def]
     """
     bound = magnitude * (2.0 * count)
     scaled = bound * 9007199254740992.0  # 2^53
-    return (scaled + bound) - scaled
+    grid = (scaled + bound) - scaled
+    # A bound that is a power of two is half of scaled's last bit, and a tie goes to even: to zero.
+    return grid if grid > 0.0 else bound
 
 
 @compiled

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from financial_data_service.engine.layout import HEADER_BYTES, WORD_COUNT, Geometry
+from financial_data_service.errors import InsufficientStorageError
 
 __all__ = ["Ring"]
 
@@ -39,18 +40,14 @@ class Ring:
 
     Raises
     ------
-    OSError
-        When the system has no address space or memory for the region.
+    InsufficientStorageError
+        When the system has no address space for the region.
     """
 
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = geometry
         self._prices_start = geometry.offsets[0]
-        self._map = mmap.mmap(
-            -1,
-            geometry.size_bytes,
-            flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE,
-        )
+        self._map = _anonymous_map(geometry.size_bytes)
         self.region: npt.NDArray[np.float64] = np.frombuffer(self._map, dtype="<f8")
         self.header: npt.NDArray[np.int64] = self.region[: HEADER_BYTES // 8].view("<i8")
         words = geometry.header_words()
@@ -63,8 +60,12 @@ class Ring:
 
     @property
     def oldest(self) -> int:
-        """Sequence number of the oldest price that is still in the ring."""
-        return max(0, self.sequence - self.geometry.capacity)
+        """Sequence number of the oldest price that is still in the ring.
+
+        A batch that is refused half-way has overwritten slots all the same: so the slots that the
+        next batch would take, ``batch_max`` of them, do not count as held.
+        """
+        return max(0, self.sequence - (self.geometry.capacity - self.geometry.batch_max))
 
     def read(self, begin: int, end: int) -> npt.NDArray[np.float64]:
         """Return prices number ``begin`` to ``end``, oldest first.
@@ -89,9 +90,21 @@ class Ring:
     def close(self) -> None:
         """Give the memory back once no array refers to it any more. Idempotent."""
         self.region = np.empty(0)
-        self.header = np.zeros(0, dtype=np.int64)
+        # Kernels do not check bounds: a header of no prices keeps a late reader off lost memory.
+        self.header = np.zeros(HEADER_BYTES // 8, dtype=np.int64)
         try:
             self._map.close()
         except BufferError:
             # Somebody still holds a view: the mapping lives until that view is gone.
             return
+
+
+def _anonymous_map(size_bytes: int) -> mmap.mmap:
+    try:
+        return mmap.mmap(
+            -1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
+        )
+    except OSError as error:
+        raise InsufficientStorageError(
+            f"No memory for a symbol of {size_bytes} bytes: {error.strerror}"
+        ) from error

@@ -13,7 +13,6 @@ Invariants
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -75,7 +74,7 @@ class RunningStats:
     ------
     ValueError
         When a parameter is out of its range.
-    OSError
+    InsufficientStorageError
         When the system has no memory for the region.
 
     Examples
@@ -156,10 +155,7 @@ class RunningStats:
         WindowSizeError
             When ``10**k`` is not a window: k is less than 1 or more than ``k_max``.
         """
-        if not 1 <= k <= self.k_max:
-            raise WindowSizeError(
-                f"Window size exponent (k={k}) must be between 1 and {self.k_max}"
-            )
+        check_exponent(k, self._geometry.largest_window)
         return WindowStats._make(kernels.window(self._ring.header, self._ring.region, 10**k))
 
     def all_stats(self) -> list[WindowStats]:
@@ -233,10 +229,22 @@ class RunningStats:
         self._ring.close()
 
 
+def check_exponent(k: int, largest_window: int) -> None:
+    """Check that ``10**k`` is one of the windows up to a largest one.
+
+    Raises
+    ------
+    WindowSizeError
+        When it is not.
+    """
+    k_max = k_max_of(largest_window)
+    if not 1 <= k <= k_max:
+        raise WindowSizeError(f"Window size exponent (k={k}) must be between 1 and {k_max}")
+
+
 def k_max_of(largest_window: int) -> int:
     """Return the largest k with ``10**k <= largest_window``."""
-    k = int(math.log10(largest_window))
-    return k if 10 ** (k + 1) > largest_window else k + 1
+    return len(str(largest_window)) - 1
 
 
 def warm_up() -> None:

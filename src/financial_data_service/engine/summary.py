@@ -55,7 +55,7 @@ class Summary(NamedTuple):
         Sum of the squared deviations from the mean.
     """
 
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody asks of a summary
     min: float
     max: float
     sum_high: float

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from financial_data_service.engine import kernels
 from financial_data_service.engine.batch import as_prices, refuse_unfit
 from financial_data_service.engine.layout import DEFAULT_FANOUT, LARGEST_WINDOW_MAX
-from financial_data_service.engine.running_stats import RunningStats, WindowStats
+from financial_data_service.engine.running_stats import RunningStats, WindowStats, check_exponent
 from financial_data_service.errors import (
     InvalidSymbolError,
     SequenceConflictError,
@@ -126,6 +126,8 @@ class SymbolManager:
             When an argument is unfit.
         SymbolLimitError
             When the symbol is new and there are ``max_symbols`` already.
+        InsufficientStorageError
+            When the system has no memory for a new symbol.
         SequenceConflictError
             When the batch differs from what is stored, would leave a gap, or reaches back to
             prices that are no longer held.
@@ -163,8 +165,18 @@ class SymbolManager:
         return self[symbol].window(length)
 
     def all_stats(self, symbol: str) -> list[WindowStats]:
-        """Return the statistics of a symbol's every window, ``k = 1 …``; errors as :meth:`stats`."""
+        """Return the statistics of every window of a symbol; errors as :meth:`stats`."""
         return self[symbol].all_stats()
+
+    def check_exponent(self, k: int) -> None:
+        """Check that ``10**k`` is a window.
+
+        Raises
+        ------
+        WindowSizeError
+            When it is not.
+        """
+        check_exponent(k, self.largest_window)
 
     def symbols(self) -> list[str]:
         """Return the names of all symbols, oldest first."""

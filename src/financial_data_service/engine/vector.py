@@ -1,9 +1,9 @@
 """Three operations that let LLVM turn a plain loop into a vector loop.
 
-A loop ``total = total + x[i]`` or ``least = min(least, x[i])`` over doubles must run in order unless
-the compiler is told that order does not matter. Numba's ``fastmath`` tells it for a whole function,
-which would also take apart the error-free transformations of the kernels. These functions say it of
-one operation; in plain Python they are what they look like.
+A loop ``total = total + x[i]`` or ``least = min(least, x[i])`` over doubles must run in order
+unless the compiler is told that order does not matter. Numba's ``fastmath`` tells it for a whole
+function, which would also take apart the error-free transformations of the kernels. These functions
+say it of one operation; in plain Python they are what they look like.
 
 ``add_in_any_order`` is used where either every partial sum is exact or all terms are non-negative;
 ``smaller`` and ``larger`` only on finite values. Zeros of either sign count as equal.
@@ -72,14 +72,14 @@ _maxnum = _llvm_intrinsic("llvm.maxnum")
 
 @overload(add_in_any_order, strict=False)  # type: ignore[untyped-decorator]
 def _add_in_any_order(a: Any, b: Any) -> Callable[..., float]:
-    return lambda a, b: _reassociable_add(a, b)
+    return lambda a, b: _reassociable_add(a, b)  # noqa: PLW0108 - Numba wants a function
 
 
 @overload(smaller, strict=False)  # type: ignore[untyped-decorator]
 def _smaller(a: Any, b: Any) -> Callable[..., float]:
-    return lambda a, b: _minnum(a, b)
+    return lambda a, b: _minnum(a, b)  # noqa: PLW0108 - Numba wants a function
 
 
 @overload(larger, strict=False)  # type: ignore[untyped-decorator]
 def _larger(a: Any, b: Any) -> Callable[..., float]:
-    return lambda a, b: _maxnum(a, b)
+    return lambda a, b: _maxnum(a, b)  # noqa: PLW0108 - Numba wants a function

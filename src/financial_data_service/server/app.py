@@ -1,0 +1,79 @@
+"""The application: routes, error replies, documentation pages, start and end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
+from fastapi_offline import FastAPIOffline
+from starlette.requests import Request
+
+from financial_data_service import __version__
+from financial_data_service.engine.running_stats import warm_up
+from financial_data_service.engine.symbol_manager import SymbolManager
+from financial_data_service.server.errors import add_error_handlers
+from financial_data_service.server.paths import EncodedSlashMiddleware
+from financial_data_service.server.routes import router_for
+from financial_data_service.settings import Settings
+
+__all__ = ["create_app"]
+
+_DESCRIPTION = """\
+Exact rolling **min, max, last, avg, var** over the last 10 to 100,000,000 trading prices of each
+symbol, in constant time.
+
+All windows end at the newest price. `avg` is within one unit of the last place and `var` (the
+population variance) within 1e-14, whatever prices have come before. `sequence`, the number of
+prices ever appended to a symbol, says what an answer is as of.
+"""
+
+_TAGS = [
+    {"name": "prices", "description": "Bring prices."},
+    {"name": "statistics", "description": "Ask for statistics."},
+    {"name": "symbols", "description": "See and delete symbols."},
+    {"name": "health", "description": "For load balancers and supervisors."},
+]
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Return the ASGI application, with symbols of its own.
+
+    Parameters
+    ----------
+    settings : Settings, optional
+        From the environment (``FDS_*``) if not given.
+    """
+    settings = settings or Settings()
+    app = FastAPIOffline(
+        title="financial-data-service",
+        description=_DESCRIPTION,
+        version=__version__,
+        openapi_tags=_TAGS,
+        license_info={"name": "MIT", "identifier": "MIT"},
+        lifespan=_lifespan,
+        static_url="/docs-assets",
+    )
+    app.state.settings = settings
+    app.state.manager = SymbolManager(
+        settings.max_symbols, settings.largest_window, settings.batch_max
+    )
+    add_error_handlers(app)
+    app.include_router(router_for(settings))
+    app.add_api_route("/", _front_page, include_in_schema=False)
+    app.add_middleware(EncodedSlashMiddleware)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Compile the kernels before the first request, and give the memory back after the last."""
+    warm_up()
+    yield
+    app.state.manager.close()
+
+
+async def _front_page(request: Request) -> RedirectResponse:
+    """Lead whoever opens the bare address to the documentation."""
+    return RedirectResponse(f"{request.scope.get('root_path', '')}/docs")

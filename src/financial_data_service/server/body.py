@@ -1,0 +1,82 @@
+"""Reading a JSON body into a model; what does not fit is refused with its location."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from fastapi import HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
+
+__all__ = ["json_body", "request_body_schema"]
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def json_body(model: type[Model]) -> Callable[[Request], Awaitable[Model]]:
+    """Return a dependency that reads the body as JSON straight into a model.
+
+    FastAPI would parse it to Python objects first, and let ``NaN`` through on the way.
+
+    Raises
+    ------
+    HTTPException
+        415 when the body is not declared to be JSON: a web page elsewhere may send text to this
+        address unasked, but not JSON. 413 when it is larger than ``Settings.body_max_bytes``,
+        before it is read where its length is declared.
+    RequestValidationError
+        When it is not JSON, or not what the model says.
+    """
+
+    async def read(request: Request) -> Model:
+        content_type = request.headers.get("content-type", "")
+        if not _is_json(content_type):
+            raise HTTPException(
+                415,
+                "Expected `Content-Type: application/json`, got "
+                + (f"`{content_type[:64]}`" if content_type else "none"),
+            )
+        body = await _read_body(request, request.app.state.settings.body_max_bytes)
+        try:
+            return model.model_validate_json(body)
+        except ValidationError as error:
+            raise RequestValidationError([_located(entry) for entry in error.errors()]) from None
+
+    return read
+
+
+def request_body_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the OpenAPI description of a body that :func:`json_body` reads."""
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    return {"content": {"application/json": {"schema": schema}}, "required": True}
+
+
+async def _read_body(request: Request, bytes_max: int) -> bytes:
+    declared = request.headers.get("content-length", "0")
+    # The server has checked that it is a number.
+    if int(declared) > bytes_max:
+        raise _too_large(bytes_max)
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > bytes_max:
+            raise _too_large(bytes_max)
+    return bytes(body)
+
+
+def _too_large(bytes_max: int) -> HTTPException:
+    return HTTPException(
+        413, f"Expected a body of {bytes_max} bytes at most; send fewer values in a batch"
+    )
+
+
+def _is_json(content_type: str) -> bool:
+    media_type = content_type.partition(";")[0].strip().lower()
+    return media_type == "application/json" or (
+        media_type.startswith("application/") and media_type.endswith("+json")
+    )
+
+
+def _located(entry: Any) -> dict[str, Any]:
+    return {**entry, "loc": ("body", *entry["loc"])}

@@ -1,0 +1,123 @@
+"""Errors as HTTP replies: the one place that knows which status code an error has.
+
+Every reply is ``{"detail": …}``. What came in is quoted only in part: an error is never larger
+than what a person would read, and never holds a number that JSON cannot.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from financial_data_service.errors import (
+    FdsError,
+    InsufficientStorageError,
+    InvalidBatchError,
+    InvalidSymbolError,
+    SequenceConflictError,
+    SymbolLimitError,
+    SymbolNotFoundError,
+    WindowSizeError,
+)
+from financial_data_service.server.replies import encode
+
+__all__ = ["ERRORS_SHOWN_MAX", "add_error_handlers", "error_item"]
+
+ERRORS_SHOWN_MAX = 10
+"""Places listed in one error reply: a batch of 10,000 strings is wrong in 10,000 places, and ten
+say it."""
+
+_INPUT_SHOWN_MAX = 64  # characters of an input that are quoted
+
+_STATUS: dict[type[FdsError], int] = {
+    InsufficientStorageError: 507,
+    InvalidBatchError: 422,
+    InvalidSymbolError: 422,
+    SequenceConflictError: 409,
+    SymbolLimitError: 400,
+    SymbolNotFoundError: 404,
+    WindowSizeError: 422,
+}
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Make the app answer every error a user can meet with its status and reason."""
+    app.add_exception_handler(FdsError, _answer_error)
+    app.add_exception_handler(RequestValidationError, _answer_invalid_request)
+    app.add_exception_handler(HTTPException, _answer_http_error)
+
+
+def error_item(
+    kind: str, loc: Sequence[str | int], message: str, value: object = None
+) -> dict[str, Any]:
+    """Return one entry of a list of errors, in FastAPI's shape."""
+    return {"type": kind, "loc": list(loc), "msg": message, "input": _shown(value)}
+
+
+def _reply(status: int, content: dict[str, Any], headers: Any = None) -> Response:
+    return Response(encode(content), status, headers, media_type="application/json")
+
+
+def _answer_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, FdsError)
+    status = _STATUS[type(error)]
+    if isinstance(error, InvalidBatchError):
+        loc = ("body", "values") if error.index is None else ("body", "values", error.index)
+        return _reply(status, {"detail": [error_item("invalid_batch", loc, str(error))]})
+    if isinstance(error, InvalidSymbolError):
+        place = _place_of_symbol(request)
+        return _reply(
+            status, {"detail": [error_item("invalid_symbol", (place, "symbol"), str(error))]}
+        )
+    if isinstance(error, SequenceConflictError):
+        return _reply(status, {"detail": str(error), "sequence": error.sequence})
+    return _reply(status, {"detail": str(error)})
+
+
+def _place_of_symbol(request: Request) -> str:
+    if request.method == "POST":
+        return "body"
+    return "path" if "symbol" in request.path_params else "query"
+
+
+def _answer_invalid_request(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    errors = error.errors()
+    items = [
+        error_item(entry["type"], entry["loc"], entry["msg"], entry.get("input"))
+        for entry in errors[:ERRORS_SHOWN_MAX]
+    ]
+    content: dict[str, Any] = {"detail": items}
+    if len(errors) > ERRORS_SHOWN_MAX:
+        content["errors"] = len(errors)
+    return _reply(422, content)
+
+
+def _answer_http_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _reply(error.status_code, {"detail": error.detail}, error.headers)
+
+
+def _shown(value: object) -> Any:
+    """Return a part of an input that is safe to quote: short, and of numbers that JSON has."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else repr(value)
+    if isinstance(value, int):
+        return value if value.bit_length() <= 63 else f"an integer of {value.bit_length()} bits"
+    if isinstance(value, (str, bytes)):
+        text = value if isinstance(value, str) else value.decode("utf-8", "replace")
+        # A lone surrogate has no UTF-8 form.
+        text = text[: _INPUT_SHOWN_MAX + 1].encode("utf-8", "replace").decode()
+        return text if len(text) <= _INPUT_SHOWN_MAX else text[:_INPUT_SHOWN_MAX] + "…"
+    if isinstance(value, (list, tuple)):
+        return f"an array of {len(value)}"
+    if isinstance(value, dict):
+        return f"an object of {len(value)}"
+    return f"a {type(value).__name__}"

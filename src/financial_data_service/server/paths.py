@@ -1,0 +1,61 @@
+"""Symbols in a path: ``/stats/BTC%2FUSDT/3`` is about ``BTC/USDT``.
+
+ASGI servers decode a path before it is routed, and an encoded slash then looks like one that parts
+the path. This middleware decodes each segment by itself and lets an encoded slash travel as a
+character that no symbol may hold; :func:`symbol_in_path` turns it back.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import unquote
+
+from fastapi import Path, Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from financial_data_service.engine.symbol_manager import check_symbol
+
+__all__ = ["EncodedSlashMiddleware", "symbol_in_path"]
+
+_STAND_IN = "\x00"
+_OTHER_CONTROL = "\x01"  # as unfit for a symbol as the stand-in itself
+_FLAG = "financial_data_service.encoded_slash"
+
+
+class EncodedSlashMiddleware:
+    """Pure ASGI middleware that keeps ``%2F`` in a path from parting it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand the request on, its path decoded segment by segment where that matters."""
+        raw_path = scope.get("raw_path") or b""
+        if scope["type"] == "http" and (b"%2F" in raw_path or b"%2f" in raw_path):
+            segments = raw_path.decode("ascii").split("/")
+            scope["path"] = "/".join(map(_decoded, segments))
+            scope[_FLAG] = True
+        await self.app(scope, receive, send)
+
+
+def symbol_in_path(
+    request: Request,
+    symbol: Annotated[
+        str, Path(description="Name of the symbol, percent-encoded.", examples=["AAPL"])
+    ],
+) -> str:
+    """Return the symbol that a path names (dependency).
+
+    Raises
+    ------
+    InvalidSymbolError
+        When no symbol can have that name.
+    """
+    if _FLAG in request.scope:
+        symbol = symbol.replace(_STAND_IN, "/")
+    check_symbol(symbol)
+    return symbol
+
+
+def _decoded(segment: str) -> str:
+    return unquote(segment).replace(_STAND_IN, _OTHER_CONTROL).replace("/", _STAND_IN)

@@ -1,0 +1,280 @@
+"""The routes of the service, each a thin call of the engine.
+
+Handlers are coroutines that never wait: an append takes microseconds, so the event loop is what
+keeps one writer to a symbol.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from financial_data_service.engine.running_stats import k_max_of
+from financial_data_service.engine.symbol_manager import SymbolManager, check_symbol
+from financial_data_service.errors import WindowSizeError
+from financial_data_service.server import replies, schemas
+from financial_data_service.server.body import json_body, request_body_schema
+from financial_data_service.server.paths import symbol_in_path
+from financial_data_service.settings import Settings
+
+__all__ = ["router_for"]
+
+PathSymbol = Annotated[str, Depends(symbol_in_path)]
+QueryK = Annotated[
+    int | None, Query(description="Exponent of the window: the last 10^k prices.", examples=[3])
+]
+QueryLast = Annotated[
+    int | None, Query(description="Length of the window, any number of prices.", examples=[2500])
+]
+
+
+def _manager(request: Request) -> SymbolManager:
+    manager: SymbolManager = request.app.state.manager
+    return manager
+
+
+Manager = Annotated[SymbolManager, Depends(_manager)]
+
+
+def router_for(settings: Settings) -> APIRouter:
+    """Return the routes, their documentation filled with the limits of these settings."""
+    router = APIRouter()
+    _add_batch_routes(router, settings)
+    _add_stats_routes(router, settings)
+    _add_symbol_routes(router)
+    _add_health_routes(router)
+    return router
+
+
+def _json(content: bytes, status: int = 200) -> Response:
+    return Response(content, status, media_type="application/json")
+
+
+def _example(model: type, description: str, example: object) -> dict[str, Any]:
+    """Return the documentation of an error reply."""
+    return {
+        "model": model,
+        "description": description,
+        "content": {"application/json": {"example": example}},
+    }
+
+
+def _add_batch_routes(router: APIRouter, settings: Settings) -> None:
+    body = request_body_schema(schemas.AddBatchRequest)
+    values = body["content"]["application/json"]["schema"]["properties"]["values"]
+    values |= {"minItems": 1, "maxItems": settings.batch_max}
+
+    @router.post(
+        "/add_batch/",
+        tags=["prices"],
+        summary="Add a batch of prices",
+        status_code=201,
+        response_model=schemas.AddBatchReply,
+        responses=_batch_errors(settings),
+        openapi_extra={"requestBody": body},
+    )
+    @router.post("/add_batch", include_in_schema=False)
+    async def add_batch(
+        manager: Manager,
+        batch: Annotated[schemas.AddBatchRequest, Depends(json_body(schemas.AddBatchRequest))],
+    ) -> Response:
+        """Append up to 10,000 prices to a symbol, oldest first; the whole batch or nothing.
+
+        A symbol comes into being with its first batch. With `from_sequence` a batch may be sent
+        again without harm: what is stored already is compared, and only the rest is added.
+        """
+        receipt = manager.add_batch(batch.symbol, batch.values, batch.from_sequence)
+        return _json(replies.added(receipt), 201 if receipt.added else 200)
+
+
+def _batch_errors(settings: Settings) -> dict[int | str, dict[str, Any]]:
+    """Return the documentation of what `POST /add_batch/` may answer but 201."""
+    limit_reached = f"Maximum number of symbols ({settings.max_symbols}) reached"
+    too_large = (
+        f"Expected a body of {settings.body_max_bytes} bytes at most; send fewer values in a batch"
+    )
+    conflict = {
+        "detail": "Expected from_sequence of at most 3 for symbol AAPL, got 5: the prices between "
+        "are missing",
+        "sequence": 3,
+    }
+    unfit = {
+        "detail": [
+            {
+                "type": "float_type",
+                "loc": ["body", "values", 3],
+                "msg": "Input should be a valid number",
+                "input": "189.5",
+            }
+        ]
+    }
+    return {
+        200: {
+            "model": schemas.AddBatchReply,
+            "description": "The batch is stored already; nothing was added",
+        },
+        400: _example(
+            schemas.ErrorReply, "The limit of symbols is reached", {"detail": limit_reached}
+        ),
+        409: _example(
+            schemas.ConflictReply,
+            "The batch differs from what is stored, or leaves a gap",
+            conflict,
+        ),
+        413: _example(schemas.ErrorReply, "The body is too large", {"detail": too_large}),
+        415: _example(
+            schemas.ErrorReply,
+            "The body is not declared to be JSON",
+            {"detail": "Expected `Content-Type: application/json`, got `text/plain`"},
+        ),
+        422: _example(schemas.InvalidRequestReply, "The batch is unfit; nothing was added", unfit),
+        507: _example(
+            schemas.ErrorReply,
+            "There is no memory for another symbol",
+            {"detail": "No memory for a symbol of 837017600 bytes: Cannot allocate memory"},
+        ),
+    }
+
+
+def _stats_errors(settings: Settings) -> dict[int | str, dict[str, Any]]:
+    """Return the documentation of what the routes of statistics may answer but 200."""
+    k_max = k_max_of(settings.largest_window)
+    return {
+        404: _example(
+            schemas.ErrorReply, "There is no such symbol", {"detail": "Symbol AAPL not found"}
+        ),
+        422: _example(
+            schemas.InvalidRequestReply,
+            "There is no such window",
+            {"detail": f"Window size exponent (k={k_max + 1}) must be between 1 and {k_max}"},
+        ),
+    }
+
+
+def _add_stats_routes(router: APIRouter, settings: Settings) -> None:
+    errors = _stats_errors(settings)
+
+    @router.get(
+        "/stats/{symbol}/{k}",
+        tags=["statistics"],
+        summary="Statistics of one window",
+        response_model=schemas.StatsReply,
+        responses=errors,
+    )
+    async def window_stats(manager: Manager, symbol: PathSymbol, k: int) -> Response:
+        """Return min, max, last, avg and var over the last 10^k prices of a symbol."""
+        return _answer(manager, symbol, k, None)
+
+    @router.get(
+        "/stats/{symbol}",
+        tags=["statistics"],
+        summary="Statistics of all windows, or of the last N prices",
+        response_model=schemas.SymbolStatsReply | schemas.StatsReply,
+        responses=errors,
+    )
+    async def symbol_stats(
+        manager: Manager, symbol: PathSymbol, k: QueryK = None, last: QueryLast = None
+    ) -> Response:
+        """Return the statistics of a symbol: of every window, or of one with `last` or `k`."""
+        return _answer(manager, symbol, k, last)
+
+    @router.get(
+        "/stats/",
+        tags=["statistics"],
+        summary="Statistics of one symbol or of all",
+        response_model=schemas.StatsReply | schemas.SymbolStatsReply | schemas.AllStatsReply,
+        responses=errors,
+    )
+    @router.get("/stats", include_in_schema=False)
+    async def query_stats(
+        manager: Manager,
+        symbol: Annotated[
+            str | None, Query(description="Name of the symbol; all if absent.", examples=["AAPL"])
+        ] = None,
+        k: QueryK = None,
+        last: QueryLast = None,
+    ) -> Response:
+        """Return statistics by query: `?symbol=AAPL&k=3`, `?symbol=AAPL&last=2500`, or all."""
+        if symbol is not None:
+            check_symbol(symbol)
+        return _answer(manager, symbol, k, last)
+
+
+def _answer(
+    manager: SymbolManager, symbol: str | None, k: int | None, last: int | None
+) -> Response:
+    """Answer for one symbol or for all, and for one window or for all."""
+    if k is not None and last is not None:
+        raise WindowSizeError(f"Expected either k or last, got both (k={k}, last={last})")
+    if symbol is None:
+        if last is not None:
+            raise WindowSizeError(f"Expected a symbol together with last={last}, got none")
+        if k is not None:
+            manager.check_exponent(k)
+        return _json(replies.all_stats(manager, k))
+    if k is not None:
+        answer = manager.stats(symbol, k)
+        return _json(replies.stats(symbol, k, 10**k, answer))
+    if last is not None:
+        return _json(replies.stats(symbol, None, last, manager.window(symbol, last)))
+    return _json(replies.symbol_stats(symbol, manager[symbol]))
+
+
+def _add_symbol_routes(router: APIRouter) -> None:
+    @router.get(
+        "/symbols",
+        tags=["symbols"],
+        summary="All symbols",
+        response_model=schemas.SymbolsReply,
+    )
+    async def symbols(manager: Manager) -> Response:
+        """Return the symbols, how much is held of each, and the limits of the service."""
+        return _json(replies.symbols(manager))
+
+    @router.delete(
+        "/symbols/{symbol}",
+        tags=["symbols"],
+        summary="Delete a symbol",
+        response_model=schemas.DeleteReply,
+        responses={
+            404: _example(
+                schemas.ErrorReply, "There is no such symbol", {"detail": "Symbol AAPL not found"}
+            ),
+            422: _example(
+                schemas.InvalidRequestReply,
+                "No symbol can have that name",
+                {
+                    "detail": [
+                        {
+                            "type": "invalid_symbol",
+                            "loc": ["path", "symbol"],
+                            "msg": "Expected a symbol of 1 to 128 characters, got 200 - at "
+                            "`symbol`",
+                            "input": None,
+                        }
+                    ]
+                },
+            ),
+        },
+    )
+    async def delete_symbol(manager: Manager, symbol: PathSymbol) -> Response:
+        """Forget a symbol and all its prices. There is no way back."""
+        manager.delete(symbol)
+        return _json(replies.deleted(symbol))
+
+
+def _add_health_routes(router: APIRouter) -> None:
+    @router.get(
+        "/livez", tags=["health"], summary="Is it alive?", response_model=schemas.HealthReply
+    )
+    async def livez() -> Response:
+        """Answer as long as the process can answer anything."""
+        return _json(replies.healthy())
+
+    @router.get(
+        "/readyz", tags=["health"], summary="Is it ready?", response_model=schemas.HealthReply
+    )
+    async def readyz() -> Response:
+        """Answer once the kernels are compiled and requests are served at full speed."""
+        return _json(replies.healthy())
