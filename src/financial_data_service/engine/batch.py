@@ -19,6 +19,9 @@ __all__ = ["as_prices", "refuse_unfit"]
 
 _FLOAT64 = np.dtype(np.float64)
 _PLAIN_NUMBERS = frozenset((float, int))
+_REAL_NUMBERS = (float, int, np.floating, np.integer)
+# Kin of numbers by inheritance alone: a time is no price, and a long double does not fit float64.
+_NOT_PRICES = (bool, np.timedelta64, np.longdouble)
 
 
 def as_prices(values: npt.ArrayLike, batch_max: int) -> npt.NDArray[np.float64]:
@@ -39,7 +42,7 @@ def as_prices(values: npt.ArrayLike, batch_max: int) -> npt.NDArray[np.float64]:
     InvalidBatchError
         When the batch is empty, too long, not one-dimensional, or not of numbers.
     """
-    array = values if isinstance(values, np.ndarray) else _from_sequence(values)
+    array = values if type(values) is np.ndarray else _from_sequence(values)
     if array.ndim != 1:
         raise InvalidBatchError(
             f"Expected `values` of one dimension, got shape {array.shape} - at `values`"
@@ -90,9 +93,7 @@ def _from_sequence(values: Any) -> npt.NDArray[Any]:
 def _refuse_other_types(values: Sequence[Any]) -> None:
     """Raise for the first element that is not a real number; NumPy's scalars are."""
     for index, value in enumerate(values):
-        if isinstance(value, (bool, np.bool_)) or not isinstance(
-            value, (float, int, np.floating, np.integer)
-        ):
+        if isinstance(value, _NOT_PRICES) or not isinstance(value, _REAL_NUMBERS):
             raise InvalidBatchError(
                 f"Expected `float`, got `{type(value).__name__}` - at `values[{index}]`", index
             )
@@ -104,6 +105,11 @@ def _from_array_like(values: Any) -> npt.NDArray[Any]:
         raise InvalidBatchError(
             f"Expected a sequence of `float` or an array, got `{type(values).__name__}` "
             "- at `values`"
+        )
+    if np.ma.is_masked(values):
+        index = int(np.ma.getmaskarray(values).argmax())
+        raise InvalidBatchError(
+            f"Expected `float`, got a masked value - at `values[{index}]`", index
         )
     return np.asarray(values)
 

@@ -13,6 +13,7 @@ Invariants
 
 from __future__ import annotations
 
+import operator
 from typing import NamedTuple
 
 import numpy as np
@@ -141,6 +142,7 @@ class RunningStats:
         WindowSizeError
             When the length is out of range.
         """
+        length = operator.index(length)
         if not 1 <= length <= self._geometry.largest_window:
             raise WindowSizeError(
                 f"Window size (last={length}) must be between 1 and {self._geometry.largest_window}"
@@ -156,7 +158,9 @@ class RunningStats:
             When ``10**k`` is not a window: k is less than 1 or more than ``k_max``.
         """
         check_exponent(k, self._geometry.largest_window)
-        return WindowStats._make(kernels.window(self._ring.header, self._ring.region, 10**k))
+        return WindowStats._make(
+            kernels.window(self._ring.header, self._ring.region, 10 ** operator.index(k))
+        )
 
     def all_stats(self) -> list[WindowStats]:
         """Return the statistics of every window, ``k = 1 … k_max``, as of one moment."""

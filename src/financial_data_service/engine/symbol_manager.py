@@ -136,6 +136,9 @@ class SymbolManager:
         running_stats = self._symbols.get(symbol)
         if running_stats is not None:
             if from_sequence is not None:
+                # The whole batch is checked, not only what will be left of it.
+                if kernels.find_unfit(prices) >= 0:
+                    refuse_unfit(prices)
                 prices = _not_yet_stored(symbol, running_stats, prices, from_sequence)
                 if prices.size == 0:
                     return BatchReceipt(symbol, 0, running_stats.sequence)
