@@ -108,9 +108,8 @@ test-method:  ## one test (file=test_running_stats.py method=test_running_stats_
 
 .PHONY: lint
 lint: $(DEV)  ## ruff check, ruff format --check, mypy --strict
-	@$(BIN)/python -m ruff check $(SOURCES)
-	@$(BIN)/python -m ruff format --check $(SOURCES)
-	@$(BIN)/python -m mypy $(SOURCES)
+	@failed=0; for tool in "ruff check" "ruff format --check" mypy; do \
+	  $(BIN)/python -m $$tool $(SOURCES) || failed=1; done; exit $$failed
 
 .PHONY: format
 format: $(DEV)  ## let ruff mend and format the code

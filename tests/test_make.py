@@ -159,7 +159,9 @@ def test_session_has_four_panes_and_ends_gracefully(session: dict[str, str]) -> 
         "make stats",
     ]
     assert tmux(session, "show-options", "-gv", "mouse") == "on\n"
-    assert poll(lambda: is_ready(port)), tmux(session, "capture-pane", "-p", "-t", panes[0])
+    assert poll(lambda: is_ready(port)), tmux(
+        session, "capture-pane", "-p", "-t", panes[0].split()[0]
+    )
 
     htop = next(pane.split()[0] for pane in panes if "htop" in pane)
     pid = server_process("pid", "--port", port).stdout.strip()

@@ -47,7 +47,8 @@ STYLE = """<style>
 .fds .pill i { position: absolute; inset: 0 auto 0 0; background: var(--fill); min-width: 3px; }
 .fds .pill span { position: absolute; inset: 0; line-height: 1.7rem; padding: 0 1rem;
   font-size: .85rem; white-space: nowrap; }
-.fds table { width: 100%; min-width: 62rem; table-layout: fixed; border-collapse: collapse; margin: .6rem 0 1rem; font-size: .92rem; }
+.fds table { width: 100%; min-width: 62rem; table-layout: fixed; font-size: .92rem;
+  border-collapse: collapse; margin: .6rem 0 1rem; }
 .fds th { font-weight: 500; color: var(--muted); }
 .fds th, .fds td { text-align: right; padding: .3rem .75rem; border: 0;
   border-bottom: 1px solid var(--line); white-space: nowrap; }
