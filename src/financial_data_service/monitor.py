@@ -40,7 +40,8 @@ STYLE = """<style>
 .fds .dot { display: inline-block; width: .65em; height: .65em; border-radius: 50%;
   margin-right: .5em; }
 .fds .up { background: #3fb950; } .fds .down { background: #f85149; }
-.fds .notice { margin-top: .8rem; border-left: 3px solid #d29922; padding: .4rem .9rem; background: #d2992218; }
+.fds .notice { margin-top: .8rem; padding: .4rem .9rem; border-left: 3px solid #d29922;
+  background: #d2992218; }
 .fds .title { display: flex; gap: 1.5rem; align-items: center; flex-wrap: wrap; margin-top: .8rem; }
 .fds .pill { position: relative; flex: 1; min-width: 22rem; height: 1.7rem; border-radius: .85rem;
   overflow: hidden; background: #8883; }
