@@ -248,6 +248,8 @@ def _summarise(
         f"{request.symbol}: {transfer.state()} from {prices.name}, {prices.column}, "
         f"in {elapsed_seconds:.2f} s{rate}; {transfer.sequence:,} prices in all."
     )
+    if not sent:
+        line += " None of the file could be compared; --append would put it after what is there."
     output().print(printable(line), soft_wrap=True)
 
 

@@ -131,7 +131,6 @@ class CsvPrices:
         self.name = name
         self.size = _size_bytes(stream)
         self._stream = stream
-        self._line = 0
         with self._reading():
             self._open(BufferedReader(gzip.GzipFile(fileobj=stream)) if is_gzip else stream, wanted)
 
@@ -141,6 +140,7 @@ class CsvPrices:
         text = TextIOWrapper(
             stream, "utf-16" if is_utf16 else "utf-8-sig", errors="replace", newline=""
         )
+        self._text = text  # Kept: once forgotten it would close the stream, position and all.
         head = list(islice(text, _SNIFFED_LINES))
         self._lines = csv.reader(chain(head, text), delimiter=sniff_delimiter(head))
         first = next((row for row in self._lines if not _is_blank(row)), None)

@@ -51,8 +51,8 @@ def settings_from(flags: dict[str, str | bool | None]) -> Settings:
 def _sentence(detail: Any, given: dict[str, str | bool]) -> str:
     name = str(detail["loc"][0])
     source = _flag(name) if name in given else _variable(name)
-    complaint = detail["msg"].replace("Input should be", "expected", 1)
-    return f"{source}: {complaint}, got {detail['input']!r}."
+    complaint = detail["msg"].replace("Input should be", "must be", 1).split(", unable")[0]
+    return f"{source} {complaint}, got {detail['input']!r}."
 
 
 def _flag(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -23,8 +23,24 @@ if TYPE_CHECKING:
 
 __all__ = ["stats"]
 
-# Digits of avg, var and std to try until the table fits the terminal; 0 stands for all.
-_DIGITS = (0, 12, 9, 7)
+_UNFOLDED_COLUMNS = 10_000
+
+
+class Layout(NamedTuple):
+    """How a table is set."""
+
+    digits: int
+    """Significant digits of avg, var and std; 0 stands for all."""
+    left_out: tuple[str, ...]
+    """Columns that can be worked out from the others."""
+
+
+_DERIVED = ("fill", "std")
+# The first that fits the terminal is taken. Prices are never rounded.
+_LAYOUTS = (
+    *(Layout(digits, ()) for digits in (0, 12, 9, 7)),
+    *(Layout(digits, _DERIVED) for digits in (9, 7)),
+)
 
 
 def stats(
@@ -68,19 +84,25 @@ def _print_json(replies: Sequence[bytes], *, is_list: bool) -> None:
 def _print_tables(service: Service, replies: Sequence[bytes]) -> None:
     console = output()
     all_stats = [service.decode_stats(reply) for reply in replies]
-    digits = next((d for d in _DIGITS if _fits(console, all_stats, d)), _DIGITS[-1])
+    layout = next((each for each in _LAYOUTS if _fits(console, all_stats, each)), _LAYOUTS[-1])
     for symbol_stats in all_stats:
-        console.print()
         console.print(_title(symbol_stats))
-        console.print(_table(symbol_stats, digits))
-    if digits:
-        console.print(
-            Text(f"avg, var, std to {digits} digits; --json or a wider terminal has all.", "dim")
+        console.print(_table(symbol_stats, layout))
+        console.print()
+    if layout.digits:
+        left_out = f", {' and '.join(layout.left_out)} left out" if layout.left_out else ""
+        note = (
+            f"avg and var to {layout.digits} digits{left_out}; a wider terminal or --json has all."
         )
+        console.print(Text(note, "dim"))
 
 
-def _fits(console: Console, all_stats: Sequence[SymbolStats], digits: int) -> bool:
-    return all(console.measure(_table(each, digits)).maximum <= console.width for each in all_stats)
+def _fits(console: Console, all_stats: Sequence[SymbolStats], layout: Layout) -> bool:
+    unfolded = console.options.update(max_width=_UNFOLDED_COLUMNS)
+    return all(
+        console.measure(_table(each, layout), options=unfolded).maximum <= console.width
+        for each in all_stats
+    )
 
 
 def _title(symbol_stats: SymbolStats) -> Text:
@@ -89,25 +111,33 @@ def _title(symbol_stats: SymbolStats) -> Text:
     return title.append(f"  {symbol_stats.sequence:,} {noun} so far", "not bold dim")
 
 
-def _table(symbol_stats: SymbolStats, digits: int) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold cyan")
-    for heading in ("window", "values", "fill", "min", "max", "last", "avg", "var", "std"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for window in symbol_stats.stats:
-        table.add_row(*_cells(window, digits), style="" if _is_full(window) else "dim")
+def _table(symbol_stats: SymbolStats, layout: Layout) -> Table:
+    table = Table(
+        box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold"
+    )
+    rows = [_cells(window, layout.digits) for window in symbol_stats.stats]
+    headings = [heading for heading in rows[0] if heading not in layout.left_out]
+    for heading in headings:
+        # A terminal narrower than any layout folds numbers: a cut one would be a wrong one.
+        table.add_column(heading, justify="right", overflow="fold")
+    for window, cells in zip(symbol_stats.stats, rows, strict=True):
+        style = "" if _is_full(window) else "dim"
+        table.add_row(*(cells[heading] for heading in headings), style=style)
     return table
 
 
-def _cells(window: WindowReply, digits: int) -> list[str]:
-    exact = [f"{value:,}" for value in (window.min, window.max, window.last)]
-    derived = (window.avg, window.var, math.sqrt(window.var))
-    return [
-        f"{window.window:,}",
-        f"{window.values:,}",
-        fill(window.values, window.window),
-        *exact,
-        *(number(value, digits) for value in derived),
-    ]
+def _cells(window: WindowReply, digits: int) -> dict[str, str]:
+    return {
+        "window": f"{window.window:,}",
+        "values": f"{window.values:,}",
+        "fill": fill(window.values, window.window),
+        "min": number(window.min),
+        "max": number(window.max),
+        "last": number(window.last),
+        "avg": number(window.avg, digits),
+        "var": number(window.var, digits),
+        "std": number(math.sqrt(window.var), digits),
+    }
 
 
 def _is_full(window: WindowReply) -> bool:
@@ -122,7 +152,7 @@ def fill(values: int, window: int) -> str:
     return f"{hundredths / 100:.2f} %" if hundredths else "<0.01 %"
 
 
-def number(value: float, digits: int) -> str:
+def number(value: float, digits: int = 0) -> str:
     """Return ``value`` with thousands separated, in ``digits`` significant digits.
 
     0 gives the shortest text that reads back as the very same float64.
