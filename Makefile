@@ -94,17 +94,19 @@ test-cov: $(DEV)  ## tests with the lines that none of them reached
 	@$(BIN)/python -m pytest -m "not deep" --cov --cov-report=term-missing $(args)
 
 .PHONY: test-file
-test-file:  ## one file of tests (file=test_running_stats.py)
-	@$(if $(file),,echo "Which file? e.g. make test-file file=test_running_stats.py" >&2; exit 2)
-	@$(MAKE) $(DEV)
+test-file: .need-file $(DEV)  ## one file of tests (file=test_running_stats.py)
 	@$(BIN)/python -m pytest -m "not deep" 'tests/$(patsubst tests/%,%,$(file))' $(args)
 
 .PHONY: test-method
-test-method:  ## one test (file=test_running_stats.py method=test_running_stats_initialization)
+test-method: .need-method $(DEV)  ## one test (file=test_running_stats.py method=test_running_stats_initialization)
+	@$(BIN)/python -m pytest 'tests/$(patsubst tests/%,%,$(file))::$(method)' $(args)
+
+.PHONY: .need-file .need-method
+.need-file:
+	@$(if $(file),,echo "Which file? e.g. make test-file file=test_running_stats.py" >&2; exit 2)
+.need-method:
 	@$(if $(and $(file),$(method)),,echo "Which test? e.g. make test-method" \
 	  "file=test_running_stats.py method=test_running_stats_initialization" >&2; exit 2)
-	@$(MAKE) $(DEV)
-	@$(BIN)/python -m pytest 'tests/$(patsubst tests/%,%,$(file))::$(method)' $(args)
 
 .PHONY: lint
 lint: $(DEV)  ## ruff check, ruff format --check, mypy --strict

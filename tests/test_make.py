@@ -38,7 +38,8 @@ pytestmark = needs_make
 
 def run(command: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
     # What the outer `make test` was called with is not for an inner one.
-    outer = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES", "PYTHON", "args", "TMUX"}
+    outer = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES", "PYTHON", "TMUX"}
+    outer |= {"args", "file", "method"}
     environment = {key: value for key, value in os.environ.items() if key not in outer}
     return subprocess.run(
         command,
