@@ -145,7 +145,7 @@ clean:  ## remove what was built: environments, caches, reports; never data
 .PHONY: help
 help:  ## this list
 	@echo 'financial-data-service: make TARGET [args="…"]'
-	@awk -v on="$$([ -t 1 ] && printf '\033[36m')" -v off="$$([ -t 1 ] && printf '\033[0m')" \
+	@if [ -t 1 ]; then on=$$'\033[36m' off=$$'\033[0m'; fi; awk -v on="$$on" -v off="$$off" \
 	  'BEGIN { FS = ":.*## *" } \
 	  /^##@/ { printf "\n%s\n", substr($$0, 5) } \
 	  /^[a-z][a-z-]*:.*##/ { printf "  %s%-13s%s %s\n", on, $$1, off, $$2 }' $(firstword $(MAKEFILE_LIST))
