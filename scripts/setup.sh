@@ -82,7 +82,7 @@ progress() {
             *) continue ;;
         esac
         [ -t 1 ] || continue
-        line=${line#Collecting }
+        line=${line#Collecting } line=${line#Requirement already satisfied: }
         printf '\r\033[K  %d of %d  %s' "$((n < total ? n : total))" "$total" "${line%%[=; ]*}"
     done
     if [ -t 1 ]; then printf '\r\033[K'; fi
