@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from fastapi import HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
 
 __all__ = ["json_body", "request_body_schema"]
 
@@ -58,10 +59,14 @@ async def _read_body(request: Request, bytes_max: int) -> bytes:
     if int(declared) > bytes_max:
         raise _too_large(bytes_max)
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > bytes_max:
-            raise _too_large(bytes_max)
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > bytes_max:
+                raise _too_large(bytes_max)
+    except ClientDisconnect:
+        # Nobody reads this; it keeps a client that went away from looking like an error of ours.
+        raise HTTPException(400, "Expected the whole body, got a part of it") from None
     return bytes(body)
 
 

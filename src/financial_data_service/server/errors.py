@@ -26,11 +26,7 @@ from financial_data_service.errors import (
 )
 from financial_data_service.server.replies import encode
 
-__all__ = ["ERRORS_SHOWN_MAX", "add_error_handlers", "error_item"]
-
-ERRORS_SHOWN_MAX = 10
-"""Places listed in one error reply: a batch of 10,000 strings is wrong in 10,000 places, and ten
-say it."""
+__all__ = ["add_error_handlers", "error_item"]
 
 _INPUT_SHOWN_MAX = 64  # characters of an input that are quoted
 
@@ -87,15 +83,11 @@ def _place_of_symbol(request: Request) -> str:
 
 def _answer_invalid_request(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    errors = error.errors()
     items = [
         error_item(entry["type"], entry["loc"], entry["msg"], entry.get("input"))
-        for entry in errors[:ERRORS_SHOWN_MAX]
+        for entry in error.errors()
     ]
-    content: dict[str, Any] = {"detail": items}
-    if len(errors) > ERRORS_SHOWN_MAX:
-        content["errors"] = len(errors)
-    return _reply(422, content)
+    return _reply(422, {"detail": items})
 
 
 def _answer_http_error(_request: Request, error: Exception) -> Response:

@@ -32,9 +32,10 @@ class EncodedSlashMiddleware:
         """Hand the request on, its path decoded segment by segment where that matters."""
         raw_path = scope.get("raw_path") or b""
         if scope["type"] == "http" and (b"%2F" in raw_path or b"%2f" in raw_path):
-            segments = raw_path.decode("ascii").split("/")
-            scope["path"] = "/".join(map(_decoded, segments))
-            scope[_FLAG] = True
+            # No route of a symbol ends with a slash, and a redirect would name the stand-in.
+            segments = raw_path.decode("ascii").rstrip("/").split("/")
+            # A copy: the access log is to show the path as it came.
+            scope = {**scope, "path": "/".join(map(_decoded, segments)), _FLAG: True}
         await self.app(scope, receive, send)
 
 

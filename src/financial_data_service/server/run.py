@@ -63,10 +63,7 @@ def serve(settings: Settings) -> int:
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
     server = _Server(config)
-    # Once it has shut down, uvicorn raises the signal that stopped it again, for whoever handled
-    # it before: without a handler here the process would seem killed.
-    signal.signal(signal.SIGTERM, _ignore)
-    signal.signal(signal.SIGINT, _ignore)
+    _stop_on_signals(server)
     try:
         server.run(sockets=[listener])
     except OSError as error:
@@ -115,5 +112,15 @@ def _url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _ignore(_signal: int, _frame: Any) -> None:
-    """Do nothing: uvicorn has already done what the signal asks for."""
+def _stop_on_signals(server: uvicorn.Server) -> None:
+    """Heed signals where uvicorn does not: just before it runs, and just after.
+
+    Once it has shut down, uvicorn raises the signal that stopped it again, for whoever handled it
+    before: without a handler here the process would seem killed.
+    """
+
+    def stop(_signal: int, _frame: Any) -> None:
+        server.should_exit = True
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
