@@ -46,6 +46,12 @@ class Settings(BaseSettings):
     )
     log_level: LogLevel = Field(default="info", description="How much the server logs.")
     access_log: bool = Field(default=False, description="Log a line per request.")
+    fast_lane: bool = Field(
+        default=True, description="Answer plain requests before the framework is asked."
+    )
+    request_seconds: float = Field(
+        default=30.0, gt=0, description="Time a request may take to arrive, in seconds."
+    )
     root_path: str = Field(
         default="", description="Path prefix under which a proxy publishes the service."
     )

@@ -14,7 +14,12 @@ import numpy.typing as npt
 from financial_data_service.engine import kernels
 from financial_data_service.engine.batch import as_prices, refuse_unfit
 from financial_data_service.engine.layout import DEFAULT_FANOUT, LARGEST_WINDOW_MAX
-from financial_data_service.engine.running_stats import RunningStats, WindowStats, check_exponent
+from financial_data_service.engine.running_stats import (
+    RunningStats,
+    WindowStats,
+    check_exponent,
+    k_max_of,
+)
 from financial_data_service.errors import (
     InvalidSymbolError,
     SequenceConflictError,
@@ -171,6 +176,11 @@ class SymbolManager:
         """Return the statistics of every window of a symbol; errors as :meth:`stats`."""
         return self[symbol].all_stats()
 
+    @property
+    def k_max(self) -> int:
+        """Largest k of the windows ``10**k``."""
+        return k_max_of(self.largest_window)
+
     def check_exponent(self, k: int) -> None:
         """Check that ``10**k`` is a window.
 
@@ -201,6 +211,10 @@ class SymbolManager:
         for running_stats in self._symbols.values():
             running_stats.close()
         self._symbols.clear()
+
+    def get(self, symbol: str) -> RunningStats | None:
+        """Return the statistics of a symbol, or None when there is no such symbol."""
+        return self._symbols.get(symbol)
 
     def __getitem__(self, symbol: str) -> RunningStats:
         try:

@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
-__all__ = ["json_body", "request_body_schema"]
+__all__ = ["is_json", "json_body", "request_body_schema"]
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -32,7 +32,7 @@ def json_body(model: type[Model]) -> Callable[[Request], Awaitable[Model]]:
 
     async def read(request: Request) -> Model:
         content_type = request.headers.get("content-type", "")
-        if not _is_json(content_type):
+        if not is_json(content_type):
             raise HTTPException(
                 415,
                 "Expected `Content-Type: application/json`, got "
@@ -76,7 +76,8 @@ def _too_large(bytes_max: int) -> HTTPException:
     )
 
 
-def _is_json(content_type: str) -> bool:
+def is_json(content_type: str) -> bool:
+    """Tell whether a ``Content-Type`` declares JSON."""
     media_type = content_type.partition(";")[0].strip().lower()
     return media_type == "application/json" or (
         media_type.startswith("application/") and media_type.endswith("+json")

@@ -5,7 +5,9 @@ SIGTERM and Ctrl-C stop accepting connections, let the requests under way finish
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import gc
 import os
 import signal
 import socket
@@ -13,8 +15,11 @@ import sys
 from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
 
 from financial_data_service.server.app import create_app
+from financial_data_service.server.fast_lane import FastLane, FastLaneProtocol
+from financial_data_service.server.guard import GuardedProtocol, sweep
 from financial_data_service.settings import Settings
 
 __all__ = ["serve"]
@@ -26,12 +31,25 @@ any request takes, shorter than the 30 s after which supervisors use force."""
 BACKLOG = 2048  # connections the kernel holds while the event loop is busy; uvicorn's default
 
 
+KEEP_ALIVE_SECONDS = 75
+"""How long an idle connection is kept. Longer than the pools of common clients keep theirs, so that
+it is they who close, and no request meets a connection that is just being closed."""
+
+
 class _Server(uvicorn.Server):
-    """uvicorn, which says where it serves once it does."""
+    """uvicorn, which says where it serves once it does, and looks after slow connections."""
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % 10 == 0:  # once a second
+            sweep(self.server_state.connections, asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started and sockets:
+            # What is there by now stays: collections need not look at it again.
+            gc.collect()
+            gc.freeze()
             url = _url_of(sockets[0])
             print(f"Serving on {url}", flush=True)
             print(f"Try it: {url}/docs", flush=True)
@@ -50,16 +68,18 @@ def serve(settings: Settings) -> int:
     except OSError as error:
         print(_reason(error, settings), file=sys.stderr)
         return 1
+    app = create_app(settings)
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         loop="uvloop",
-        http="httptools",
+        http=_protocol_for(app, settings),
         ws="none",
         lifespan="on",
         log_level=settings.log_level,
         access_log=settings.access_log,
         root_path=settings.root_path,
         backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
     server = _Server(config)
@@ -72,6 +92,19 @@ def serve(settings: Settings) -> int:
     finally:
         listener.close()
     return 0 if server.started else 1
+
+
+def _protocol_for(app: FastAPI, settings: Settings) -> type[asyncio.Protocol]:
+    """Return the protocol of connections: both lanes, or the slow one alone."""
+    base = GuardedProtocol
+    if settings.fast_lane:
+        app.state.fast_lane = FastLane(app.state.manager, settings)
+        base = FastLaneProtocol
+    limits = {
+        "arrival_seconds_max": settings.request_seconds,
+        "idle_seconds_max": KEEP_ALIVE_SECONDS,
+    }
+    return type("Protocol", (base,), limits)
 
 
 def _bind(host: str, port: int) -> socket.socket:

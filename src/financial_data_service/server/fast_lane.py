@@ -1,0 +1,349 @@
+"""The fast lane: the two requests that matter, answered before the framework is asked.
+
+``POST /add_batch/`` and ``GET /stats`` on the plain, happy path are answered right where their
+bytes arrive. Everything else, each error included, goes unchanged to uvicorn's own path and
+FastAPI: the fast lane looks at bytes between two requests, takes whole requests that it fully
+understands, and hands over all others as they came. It skips work whose result is known; it is
+never a second behaviour, and one conformance suite runs against both.
+
+How a request becomes known
+---------------------------
+Clients send the same head over and over: same request line, same headers. The first time, a head
+is parsed (by the same parser that uvicorn uses) and judged: what would the routes make of it? The
+verdict is kept under the very bytes of the head. From then on those bytes, met where a request
+begins, are one look-up in a dictionary. A ``GET`` is nothing but its head; for a ``POST`` the body
+of the declared length follows, and is read by
+:mod:`~financial_data_service.server.json_batch`.
+
+A reply to ``GET`` depends on the symbol, the window and the symbol's sequence; it is kept with the
+verdict and sent again while the sequence, and the second in its ``date`` header, stay the same.
+
+Invariants
+----------
+* Bytes are looked at only while the connection is between requests: whatever uvicorn has begun, it
+  finishes, in order.
+* A request is either answered here, exactly once, or has left no trace when it is handed over.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qsl, quote, unquote
+
+from financial_data_service.engine.running_stats import RunningStats
+from financial_data_service.engine.symbol_manager import SymbolManager, check_symbol
+from financial_data_service.errors import FdsError, InvalidSymbolError
+from financial_data_service.server import replies
+from financial_data_service.server.body import is_json
+from financial_data_service.server.guard import GuardedProtocol
+from financial_data_service.server.json_batch import plain_reader
+from financial_data_service.server.request_head import HEAD_END, RequestHead, parse_head
+from financial_data_service.settings import Settings
+
+__all__ = ["FastLane", "FastLaneProtocol"]
+
+KNOWN_HEADS_MAX = 4096
+"""Heads kept. Clients with a head of its own for every request (a trace id) get nothing from the
+fast lane; when they have filled the dictionary it is emptied and begun anew."""
+
+KNOWN_HEAD_BYTES_MAX = 2048  # so that the known heads take 8 MiB at most
+
+_Headers = list[tuple[bytes, bytes]]
+
+
+class KnownQuery:
+    """A head that asks for one window of one symbol, and the last reply to it."""
+
+    __slots__ = ("_default_headers", "_reply", "_running_stats", "_sequence", "k", "path", "symbol")
+
+    def __init__(self, symbol: str, k: int, path: str) -> None:
+        self.symbol = symbol
+        self.k = k
+        self.path = path
+        self._running_stats: RunningStats | None = None
+        self._sequence = -1
+        self._default_headers: _Headers | None = None
+        self._reply = b""
+
+    def reply(self, manager: SymbolManager, default_headers: _Headers) -> bytes | None:
+        """Return the reply as of now, or None where there is an error to tell."""
+        running_stats = manager.get(self.symbol)
+        if running_stats is None:
+            return None
+        sequence = running_stats.sequence
+        if (
+            sequence != self._sequence
+            or default_headers is not self._default_headers
+            or running_stats is not self._running_stats
+        ):
+            body = replies.stats(self.symbol, self.k, 10**self.k, running_stats.stats(self.k))
+            self._reply = _response(b"200 OK", default_headers, body)
+            self._sequence = sequence
+            self._default_headers = default_headers
+            self._running_stats = running_stats
+        return self._reply
+
+
+class KnownBatch:
+    """A head that announces a batch as JSON, of a length in bytes."""
+
+    __slots__ = ("body_bytes", "path")
+
+    def __init__(self, body_bytes: int, path: str) -> None:
+        self.body_bytes = body_bytes
+        self.path = path
+
+
+class FastLane:
+    """What the connections of a server share: the known heads, a JSON reader, the symbols.
+
+    Parameters
+    ----------
+    manager : SymbolManager
+        The symbols.
+    settings : Settings
+        Of which the limit on bodies and the largest window matter here.
+    """
+
+    def __init__(self, manager: SymbolManager, settings: Settings) -> None:
+        self.manager = manager
+        self._body_bytes_max = settings.body_max_bytes
+        self._k_max = manager.k_max
+        self._read_batch = plain_reader()
+        self.known: dict[bytes, KnownQuery | KnownBatch | None] = {}
+
+    def judge(self, head: bytes) -> KnownQuery | KnownBatch | None:
+        """Return what a head asks for, and remember it; None is for the slow lane to answer."""
+        if len(head) > KNOWN_HEAD_BYTES_MAX:
+            return None
+        parsed = parse_head(head)
+        verdict = None if parsed is None else self._verdict(parsed)
+        if len(self.known) >= KNOWN_HEADS_MAX:
+            self.known.clear()
+        self.known[head] = verdict
+        return verdict
+
+    def add(self, body: bytes, default_headers: _Headers) -> tuple[bytes, bytes] | None:
+        """Store a batch and return status line and response, or None where nothing was stored."""
+        batch = self._read_batch(body)
+        if batch is None:
+            return None
+        try:
+            receipt = self.manager.add_batch(*batch)
+        except FdsError:
+            return None
+        status = b"201 Created" if receipt.added else b"200 OK"
+        return status, _response(status, default_headers, replies.added(receipt))
+
+    def _verdict(self, head: RequestHead) -> KnownQuery | KnownBatch | None:
+        unusual = (b"expect", b"transfer-encoding", b"upgrade")
+        if head.http_version != "1.1" or not head.keep_alive:
+            return None
+        if any(name in head.headers for name in unusual):
+            return None
+        path, question_mark, query = head.target.partition(b"?")
+        if head.method == b"GET" and b"content-length" not in head.headers:
+            asked = _asked_in_query(path, query) if question_mark else _asked_in_path(path)
+            return self._query(asked, head.target)
+        if head.method == b"POST" and path in (b"/add_batch/", b"/add_batch") and not question_mark:
+            return self._batch(head)
+        return None
+
+    def _query(self, asked: tuple[str, str] | None, target: bytes) -> KnownQuery | None:
+        if asked is None:
+            return None
+        symbol, exponent = asked
+        # Other spellings of a number, such as "+3" or "03", are left to the validating path.
+        if not (len(exponent) == 1 and "1" <= exponent <= "9" and int(exponent) <= self._k_max):
+            return None
+        try:
+            check_symbol(symbol)
+        except InvalidSymbolError:
+            return None
+        return KnownQuery(symbol, int(exponent), _logged(target))
+
+    def _batch(self, head: RequestHead) -> KnownBatch | None:
+        content_type = head.only(b"content-type")
+        content_length = head.only(b"content-length")
+        if content_type is None or not is_json(content_type.decode("latin-1")):
+            return None
+        if content_length is None or not content_length.isdigit():
+            return None
+        body_bytes = int(content_length)
+        if not 0 < body_bytes <= self._body_bytes_max:
+            return None
+        return KnownBatch(body_bytes, _logged(head.target))
+
+
+class FastLaneProtocol(GuardedProtocol):
+    """uvicorn's HTTP protocol with the fast lane in front of it.
+
+    The connection is in one of three states: *open* (between requests: the fast lane looks),
+    *collecting* (the head of a batch was taken, its body is arriving), *handed over* (uvicorn has
+    been given bytes and has not answered them all).
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lane: FastLane = self.config.app.state.fast_lane  # type: ignore[union-attr]
+        self._known = self._lane.known
+        self._manager = self._lane.manager
+        self._open = True
+        self._parts: list[bytes] = []
+        self._missing = 0
+        self._stopping = False
+
+    def data_received(self, data: bytes) -> None:
+        """Answer what the fast lane knows; hand over the rest."""
+        if self._open:
+            # The commonest request of all: a read that is one known query, whole.
+            known = self._known.get(data)
+            if type(known) is KnownQuery and not self.flow.write_paused:
+                reply = known.reply(self._manager, self.server_state.default_headers)
+                if reply is not None:
+                    self._answered(known.path, b"GET", b"200 OK", reply)
+                    return
+        elif self._missing:
+            self._collect(data)
+            return
+        elif self.is_between_requests():
+            self._unset_keepalive_if_required()
+            self._open = True
+        else:
+            super().data_received(data)
+            return
+        self._take(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget a body that will not be complete."""
+        self._parts.clear()
+        super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """Let a batch that is arriving be answered before the connection closes."""
+        if self._missing:
+            self._stopping = True
+        else:
+            super().shutdown()
+
+    def is_between_requests(self) -> bool:
+        """Tell whether every request so far has arrived and been answered, and all were HTTP/1."""
+        return (
+            not self._missing and super().is_between_requests() and not self.parser.should_upgrade()
+        )
+
+    def _take(self, data: bytes) -> None:
+        """Answer the requests at the start of `data` as far as they are known."""
+        position = 0
+        while position < len(data) and not self.flow.write_paused:
+            end = data.find(HEAD_END, position) + len(HEAD_END)
+            if end < len(HEAD_END):
+                break
+            head = data[position:end]
+            known = self._known[head] if head in self._known else self._lane.judge(head)
+            if type(known) is KnownQuery:
+                reply = known.reply(self._manager, self.server_state.default_headers)
+                if reply is None:
+                    break
+                self._answered(known.path, b"GET", b"200 OK", reply)
+            elif type(known) is KnownBatch:
+                missing = end + known.body_bytes - len(data)
+                if missing > 0:
+                    self._start_collecting(data[position:], missing)
+                    return
+                if not self._add(known, data[end : end + known.body_bytes]):
+                    break
+                end += known.body_bytes
+            else:
+                break
+            position = end
+        if position < len(data):
+            self._hand_over(data[position:] if position else data)
+
+    def _add(self, known: KnownBatch, body: bytes) -> bool:
+        """Store and answer a batch; False when it is for the slow lane."""
+        added = self._lane.add(body, self.server_state.default_headers)
+        if added is None:
+            return False
+        status, reply = added
+        self._answered(known.path, b"POST", status, reply)
+        return True
+
+    def _start_collecting(self, data: bytes, missing: int) -> None:
+        self._open = False
+        self._parts.append(data)
+        self._missing = missing
+        self._arriving_since = self.loop.time()
+
+    def _collect(self, data: bytes) -> None:
+        """Keep a part of a body, and go on once it is complete."""
+        self._parts.append(data)
+        self._missing -= len(data)
+        if self._missing > 0:
+            return
+        whole = b"".join(self._parts)
+        self._parts.clear()
+        self._missing = 0
+        self._arriving_since = None
+        if self._stopping:
+            # uvicorn answers the last request of a connection that closes, and says so in it.
+            self._hand_over(whole)
+            super().shutdown()
+            return
+        self._open = True
+        self._take(whole)
+
+    def _hand_over(self, data: bytes) -> None:
+        self._open = False
+        super().data_received(data)
+
+    def _answered(self, path: str, method: bytes, status: bytes, reply: bytes) -> None:
+        """Send a reply, and account for it as uvicorn would."""
+        self.transport.write(reply)
+        self.server_state.total_requests += 1
+        self._idle_since = self.loop.time()
+        if self.access_log:
+            self.access_logger.info(
+                '%s - "%s %s HTTP/%s" %d',
+                f"{self.client[0]}:{self.client[1]}" if self.client else "",
+                method.decode(),
+                self.root_path + path,
+                "1.1",
+                int(status[:3]),
+            )
+
+
+def _response(status: bytes, default_headers: _Headers, body: bytes) -> bytes:
+    """Return status line, headers and body as uvicorn and Starlette would write them."""
+    headers = b"".join(b"%b: %b\r\n" % header for header in default_headers)
+    return b"HTTP/1.1 %b\r\n%bcontent-length: %d\r\ncontent-type: application/json\r\n\r\n%b" % (
+        status,
+        headers,
+        len(body),
+        body,
+    )
+
+
+def _asked_in_path(path: bytes) -> tuple[str, str] | None:
+    """Return symbol and exponent of ``/stats/{symbol}/{k}``, each segment decoded by itself."""
+    segments = path.split(b"/")
+    if len(segments) != 4 or segments[:2] != [b"", b"stats"] or not path.isascii():
+        return None
+    return unquote(segments[2].decode("ascii")), segments[3].decode("ascii")
+
+
+def _asked_in_query(path: bytes, query: bytes) -> tuple[str, str] | None:
+    """Return symbol and exponent of ``/stats/?symbol=…&k=…``, each given once and nothing else."""
+    if path not in (b"/stats/", b"/stats") or b"#" in query:
+        return None
+    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    asked = dict(pairs)
+    if len(pairs) != 2 or asked.keys() != {"symbol", "k"}:
+        return None
+    return asked["symbol"], asked["k"]
+
+
+def _logged(target: bytes) -> str:
+    """Return a target as uvicorn's access log writes it: the path decoded and quoted again."""
+    path, question_mark, query = target.decode("ascii", "replace").partition("?")
+    return quote(unquote(path)) + question_mark + query
