@@ -1,0 +1,70 @@
+"""The command line that every benchmark has, and what becomes of its tables."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from harness import host
+from harness.table import Table, update
+
+__all__ = ["Options", "emit", "header", "parse"]
+
+
+class Options(NamedTuple):
+    """What the command line said."""
+
+    scale: str
+    markdown: Path | None
+    update: Path | None
+
+    def arguments(self) -> list[str]:
+        """Return the options as arguments of another benchmark."""
+        arguments = [] if self.scale == "full" else [f"--{self.scale}"]
+        return arguments + (["--update", str(self.update)] if self.update else [])
+
+
+def parse(
+    description: str, arguments: Sequence[str] | None = None, *, several: bool = False
+) -> Options:
+    """Return the options of a command line; a command of several benchmarks has no --markdown."""
+    parser = argparse.ArgumentParser(description=description)
+    sizes = parser.add_mutually_exclusive_group()
+    sizes.add_argument("--quick", action="store_true", help="smaller sizes, for a first look")
+    sizes.add_argument("--smoke", action="store_true", help="tiny sizes: does it still run?")
+    parser.set_defaults(markdown=None)
+    if not several:
+        parser.add_argument(
+            "--markdown", type=Path, metavar="FILE", help="write the tables to FILE"
+        )
+    parser.add_argument(
+        "--update", type=Path, metavar="FILE", help="write the tables between their marks in FILE"
+    )
+    found = parser.parse_args(arguments)
+    scale = "quick" if found.quick else "smoke" if found.smoke else "full"
+    return Options(scale, found.markdown, found.update)
+
+
+def emit(owner: str, options: Options, header: str, tables: Sequence[Table]) -> None:
+    """Print the tables and write them where the options say.
+
+    Parameters
+    ----------
+    owner : str
+        The command as its marks in a document name it.
+    header : str
+        What :func:`harness.host.describe` returned before the run.
+    """
+    text = "\n".join([header + "\n", *(table.markdown() for table in tables)])
+    print(text)
+    if options.markdown:
+        options.markdown.write_text(text, encoding="utf-8")
+    if options.update:
+        update(options.update, owner, text)
+
+
+def header(options: Options) -> str:
+    """Return the lines above the tables; to be called before the run."""
+    return host.describe(options.scale)

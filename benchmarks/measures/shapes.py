@@ -1,0 +1,108 @@
+"""Courses of prices: does any of them make an append slower?
+
+Each shape has a ring of its own, full before the start. Appends of all shapes take turns one by
+one, in an order drawn anew each time, so the machine's interruptions, which make the tail on a
+shared machine, fall on all of them alike. A second random course is the control: how far it is
+from the first is what this measurement cannot see below. The tail of a repetition is its 99.9th
+percentile; the median over repetitions is what counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import perf_counter_ns
+
+import numpy as np
+import numpy.typing as npt
+
+from financial_data_service import RunningStats
+from harness.prices import SHAPES, Source
+from harness.table import Table, number
+from harness.timing import no_collector
+from measures.bench import BATCH_MAX, Bench, Target
+
+__all__ = ["measure_shapes"]
+
+_TAIL_TIMES_RANDOM = 1.2
+_PERCENTILES = (50.0, 99.0, 99.9)
+
+
+@dataclass(slots=True)
+class _Course:
+    """A shape with its ring."""
+
+    source: Source
+    stats: RunningStats
+
+    @classmethod
+    def of(cls, shape: str, prices: int) -> _Course:
+        course = cls(Source(shape, BATCH_MAX), RunningStats(prices, batch_max=BATCH_MAX))
+        for _ in range(0, prices, BATCH_MAX):
+            course.stats.append(course.source.take(BATCH_MAX))
+        return course
+
+
+def measure_shapes(bench: Bench) -> Table:
+    """Append every shape in batches of 1, 100 and 10,000 and compare the tails."""
+    scale = bench.scale
+    courses = [_Course.of(shape, 10**scale.shape_k_max) for shape in SHAPES]
+    table = Table(
+        "Courses of prices: nanoseconds an append",
+        ("batch, course", "median", "p99", "p99.9", "min–max of p99.9", "p99.9 against random"),
+    )
+    for length, appends in scale.shape_appends.items():
+        tails = np.array(
+            [_percentiles(courses, length, appends) for _ in range(scale.shape_repetitions)]
+        )
+        _add_rows(bench, table, length, tails)
+    for course in courses:
+        bench.verify(course.stats)
+        course.stats.close()
+    table.notes.append(
+        f"{scale.shape_repetitions} repetitions of "
+        + ", ".join(f"{n:,} appends of {b:,}" for b, n in scale.shape_appends.items())
+        + f" for each course, each with a ring of {10**scale.shape_k_max:,}; append by append in "
+        "turns; medians over the repetitions. `random again` is the control: what it shows beside "
+        "`random` is the noise of the machine. Sawtooth: 999 small steps up, one fall."
+    )
+    return table
+
+
+def _percentiles(courses: list[_Course], length: int, appends: int) -> npt.NDArray[np.float64]:
+    """Return percentiles by course of one repetition."""
+    samples = np.empty((len(courses), appends))
+    turns = np.tile(np.arange(len(courses)), (appends, 1))
+    orders = np.random.default_rng(appends).permuted(turns, axis=1).tolist()
+    with no_collector():
+        for index, order in enumerate(orders):
+            for position in order:
+                course = courses[position]
+                batch = course.source.take(length)
+                append = course.stats.append
+                begin = perf_counter_ns()
+                append(batch)
+                samples[position, index] = perf_counter_ns() - begin
+    return np.percentile(samples, _PERCENTILES, axis=1).T
+
+
+def _add_rows(bench: Bench, table: Table, length: int, tails: npt.NDArray[np.float64]) -> None:
+    medians = np.median(tails, axis=0)
+    ratios = medians[:, -1] / medians[SHAPES.index("random"), -1]
+    for position, shape in enumerate(SHAPES):
+        last = tails[:, position, -1]
+        table.add(
+            f"{length:,}, {shape}",
+            *(f"{value:,.0f}" for value in medians[position]),
+            f"{last.min():,.0f}–{last.max():,.0f}",
+            number(ratios[position]),
+        )
+    courses = [i for i, shape in enumerate(SHAPES) if not shape.startswith("random")]
+    worst = max(courses, key=lambda position: float(ratios[position]))
+    bench.targets.append(
+        Target(
+            f"any course of prices against random, p99.9 of appends of {length:,}",
+            f"at most {_TAIL_TIMES_RANDOM:g} times",
+            f"{number(ratios[worst])} times ({SHAPES[worst]})",
+            bool(ratios[worst] <= _TAIL_TIMES_RANDOM),
+        )
+    )
