@@ -119,8 +119,8 @@ format: $(DEV)  ## let ruff mend and format the code
 	@$(BIN)/python -m ruff format $(SOURCES)
 
 .PHONY: bench
-bench: $(DEV)  ## benchmarks of the engine (args="--help")
-	@$(BIN)/python benchmarks/engine.py $(args)
+bench: $(DEV)  ## all benchmarks (args="--quick", args="--update docs/performance.md")
+	@$(BIN)/python benchmarks $(args)
 
 # Locks hold for Python 3.11 and later on every platform. The dev lock is solved first and holds
 # everything; the others take its versions, so that environments can grow into one another.
