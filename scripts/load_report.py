@@ -144,7 +144,7 @@ async def service_state(session: aiohttp.ClientSession, url: str) -> ServiceStat
     try:
         async with session.get(f"{url}/symbols") as response:
             return msgspec.json.decode(await response.read(), type=ServiceState)
-    except aiohttp.InvalidURL:
+    except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
         raise LoadError(f"Expected a URL such as {DEFAULT_URL}, got {url!r}.") from None
     except (msgspec.MsgspecError, UnicodeDecodeError, aiohttp.ClientResponseError):
         raise LoadError(f"{url} answers, but is not a financial-data-service.") from None

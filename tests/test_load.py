@@ -378,7 +378,7 @@ class TestLoad:
         assert result.exit_code == 1
         assert stub.prices["S"] == TRADES[:15]
         assert f"{trades}, line 19, column 'price': 'x" in result.stderr
-        assert "Broken off after row 15, all up to there are stored. To go on: fds load" in (
+        assert "Broken off after row 15; all prices up to it are stored. To go on: fds load" in (
             result.stderr
         )
 
@@ -500,7 +500,7 @@ class TestInterruption:
         assert result.returncode == 130
         assert result.stdout == ""
         assert result.stderr == (
-            "fds: Interrupted after row 20, all up to there are stored. To go on: "
+            "fds: Interrupted after row 20; all prices up to it are stored. To go on: "
             f"fds load {trades} --symbol S --url {stub.url} --batch-size 10\n"
         )
         again = load(trades, "--symbol", "S", "--url", stub.url)

@@ -259,6 +259,6 @@ def _resumption(transfer: Transfer | None, request: Request) -> str | None:
         return None
     again = "the same input and " if request.file == "-" else ""
     return (
-        f" after row {transfer.rows:,}, all up to there are stored. "
+        f" after row {transfer.rows:,}; all prices up to it are stored. "
         f"To go on: {again}{request.resume_command(transfer.base)}"
     )
