@@ -56,6 +56,8 @@ def _targets(bench: Bench) -> Table:
         f"integer arithmetic: min, max and last equal to the bit, avg off by {number(avg_error)} "
         f"ulp at most, var by {number(var_error)} relative."
     )
+    if bench.scale.k_max < 8:
+        table.notes.append("The targets are meant for a run of full size; this was a smaller one.")
     return table
 
 

@@ -7,7 +7,6 @@ cache line that the query has to read and does nothing with it.
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,6 +16,7 @@ from numba import njit
 
 from financial_data_service import RunningStats, WindowStats
 from financial_data_service.engine.layout import FIELDS, WORD_COUNT, Geometry
+from financial_data_service.engine.ring import Ring
 
 __all__ = ["CopyRing", "empty_query", "items_read", "read_lines"]
 
@@ -31,8 +31,8 @@ class CopyRing:
     def __init__(self, geometry: Geometry) -> None:
         self.capacity = geometry.capacity
         start = geometry.offsets[0]
-        region = np.frombuffer(mmap.mmap(-1, geometry.size_bytes), dtype=np.float64)
-        self._prices = region[start : start + self.capacity]
+        # The engine's own mapping: another kind of memory would have page faults of another price.
+        self._prices = Ring(geometry).region[start : start + self.capacity]
         self.sequence = 0
 
     def append(self, values: npt.NDArray[np.float64] | list[float]) -> None:

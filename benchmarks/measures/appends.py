@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.memory import resident_bytes_of_process
 from harness.table import Table, number
 from harness.timing import Side, Timing, alternate, no_collector
 from measures.bench import BATCH_MAX, Bench, Target
@@ -80,7 +81,7 @@ def measure_appends(bench: Bench) -> Table:
         "with the append; it is also all that NumPy, pandas or polars do when a price comes, their "
         "work is left to the query. Lists pay for the conversion of Python's floats.",
         f"Deques: two monotonic deques and running sums a window, eight windows, holding "
-        f"{bench.scale.deque_prices:,} prices; more would take too much memory, and its cost does "
+        f"{bench.scale.deque_prices:,} prices; more would take too much memory, and the cost does "
         "not depend on it.",
     ]
     return table
@@ -109,11 +110,13 @@ def _feeder(append: Callable[[Any], object], batches: Sequence[Any]) -> Callable
 
 
 def _fill_deques(bench: Bench) -> None:
+    before = resident_bytes_of_process()
     missing = bench.scale.deque_prices
     while missing > 0:
         prices = bench.walk.take(min(missing, BATCH_MAX))
         bench.deques.append(prices.tolist())
         missing -= len(prices)
+    bench.deques_bytes = resident_bytes_of_process() - before
 
 
 def _add_target(bench: Bench, ratio: float) -> None:

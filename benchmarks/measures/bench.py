@@ -48,7 +48,8 @@ class Scale:
     shape_k_max, shape_repetitions : int
         Size of each shape's ring, and repetitions of the comparison.
     shape_appends : dict of int to int
-        Appends of each shape in a repetition, by batch size.
+        Appends of each shape in a repetition, by batch size. Prices in a repetition are a multiple
+        of 128², so that the same append of each repetition completes the same blocks.
     """
 
     k_max: int
@@ -85,7 +86,7 @@ SCALES = {
         deque_prices=10**6,
         shape_k_max=7,
         shape_repetitions=30,
-        shape_appends={1: 50_000, 100: 20_000, 10_000: 2_000},
+        shape_appends={1: 65_536, 100: 16_384, 10_000: 2_048},
     ),
     "quick": Scale(
         k_max=7,
@@ -98,7 +99,7 @@ SCALES = {
         deque_prices=10**5,
         shape_k_max=6,
         shape_repetitions=5,
-        shape_appends={1: 10_000, 100: 5_000, 10_000: 1_000},
+        shape_appends={1: 16_384, 100: 4_096, 10_000: 1_024},
     ),
     "smoke": Scale(
         k_max=4,
@@ -138,6 +139,7 @@ class Bench:
     stats: RunningStats
     copy: CopyRing
     deques: Deques = field(default_factory=Deques)
+    deques_bytes: int = 0
     walk: RandomWalk = field(default_factory=RandomWalk)
     verdict: Verdict = field(default_factory=lambda: Verdict(0, 0.0, 0.0))
     targets: list[Target] = field(default_factory=list)

@@ -8,10 +8,9 @@ import sys
 from tempfile import TemporaryDirectory
 
 from financial_data_service import RunningStats
-from harness.memory import resident_bytes, resident_bytes_of_process
-from harness.rivals import Deques
+from harness.memory import resident_bytes
 from harness.table import Table, number
-from measures.bench import BATCH_MAX, Bench, Target
+from measures.bench import Bench, Target
 
 __all__ = ["measure_memory", "measure_start"]
 
@@ -40,7 +39,7 @@ def measure_memory(bench: Bench) -> Table:
     empty = [RunningStats(bench.scale.largest_window) for _ in range(_EMPTY_SYMBOLS)]
     empty_mb = sum(resident_bytes(stats._ring.region) for stats in empty) / 1e6
     table.add(f"{_EMPTY_SYMBOLS} empty symbols of that size, resident", "", f"{empty_mb:,.2f}")
-    prices, size = _deques_size(bench)
+    prices, size = bench.scale.deque_prices, bench.deques_bytes
     table.add(f"deques, {prices:,} prices, resident", f"{size / prices:,.0f}", f"{size / 1e6:,.1f}")
     table.notes.append(
         "Resident memory is counted page by page in the ring's own mapping, for the deques as the "
@@ -81,13 +80,3 @@ def _start(environment: dict[str, str]) -> tuple[str, str]:
     )
     imported, compiled = result.stdout.split()
     return number(float(imported)), number(float(compiled))
-
-
-def _deques_size(bench: Bench) -> tuple[int, int]:
-    """Return how many prices were put into fresh deques, and the growth of the process."""
-    prices = bench.scale.deque_prices
-    before = resident_bytes_of_process()
-    deques = Deques()
-    for _ in range(0, prices, BATCH_MAX):
-        deques.append(bench.walk.take(min(prices, BATCH_MAX)).tolist())
-    return prices, resident_bytes_of_process() - before
