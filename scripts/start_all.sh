@@ -11,8 +11,10 @@ die() { printf '%s\n' "$*" >&2; exit 1; }
 
 command -v tmux >/dev/null || die "make start-all needs tmux: apt install tmux"
 command -v htop >/dev/null || die "make start-all needs htop for its fourth pane: apt install htop"
+end="make kill-session"
+if [ "$session" != fds ]; then end+=" SESSION=$session"; fi
 if "${tmux[@]}" has-session -t "=$session" 2>/dev/null; then
-    die "The session is there already: tmux -L $session attach, or make kill-session."
+    die "The session is there already: tmux -L $session attach, or $end."
 fi
 if pid=$("$python" scripts/server_process.py pid 2>/dev/null); then
     die "Port $FDS_PORT is taken by process $pid; end it, or choose another: make start-all FDS_PORT=…"
@@ -35,6 +37,7 @@ htop=$("${tmux[@]}" split-window -v -t "$stats" -P -F '#{pane_id}' "$(pane "$rea
 "${tmux[@]}" select-pane -t "$server" -T "make run: http://127.0.0.1:$FDS_PORT"
 
 if [ -t 0 ] && [ -t 1 ]; then
+    # Inside another tmux, a session on a server of its own may be shown all the same.
     exec env -u TMUX "${tmux[@]}" attach -t "=$session"
 fi
-echo "Session $session runs. See it: tmux -L $session attach. End it: make kill-session."
+echo "Session $session runs. See it: tmux -L $session attach. End it: $end."

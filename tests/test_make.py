@@ -12,6 +12,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -125,13 +126,17 @@ def test_waiting_for_a_server_ends_with_a_sentence(free_port: int) -> None:
 @pytest.fixture
 def session(free_port: int) -> Iterator[dict[str, str]]:
     """Variables of a tmux session of our own, which is gone afterwards whatever happens."""
-    name = f"fds-test-{os.getpid()}-{free_port}"
-    yield {"SESSION": name, "FDS_PORT": str(free_port), "VENV": sys.prefix}
-    run(["tmux", "-L", name, "kill-server"])
+    name = "fds-test"
+    # Not pytest's tmp_path: the path of a socket may have 107 characters only.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as sockets:
+        variables = {"SESSION": name, "FDS_PORT": str(free_port), "VENV": sys.prefix}
+        variables |= {"TMUX_TMPDIR": sockets}
+        yield variables
+        tmux(variables, "kill-server")
 
 
 def tmux(session: dict[str, str], *arguments: str) -> str:
-    return run(["tmux", "-L", session["SESSION"], *arguments]).stdout
+    return run(["tmux", "-L", session["SESSION"], *arguments], **session).stdout
 
 
 def is_ready(port: str) -> bool:
@@ -151,6 +156,7 @@ def test_session_has_four_panes_and_ends_gracefully(session: dict[str, str]) -> 
     started = make("start-all", **session)
     assert started.returncode == 0, started.stderr
     assert f"tmux -L {session['SESSION']} attach" in started.stdout
+    assert f"make kill-session SESSION={session['SESSION']}" in started.stdout
     panes = tmux(session, "list-panes", "-s", "-F", "#{pane_id} #{pane_title}").splitlines()
     titles = [pane.partition(" ")[2] for pane in panes]
     assert [title.split(":")[0] for title in sorted(titles)] == [
