@@ -1,4 +1,4 @@
-"""Three operations that let LLVM turn a plain loop into a vector loop.
+"""What Numba has no word for: reductions LLVM may turn into vector loops, and a prefetch.
 
 A loop ``total = total + x[i]`` or ``least = min(least, x[i])`` over doubles must run in order
 unless the compiler is told that order does not matter. Numba's ``fastmath`` tells it for a whole
@@ -7,6 +7,7 @@ say it of one operation; in plain Python they are what they look like.
 
 ``add_in_any_order`` is used where either every partial sum is exact or all terms are non-negative;
 ``smaller`` and ``larger`` only on finite values. Zeros of either sign count as equal.
+``prefetch_for_write`` has no effect but on time.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic, overload
 
-__all__ = ["add_in_any_order", "larger", "smaller"]
+__all__ = ["add_in_any_order", "larger", "prefetch_for_write", "smaller"]
 
 _DOUBLE = ir.DoubleType()
 _BINARY = types.float64(types.float64, types.float64)
@@ -37,6 +40,13 @@ def smaller(a: float, b: float) -> float:
 def larger(a: float, b: float) -> float:
     """Return the larger of two finite doubles."""
     return a if a > b else b
+
+
+def prefetch_for_write(array: npt.NDArray[np.float64], index: int) -> None:
+    """Ask for the cache line of ``array[index]``, which is about to be overwritten.
+
+    The index may lie outside the array: a prefetch of memory that is not there does nothing.
+    """
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -83,3 +93,26 @@ def _smaller(a: Any, b: Any) -> Callable[..., float]:
 @overload(larger, strict=False)  # type: ignore[untyped-decorator]
 def _larger(a: Any, b: Any) -> Callable[..., float]:
     return lambda a, b: _maxnum(a, b)  # noqa: PLW0108 - Numba wants a function
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _llvm_prefetch(_typing_context: Any, array: Any, _index: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        int32 = ir.IntType(32)
+        address = builder.bitcast(builder.gep(data, [args[1]]), ir.IntType(8).as_pointer())
+        function = builder.module.declare_intrinsic(
+            "llvm.prefetch.p0",
+            (),
+            ir.FunctionType(ir.VoidType(), [address.type, int32, int32, int32]),
+        )
+        for_write, keep_close, data_cache = int32(1), int32(3), int32(1)
+        builder.call(function, [address, for_write, keep_close, data_cache])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), generate
+
+
+@overload(prefetch_for_write, strict=False)  # type: ignore[untyped-decorator]
+def _prefetch_for_write(array: Any, index: Any) -> Callable[..., None]:
+    return lambda array, index: _llvm_prefetch(array, index)  # noqa: PLW0108 - Numba wants a function
