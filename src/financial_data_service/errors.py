@@ -7,6 +7,8 @@ status codes is in :mod:`financial_data_service.server.errors`, and nowhere else
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = [
     "FdsError",
     "InsufficientStorageError",
@@ -21,6 +23,18 @@ __all__ = [
 
 class FdsError(Exception):
     """Base class of all errors raised by this package."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Pickled by message and attributes: what __init__ takes is not what an error is made of.
+        return _restore, (type(self), self.args, vars(self))
+
+
+def _restore(
+    kind: type[FdsError], arguments: tuple[Any, ...], attributes: dict[str, Any]
+) -> FdsError:
+    error = kind.__new__(kind, *arguments)
+    vars(error).update(attributes)
+    return error
 
 
 class InvalidBatchError(FdsError, ValueError):
