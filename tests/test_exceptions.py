@@ -1,0 +1,91 @@
+"""Every error of the package is what ``errors.py`` says of it: its kin, its message, its use.
+
+What raises each of them is tested with the module that does.
+"""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+
+import pytest
+
+import financial_data_service
+from financial_data_service import errors
+from financial_data_service.errors import (
+    FdsError,
+    InsufficientStorageError,
+    InvalidBatchError,
+    InvalidSymbolError,
+    SequenceConflictError,
+    SymbolLimitError,
+    SymbolNotFoundError,
+    WindowSizeError,
+)
+
+KIN: dict[type[FdsError], type[Exception]] = {
+    InvalidBatchError: ValueError,
+    InvalidSymbolError: ValueError,
+    WindowSizeError: ValueError,
+    SymbolLimitError: ValueError,
+    SequenceConflictError: ValueError,
+    SymbolNotFoundError: LookupError,
+    InsufficientStorageError: OSError,
+}
+
+
+def classes() -> set[type[FdsError]]:
+    members = [member for member in vars(errors).values() if inspect.isclass(member)]
+    return {member for member in members if issubclass(member, FdsError)} - {FdsError}
+
+
+@pytest.mark.parametrize(("error", "builtin"), KIN.items())
+def test_every_error_is_also_a_builtin(error: type[FdsError], builtin: type[Exception]) -> None:
+    assert issubclass(error, FdsError)
+    assert issubclass(error, builtin)
+    assert error.__doc__
+
+
+def test_no_error_is_without_kin() -> None:
+    for error in classes():
+        assert issubclass(error, (ValueError, LookupError, OSError, TypeError, RuntimeError))
+
+
+def test_every_error_is_listed_and_public() -> None:
+    assert set(errors.__all__) == {error.__name__ for error in classes()} | {"FdsError"}
+    assert set(KIN) <= classes()
+    for name in errors.__all__:
+        assert getattr(financial_data_service, name) is getattr(errors, name)
+        assert name in financial_data_service.__all__
+
+
+def test_messages_are_what_users_of_the_api_know() -> None:
+    assert str(SymbolNotFoundError("AAPL")) == "Symbol AAPL not found"
+    assert str(SymbolLimitError(10)) == "Maximum number of symbols (10) reached"
+
+
+def test_what_errors_carry() -> None:
+    assert SequenceConflictError("differs", 7).sequence == 7
+    assert InvalidBatchError("unfit", 3).index == 3
+    assert InvalidBatchError("empty").index is None
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (SymbolNotFoundError("A"), "Symbol A not found"),
+        (SymbolLimitError(10), "Maximum number of symbols (10) reached"),
+        (SequenceConflictError("differs", 7), "differs"),
+        (InvalidBatchError("unfit", 3), "unfit"),
+        (InvalidSymbolError("unfit"), "unfit"),
+        (WindowSizeError("unfit"), "unfit"),
+        (InsufficientStorageError("full"), "full"),
+    ],
+    ids=repr,
+)
+def test_errors_cross_processes(error: FdsError, message: str) -> None:
+    """Pickled and back, as process pools and clusters do it: kind, message and attributes."""
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is type(error)
+    assert str(copy) == str(error) == message
+    assert vars(copy) == vars(error)
