@@ -48,13 +48,13 @@ fast lane; when they have filled the dictionary it is emptied and begun anew."""
 
 KNOWN_HEAD_BYTES_MAX = 2048  # so that the known heads take 8 MiB at most
 
-_Headers = list[tuple[bytes, bytes]]
+_LETTER_G = ord("G")
 
 
 class KnownQuery:
     """A head that asks for one window of one symbol, and the last reply to it."""
 
-    __slots__ = ("_default_headers", "_reply", "_running_stats", "_sequence", "k", "path", "symbol")
+    __slots__ = ("_headers", "_reply", "_running_stats", "_sequence", "k", "path", "symbol")
 
     def __init__(self, symbol: str, k: int, path: str) -> None:
         self.symbol = symbol
@@ -62,24 +62,32 @@ class KnownQuery:
         self.path = path
         self._running_stats: RunningStats | None = None
         self._sequence = -1
-        self._default_headers: _Headers | None = None
+        self._headers = b""
         self._reply = b""
 
-    def reply(self, manager: SymbolManager, default_headers: _Headers) -> bytes | None:
-        """Return the reply as of now, or None where there is an error to tell."""
+    def reply(self, manager: SymbolManager, headers: bytes) -> bytes | None:
+        """Return the reply as of now, or None where there is an error to tell.
+
+        Parameters
+        ----------
+        manager : SymbolManager
+            The symbols.
+        headers : bytes
+            What every reply begins with in this second.
+        """
         running_stats = manager.get(self.symbol)
         if running_stats is None:
             return None
         sequence = running_stats.sequence
         if (
             sequence != self._sequence
-            or default_headers is not self._default_headers
+            or headers is not self._headers
             or running_stats is not self._running_stats
         ):
             body = replies.stats(self.symbol, self.k, 10**self.k, running_stats.stats(self.k))
-            self._reply = _response(b"200 OK", default_headers, body)
+            self._reply = _response(b"200 OK", headers, body)
             self._sequence = sequence
-            self._default_headers = default_headers
+            self._headers = headers
             self._running_stats = running_stats
         return self._reply
 
@@ -110,7 +118,16 @@ class FastLane:
         self._body_bytes_max = settings.body_max_bytes
         self._k_max = manager.k_max
         self._read_batch = plain_reader()
+        self._default_headers: list[tuple[bytes, bytes]] = []
+        self._headers = b""
         self.known: dict[bytes, KnownQuery | KnownBatch | None] = {}
+
+    def headers(self, default_headers: list[tuple[bytes, bytes]]) -> bytes:
+        """Return uvicorn's default headers as bytes; it makes a new list of them every second."""
+        if default_headers is not self._default_headers:
+            self._default_headers = default_headers
+            self._headers = b"".join(b"%b: %b\r\n" % header for header in default_headers)
+        return self._headers
 
     def judge(self, head: bytes) -> KnownQuery | KnownBatch | None:
         """Return what a head asks for, and remember it; None is for the slow lane to answer."""
@@ -123,8 +140,8 @@ class FastLane:
         self.known[head] = verdict
         return verdict
 
-    def add(self, body: bytes, default_headers: _Headers) -> tuple[bytes, bytes] | None:
-        """Store a batch and return status line and response, or None where nothing was stored."""
+    def add(self, body: bytes, headers: bytes) -> tuple[bytes, bytes] | None:
+        """Store a batch and return status and response, or None where nothing was stored."""
         batch = self._read_batch(body)
         if batch is None:
             return None
@@ -133,7 +150,7 @@ class FastLane:
         except FdsError:
             return None
         status = b"201 Created" if receipt.added else b"200 OK"
-        return status, _response(status, default_headers, replies.added(receipt))
+        return status, _response(status, headers, replies.added(receipt))
 
     def _verdict(self, head: RequestHead) -> KnownQuery | KnownBatch | None:
         unusual = (b"expect", b"transfer-encoding", b"upgrade")
@@ -196,10 +213,12 @@ class FastLaneProtocol(GuardedProtocol):
     def data_received(self, data: bytes) -> None:
         """Answer what the fast lane knows; hand over the rest."""
         if self._open:
-            # The commonest request of all: a read that is one known query, whole.
-            known = self._known.get(data)
+            # The commonest request of all: a read that is one known query, whole. The look-up
+            # goes over all bytes of its key, so it is not for a batch.
+            known = self._known.get(data) if data[0] == _LETTER_G else None
             if type(known) is KnownQuery and not self.flow.write_paused:
-                reply = known.reply(self._manager, self.server_state.default_headers)
+                headers = self._lane.headers(self.server_state.default_headers)
+                reply = known.reply(self._manager, headers)
                 if reply is not None:
                     self._answered(known.path, b"GET", b"200 OK", reply)
                     return
@@ -234,6 +253,7 @@ class FastLaneProtocol(GuardedProtocol):
 
     def _take(self, data: bytes) -> None:
         """Answer the requests at the start of `data` as far as they are known."""
+        headers = self._lane.headers(self.server_state.default_headers)
         position = 0
         while position < len(data) and not self.flow.write_paused:
             end = data.find(HEAD_END, position) + len(HEAD_END)
@@ -242,7 +262,7 @@ class FastLaneProtocol(GuardedProtocol):
             head = data[position:end]
             known = self._known[head] if head in self._known else self._lane.judge(head)
             if type(known) is KnownQuery:
-                reply = known.reply(self._manager, self.server_state.default_headers)
+                reply = known.reply(self._manager, headers)
                 if reply is None:
                     break
                 self._answered(known.path, b"GET", b"200 OK", reply)
@@ -251,7 +271,7 @@ class FastLaneProtocol(GuardedProtocol):
                 if missing > 0:
                     self._start_collecting(data[position:], missing)
                     return
-                if not self._add(known, data[end : end + known.body_bytes]):
+                if not self._add(known, data[end : end + known.body_bytes], headers):
                     break
                 end += known.body_bytes
             else:
@@ -260,9 +280,9 @@ class FastLaneProtocol(GuardedProtocol):
         if position < len(data):
             self._hand_over(data[position:] if position else data)
 
-    def _add(self, known: KnownBatch, body: bytes) -> bool:
+    def _add(self, known: KnownBatch, body: bytes, headers: bytes) -> bool:
         """Store and answer a batch; False when it is for the slow lane."""
-        added = self._lane.add(body, self.server_state.default_headers)
+        added = self._lane.add(body, headers)
         if added is None:
             return False
         status, reply = added
@@ -313,9 +333,8 @@ class FastLaneProtocol(GuardedProtocol):
             )
 
 
-def _response(status: bytes, default_headers: _Headers, body: bytes) -> bytes:
+def _response(status: bytes, headers: bytes, body: bytes) -> bytes:
     """Return status line, headers and body as uvicorn and Starlette would write them."""
-    headers = b"".join(b"%b: %b\r\n" % header for header in default_headers)
     return b"HTTP/1.1 %b\r\n%bcontent-length: %d\r\ncontent-type: application/json\r\n\r\n%b" % (
         status,
         headers,
