@@ -348,6 +348,8 @@ def _asked_in_path(path: bytes) -> tuple[str, str] | None:
     segments = path.split(b"/")
     if len(segments) != 4 or segments[:2] != [b"", b"stats"] or not path.isascii():
         return None
+    if b"#" in path:  # A fragment is no part of the path.
+        return None
     return unquote(segments[2].decode("ascii")), segments[3].decode("ascii")
 
 
