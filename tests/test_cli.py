@@ -352,6 +352,8 @@ class TestProcess:
 
     def test_what_moves_the_cursor_is_shown_as_an_escape(self) -> None:
         assert printable("a\x1b[2Jb\r\udcff é") == "a\\x1b[2Jb\\r\\udcff é"
+        assert printable("\u202egnp") == "\\u202egnp"
+        assert printable("👨\u200d👩 日") == "👨\u200d👩 日"
 
     def test_serve_load_stats(self, live_server: str, tmp_path: Path) -> None:
         (tmp_path / "prices.csv").write_text("price\n1.5\n2.5\n")

@@ -438,10 +438,17 @@ class TestLoad:
         assert result.exit_code == 1
         assert f"The service refused rows 1 to 25 of {trades}: {reason}" in result.stderr
 
-    def test_a_symbol_of_control_characters(self, trades: Path) -> None:
-        result = load(trades, "--symbol", "a\x1bb")
+    def test_a_refusal_of_all_has_nothing_to_go_on_from(
+        self, stub: StubService, trades: Path
+    ) -> None:
+        stub.before_batch = lambda _: (400, {"detail": "Maximum number of symbols (10) reached"})
+        result = load(trades, "--symbol", "S", "--append", "--url", stub.url)
+        assert result.stderr.endswith("Maximum number of symbols (10) reached\n")
+
+    def test_a_symbol_that_is_not_utf8(self, trades: Path) -> None:
+        result = load(trades, "--symbol", "a\udcff")
         assert result.exit_code == 2
-        assert "'a\\x1bb'" in result.stderr
+        assert "Expected a symbol in UTF-8, got 'a\\udcff'." in result.stderr
 
     def test_standard_input(self, stub: StubService) -> None:
         command = [sys.executable, "-m", "financial_data_service", "load", "-"]

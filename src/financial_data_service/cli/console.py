@@ -6,6 +6,7 @@ import errno
 import inspect
 import os
 import sys
+import unicodedata
 from typing import Any
 
 import typer
@@ -27,6 +28,8 @@ __all__ = [
 
 # Lines of a result that goes to a file or a pipe are never folded.
 _UNFOLDED_COLUMNS = 100_000
+# Marks after which a terminal writes from the other side.
+_TURNS_AROUND = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 
 
 class CliError(FdsError):
@@ -100,8 +103,12 @@ def output() -> Console:
 
 
 def printable(text: str) -> str:
-    r"""Replace what would move the cursor or cannot be encoded by its escape, such as ``\x1b``."""
-    return "".join(
-        character if character.isprintable() or character == "\n" else ascii(character)[1:-1]
-        for character in text
+    r"""Escape what moves the cursor, turns the text around or cannot be encoded: ``\x1b``."""
+    return "".join(ascii(each)[1:-1] if _is_unshowable(each) else each for each in text)
+
+
+def _is_unshowable(character: str) -> bool:
+    return character != "\n" and (
+        unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"}
+        or unicodedata.bidirectional(character) in _TURNS_AROUND
     )

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .console import CliError, UsageError, complain, output, printable
-from .options import DEFAULT_URL, Url
+from .options import DEFAULT_URL, Url, check_symbol
 
 if TYPE_CHECKING:
     from .price_files import PriceFile
@@ -83,9 +83,12 @@ class Transfer:
         """Rows of the file that are dealt with."""
         return self.skipped + self.already_stored + self.added
 
-    def skip(self, prices: Iterator[float]) -> None:
-        """Pass over the rows that cannot be compared any more."""
-        self.skipped = sum(1 for _ in islice(prices, self.to_skip))
+    def skip(self, prices: Iterator[float], rows_max: int) -> bool:
+        """Pass over some of the rows that cannot be compared any more, if there are more."""
+        rows_max = min(rows_max, self.to_skip - self.skipped)
+        rows = sum(1 for _ in islice(prices, rows_max))
+        self.skipped += rows
+        return rows > 0
 
     def send(self, batch: list[float]) -> None:
         """Store the next rows of the file."""
@@ -148,7 +151,13 @@ def load(
     ],
     symbol: Annotated[
         str,
-        typer.Option("--symbol", "-s", metavar="SYMBOL", help="Symbol to store the prices for."),
+        typer.Option(
+            "--symbol",
+            "-s",
+            metavar="SYMBOL",
+            callback=check_symbol,
+            help="Symbol to store the prices for.",
+        ),
     ],
     column: Annotated[
         str | None,
@@ -190,8 +199,6 @@ def load(
     """
     if append and from_sequence is not None:
         raise UsageError("--append and --from-sequence exclude each other: give one of them.")
-    if not symbol.isprintable():
-        raise UsageError(f"--symbol: expected characters that can be printed, got {symbol!r}.")
     run(Request(file, symbol, column, url, append, from_sequence, batch_size))
 
 
@@ -213,8 +220,7 @@ def run(request: Request) -> None:
     except LostCauseError:
         raise
     except CliError as error:
-        resumption = _resumption(transfer, request)
-        raise CliError(f"{error} Broken off{resumption}" if resumption else str(error)) from error
+        raise CliError(_ending(error, transfer, request)) from error
 
 
 def _carry(prices: PriceFile, transfer: Transfer, request: Request) -> None:
@@ -222,7 +228,8 @@ def _carry(prices: PriceFile, transfer: Transfer, request: Request) -> None:
 
     rows = iter(prices)
     with LoadProgress(request.symbol, prices.size) as progress:
-        transfer.skip(rows)
+        while transfer.skip(rows, request.batch_size):
+            _show(progress, prices, transfer)
         for batch in _batches(rows, request.batch_size):
             transfer.send(batch)
             _show(progress, prices, transfer)
@@ -251,6 +258,17 @@ def _summarise(
     if not sent:
         line += " None of the file could be compared; --append would put it after what is there."
     output().print(printable(line), soft_wrap=True)
+
+
+def _ending(error: CliError, transfer: Transfer | None, request: Request) -> str:
+    """Return the sentence of a failure, and how to go on where something was or may be stored."""
+    from .service import UnavailableError
+
+    resumption = _resumption(transfer, request)
+    is_stored = transfer is not None and (transfer.rows or isinstance(error, UnavailableError))
+    if not (is_stored and resumption):
+        return str(error)
+    return f"{str(error).removesuffix('.')}. Broken off{resumption}"
 
 
 def _resumption(transfer: Transfer | None, request: Request) -> str | None:

@@ -250,4 +250,6 @@ def _complaint(item: Any) -> str:
         return str(item)
     location = [part for part in item.get("loc", []) if part not in ("body", "query", "path")]
     place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
-    return f"{place.lstrip('.')}: {item.get('msg')}" if place else str(item.get("msg"))
+    place, message = place.lstrip("."), str(item.get("msg"))
+    # The service's own messages say where; those of its framework do not.
+    return message if not place or f"`{place}`" in message else f"{place}: {message}"

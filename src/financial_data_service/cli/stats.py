@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .console import CliError, output, printable
-from .options import DEFAULT_URL, Url
+from .options import DEFAULT_URL, Url, check_symbol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +46,9 @@ _LAYOUTS = (
 def stats(
     symbol: Annotated[
         str | None,
-        typer.Argument(metavar="[SYMBOL]", help="Symbol to show; all of them without it."),
+        typer.Argument(
+            metavar="SYMBOL", callback=check_symbol, help="Symbol to show; all without it."
+        ),
     ] = None,
     last: Annotated[
         int | None,
