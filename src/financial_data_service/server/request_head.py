@@ -45,6 +45,7 @@ class _Listener:
     def __init__(self) -> None:
         self.head = RequestHead()
         self.complete = False
+        self.parser = httptools.HttpRequestParser(self)
 
     def on_url(self, url: bytes) -> None:
         self.head.target += url
@@ -54,6 +55,8 @@ class _Listener:
 
     def on_headers_complete(self) -> None:
         self.complete = True
+        # Now or never: behind a message without a body the parser has forgotten it.
+        self.head.keep_alive = self.parser.should_keep_alive()
 
 
 def parse_head(head: bytes) -> RequestHead | None:
@@ -67,7 +70,7 @@ def parse_head(head: bytes) -> RequestHead | None:
         None when it is invalid or asks for an upgrade of the protocol.
     """
     listener = _Listener()
-    parser = httptools.HttpRequestParser(listener)
+    parser = listener.parser
     try:
         parser.feed_data(head)
     except (httptools.HttpParserError, httptools.HttpParserUpgrade):
@@ -77,5 +80,4 @@ def parse_head(head: bytes) -> RequestHead | None:
     parsed = listener.head
     parsed.method = parser.get_method()
     parsed.http_version = parser.get_http_version()
-    parsed.keep_alive = parser.should_keep_alive()
     return parsed
