@@ -3,6 +3,11 @@
 A head that does not end, or a request that trickles in, would hold a connection for ever. Here a
 head has a largest size (431) and a request a time in which it must have arrived (408). Time is
 checked by a sweep over all connections once a second, so that no request pays for a timer.
+
+Two of its ways are mended too. An upgrade that is not offered is ignored with its body and the
+requests behind it kept: Java's HTTP client asks for HTTP/2 like that with the first request, batch
+or not. And bytes that are no HTTP are refused behind the replies to the requests before them, not
+in their stead.
 """
 
 from __future__ import annotations
@@ -10,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 __all__ = ["HEAD_BYTES_MAX", "GuardedProtocol", "sweep"]
@@ -44,11 +50,14 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._head_bytes = 0
         self._idle_since = self.loop.time()
+        self._is_invalid = False
+        self._is_muted = False
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, and refuse a head that has become too large."""
         was_in_head = self._in_head
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._feed(data)
         # Only a read that began and ended inside a head belongs to it as a whole.
         if was_in_head and self._in_head:
             self._head_bytes += len(data)
@@ -60,13 +69,27 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Note when a request began to arrive."""
+        if self._is_muted:
+            return
         super().on_message_begin()
         self._arriving_since = self.loop.time()
         self._in_head = True
         self._head_bytes = 0
 
+    def on_url(self, url: bytes) -> None:
+        """Note the target."""
+        if not self._is_muted:
+            super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Note a header."""
+        if not self._is_muted:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         """Note that the head is complete."""
+        if self._is_muted:
+            return
         self._in_head = False
         super().on_headers_complete()
 
@@ -75,6 +98,25 @@ class GuardedProtocol(HttpToolsProtocol):
         self._arriving_since = None
         self._idle_since = self.loop.time()
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request, or refuse what came behind the last one."""
+        is_last = not self.pipeline
+        super().on_response_complete()
+        if self._is_invalid and is_last:
+            self._refuse_invalid()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is not HTTP, once the requests before it are answered."""
+        if self._is_invalid:
+            return
+        self._is_invalid = True
+        is_in_body = self.cycle is not None and self.cycle.more_body
+        if self.pipeline:
+            if is_in_body:
+                self.pipeline.popleft()
+        elif self.cycle is None or self.cycle.response_complete or is_in_body:
+            self._refuse_invalid()
 
     def is_between_requests(self) -> bool:
         """Tell whether every request so far has arrived and been answered."""
@@ -100,6 +142,51 @@ class GuardedProtocol(HttpToolsProtocol):
                 )
         elif now - self._idle_since > self.idle_seconds_max and self.is_between_requests():
             self.transport.close()
+
+    def _feed(self, data: bytes) -> None:
+        """Feed the parser, over the heads that ask for an upgrade."""
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                if self._should_upgrade():
+                    self.handle_websocket_upgrade()
+                    return
+                self._ignore_upgrade()
+                data = data[upgrade.args[0] :]
+            except httptools.HttpParserError:
+                message = "Invalid HTTP request received."
+                self.logger.warning(message)
+                self.send_400_response(message)
+                return
+            else:
+                return
+
+    def _ignore_upgrade(self) -> None:
+        """Go on behind a head that asked for an upgrade, where the parser took HTTP for over.
+
+        A new parser is led to where the old one stopped by a head that says of the body what the
+        request's own head says, and nothing of an upgrade.
+        """
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        framing = [
+            b"%b: %b\r\n" % (name, value)
+            for name, value in self.headers
+            if name == b"transfer-encoding" or (name == b"content-length" and int(value) > 0)
+        ]
+        if not framing or self.cycle.response_complete:
+            return
+        self._is_muted = True
+        self.parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % b"".join(framing))
+        self._is_muted = False
+        # The old parser had called the request complete; its handler has not run yet.
+        self.cycle.more_body = True
+        self.cycle.message_event.clear()
+        self._arriving_since = self.loop.time()
+
+    def _refuse_invalid(self) -> None:
+        self.refuse("400 Bad Request", "Expected a valid HTTP request")
 
     def refuse(self, status: str, detail: str) -> None:
         """Answer with an error of the protocol and close the connection."""
