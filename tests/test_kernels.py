@@ -197,6 +197,25 @@ def test_summaries_of_blocks(kernel: Kernel, name: str, block_count: int) -> Non
             assert errors.var_relative <= 2e-15
 
 
+@pytest.mark.parametrize("name", ORDINARY)
+def test_bounds_that_are_known_need_not_be_looked_for(kernel: Kernel, name: str) -> None:
+    for length in (1, 2, 7, 128):
+        values = make(name, length)
+        *known, known_m2 = kernel("summarise_between")(values, values.min(), values.max())
+        *found, m2 = kernel("summarise_prices")(values)
+        assert known == found
+        assert known_m2 == pytest.approx(m2, rel=1e-14)  # compiled in one and plain in the other
+
+
+@given(pairs(), st.integers(1, 10**8) | st.integers(0, 26).map(lambda shift: 2**shift))
+def test_means_of_whole_blocks_are_divided_exactly(pair: tuple[float, float], count: int) -> None:
+    truth = (Fraction(pair[0]) + Fraction(pair[1])) / count
+    for mean_of in both("mean_of"):
+        high, low = mean_of(*pair, count)
+        error = abs(Fraction(high) + Fraction(low) - truth)
+        assert error <= abs(truth) / 2**103 + 2 * Fraction(2) ** -1074
+
+
 @given(st.lists(prices, min_size=1, max_size=30))
 def test_summaries_of_any_prices(values: list[float]) -> None:
     for summarise_prices in both("summarise_prices"):

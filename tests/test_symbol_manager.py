@@ -54,6 +54,7 @@ def test_symbol_manager_initialization() -> None:
     manager = SymbolManager()
     assert (manager.max_symbols, manager.largest_window, manager.batch_max) == (10, 10**8, 10_000)
     assert (len(manager), manager.symbols(), "AAPL" in manager) == (0, [], False)
+    assert (manager.k_max, manager.get("AAPL")) == (8, None)
 
 
 def test_a_symbol_comes_with_its_first_batch() -> None:
