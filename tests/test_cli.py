@@ -112,6 +112,16 @@ class TestHelp:
             assert field.description
             assert field.description in text
 
+    def test_every_switch_can_be_turned_either_way(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        served: list[Settings] = []
+        monkeypatch.setattr(
+            "financial_data_service.server.run.serve", lambda settings: served.append(settings) or 0
+        )
+        for arguments in ([], ["--no-fast-lane", "--access-log"]):
+            assert fds("serve", *arguments).exit_code == 0
+        assert [settings.fast_lane for settings in served] == [True, False]
+        assert [settings.access_log for settings in served] == [False, True]
+
     @pytest.mark.parametrize("command", ["load", "stats"])
     def test_commands_of_clients_do_not_load_the_engine(self, command: str) -> None:
         code = (

@@ -66,8 +66,10 @@ def _variable(name: str) -> str:
 def _parameter(name: str, field: FieldInfo) -> Parameter:
     """Return the flag of one setting as Typer wants to see it."""
     is_switch = field.annotation is bool
+    # What is on by default needs a flag that turns it off.
+    off = f"/--no-{name.replace('_', '-')}" if is_switch and field.default else ""
     option = typer.Option(
-        _flag(name),
+        _flag(name) + off,
         metavar="" if is_switch else _METAVARS.get(field.annotation, "TEXT"),
         show_default=False,
         help=_help(name, field),
@@ -81,7 +83,7 @@ def _help(name: str, field: FieldInfo) -> str:
     text = field.description or ""
     if get_origin(field.annotation) is Literal:
         text += f" One of {', '.join(get_args(field.annotation))}."
-    default = "off" if field.default is False else str(field.default) or "empty"
+    default = {True: "on", False: "off"}.get(field.default, str(field.default) or "empty")
     source = f"[yellow]{_variable(name)}[/yellow][dim], default {escape(default)}[/dim]"
     return f"{escape(text)}\n\n{source}"
 
