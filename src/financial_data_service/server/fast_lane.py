@@ -206,6 +206,8 @@ class FastLaneProtocol(GuardedProtocol):
         self._known = self._lane.known
         self._manager = self._lane.manager
         self._open = True
+        # Of the batch that is collected: its head, the parts of its body, how much is missing.
+        self._batch: tuple[bytes, KnownBatch] | None = None
         self._parts: list[bytes] = []
         self._missing = 0
         self._stopping = False
@@ -222,7 +224,7 @@ class FastLaneProtocol(GuardedProtocol):
                 if reply is not None:
                     self._answered(known.path, b"GET", b"200 OK", reply)
                     return
-        elif self._missing:
+        elif self._batch is not None:
             self._collect(data)
             return
         elif self.is_between_requests():
@@ -240,7 +242,7 @@ class FastLaneProtocol(GuardedProtocol):
 
     def shutdown(self) -> None:
         """Let a batch that is arriving be answered before the connection closes."""
-        if self._missing:
+        if self._batch is not None:
             self._stopping = True
         else:
             super().shutdown()
@@ -248,7 +250,9 @@ class FastLaneProtocol(GuardedProtocol):
     def is_between_requests(self) -> bool:
         """Tell whether every request so far has arrived and been answered, and all were HTTP/1."""
         return (
-            not self._missing and super().is_between_requests() and not self.parser.should_upgrade()
+            self._batch is None
+            and super().is_between_requests()
+            and not self.parser.should_upgrade()
         )
 
     def _take(self, data: bytes) -> None:
@@ -267,9 +271,8 @@ class FastLaneProtocol(GuardedProtocol):
                     break
                 self._answered(known.path, b"GET", b"200 OK", reply)
             elif type(known) is KnownBatch:
-                missing = end + known.body_bytes - len(data)
-                if missing > 0:
-                    self._start_collecting(data[position:], missing)
+                if len(data) < end + known.body_bytes:
+                    self._start_collecting(head, known, data[end:])
                     return
                 if not self._add(known, data[end : end + known.body_bytes], headers):
                     break
@@ -289,29 +292,38 @@ class FastLaneProtocol(GuardedProtocol):
         self._answered(known.path, b"POST", status, reply)
         return True
 
-    def _start_collecting(self, data: bytes, missing: int) -> None:
+    def _start_collecting(self, head: bytes, known: KnownBatch, part: bytes) -> None:
         self._open = False
-        self._parts.append(data)
-        self._missing = missing
+        self._batch = head, known
+        self._parts.append(part)
+        self._missing = known.body_bytes - len(part)
         self._arriving_since = self.loop.time()
 
     def _collect(self, data: bytes) -> None:
         """Keep a part of a body, and go on once it is complete."""
-        self._parts.append(data)
-        self._missing -= len(data)
+        part, rest = data[: self._missing], data[self._missing :]
+        self._parts.append(part)
+        self._missing -= len(part)
         if self._missing > 0:
             return
-        whole = b"".join(self._parts)
+        assert self._batch is not None
+        head, known = self._batch
+        body = b"".join(self._parts)
         self._parts.clear()
-        self._missing = 0
+        self._batch = None
         self._arriving_since = None
         if self._stopping:
             # uvicorn answers the last request of a connection that closes, and says so in it.
-            self._hand_over(whole)
+            self._hand_over(head + body)
             super().shutdown()
             return
+        headers = self._lane.headers(self.server_state.default_headers)
+        if self.flow.write_paused or not self._add(known, body, headers):
+            self._hand_over(head + body + rest)
+            return
         self._open = True
-        self._take(whole)
+        if rest:
+            self._take(rest)
 
     def _hand_over(self, data: bytes) -> None:
         self._open = False
