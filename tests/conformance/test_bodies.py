@@ -39,6 +39,11 @@ TAKEN: dict[str, tuple[bytes, str, list[float]]] = {
         "S",
         [2.0, 3.0],
     ),
+    "of a repeated symbol the last": (
+        b'{"symbol":"T","symbol":"S","values":[1],"from_sequence":0}',
+        "S",
+        [1.0],
+    ),
     "of a repeated from_sequence the last": (
         b'{"symbol":"S","values":[1],"from_sequence":7,"from_sequence":0}',
         "S",

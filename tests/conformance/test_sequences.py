@@ -92,6 +92,23 @@ def test_zero_and_minus_zero_differ(service: Service) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"symbol":"S","values":[1,2,3.5],"from_sequence":0,"source":"x"}',
+        b'{"source":null,"from_sequence":0,"symbol":"S","values":[1,2,3.5]}',
+        b'{"symbol":"S","values":[1,2,3.5],"from_sequence":9,"from_sequence":0}',
+        b'{"from_sequence":null,"symbol":"S","values":[1,2,3.5],"from_sequence":0}',
+        b'{"symbol":"T","from_sequence":0,"symbol":"S","values":[1,2,3.5]}',
+        b'{"symbol":"S","values":[1,2,3.5],"from\\u005fsequence":-0}',
+    ],
+)
+def test_from_sequence_counts_in_any_company(service: Service, body: bytes) -> None:
+    service.add(batch("S", STORED))
+    reply = service.add(body)
+    assert (reply.status, reply.json()) == (200, receipt("S", 0, 3))
+
+
 def test_a_retried_batch_is_checked_whole(service: Service) -> None:
     service.add(batch("S", STORED))
     reply = service.add(b'{"symbol":"S","values":[1,2,3.5,1e400],"from_sequence":0}')
