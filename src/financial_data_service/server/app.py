@@ -54,6 +54,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         license_info={"name": "MIT", "identifier": "MIT"},
         lifespan=_lifespan,
         static_url="/docs-assets",
+        # Clients generated from the document call their functions by these names.
+        generate_unique_id_function=lambda route: route.name,
     )
     app.state.settings = settings
     app.state.manager = SymbolManager(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from financial_data_service.engine.running_stats import k_max_of
 from financial_data_service.engine.symbol_manager import SymbolManager, check_symbol
@@ -21,6 +21,9 @@ from financial_data_service.settings import Settings
 __all__ = ["router_for"]
 
 PathSymbol = Annotated[str, Depends(symbol_in_path)]
+PathK = Annotated[
+    int, Path(description="Exponent of the window: the last 10^k prices.", examples=[3])
+]
 QueryK = Annotated[
     int | None, Query(description="Exponent of the window: the last 10^k prices.", examples=[3])
 ]
@@ -162,7 +165,7 @@ def _add_stats_routes(router: APIRouter, settings: Settings) -> None:
         response_model=schemas.StatsReply,
         responses=errors,
     )
-    async def window_stats(manager: Manager, symbol: PathSymbol, k: int) -> Response:
+    async def window_stats(manager: Manager, symbol: PathSymbol, k: PathK) -> Response:
         """Return min, max, last, avg and var over the last 10^k prices of a symbol."""
         return _answer(manager, symbol, k, None)
 
