@@ -122,6 +122,10 @@ format: $(DEV)  ## let ruff mend and format the code
 bench: $(DEV)  ## all benchmarks (args="--quick", args="--update docs/performance.md")
 	@$(BIN)/python benchmarks $(args)
 
+.PHONY: bench-http
+bench-http: $(DEV)  ## the service over HTTP, beside nginx under wrk (args="--smoke")
+	@$(BIN)/python benchmarks/http_service.py $(args)
+
 # Locks hold for Python 3.11 and later on every platform. The dev lock is solved first and holds
 # everything; the others take its versions, so that environments can grow into one another.
 UV_LOCK = UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal \
