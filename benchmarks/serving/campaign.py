@@ -89,6 +89,7 @@ class Campaign:
             servers = [stack.enter_context(service(name, cores.server)) for name in (SLOW, OURS)]
             ledgers = {server.name: Ledger(server) for server in servers}
             for name, ledger in ledgers.items():
+                stack.callback(ledger.close)
                 _say(f"filling {name} …")
                 _fill(ledger, rows, size)
             replies = _replies(ledgers[OURS], rows)

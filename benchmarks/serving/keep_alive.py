@@ -16,6 +16,7 @@ import re
 import sys
 from pathlib import Path
 from time import perf_counter, perf_counter_ns
+from typing import cast
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -52,8 +53,8 @@ class Connection(asyncio.Protocol):
         self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports are none of asyncio's classes, but they do as those do.
+        self._transport = cast("asyncio.Transport", transport)
         self._send()
 
     def data_received(self, data: bytes) -> None:

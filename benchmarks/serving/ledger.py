@@ -16,6 +16,7 @@ from serving.work import FILLING_BATCH, Request, Row, filling
 
 __all__ = ["Ledger", "WrongResultError"]
 
+_REPLY_SECONDS_MAX = 30.0
 _SETTLED_SECONDS = 0.05
 _SETTLE_SECONDS_MAX = 15.0
 
@@ -38,7 +39,9 @@ class Ledger:
     def __init__(self, server: Server) -> None:
         address = urlsplit(server.url)
         assert address.hostname is not None
-        self._connection = http.client.HTTPConnection(address.hostname, address.port)
+        self._connection = http.client.HTTPConnection(
+            address.hostname, address.port, timeout=_REPLY_SECONDS_MAX
+        )
         self._name = server.name
         self._sequences: dict[str, int] = {}
         self.verdict = Verdict(0, 0.0, 0.0)
@@ -51,6 +54,10 @@ class Ledger:
         self._connection.request(request.method, request.path, body, headers)
         reply = self._connection.getresponse()
         return reply.status, reply.read().decode()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
 
     def fill(self, symbol: str, prices: int) -> None:
         """Append so many prices to a symbol, in batches of 10,000."""
