@@ -1,0 +1,251 @@
+"""The process of the service: how it starts, what it says when it cannot, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from raw_http import batch, get, post, post_chunked
+from service_process import (
+    LIGHT,
+    SERVING,
+    Service,
+    command,
+    end,
+    environment,
+    running,
+    started,
+)
+
+LANES = pytest.mark.parametrize("lane", ["slow", "fast"])
+
+
+def variables(lane: str) -> dict[str, str]:
+    return {"FDS_FAST_LANE": str(int(lane == "fast"))}
+
+
+def poll(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def is_listening(service: Service) -> bool:
+    try:
+        service.connect().__exit__(None, None, None)
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def failure(*flags: str, **variables: str) -> str:
+    """What the service says when it cannot start: one line, and exit code 1."""
+    run = subprocess.run(
+        command(*flags),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment(**variables),
+        check=False,
+    )
+    assert run.returncode == 1, run.stderr
+    assert run.stdout == ""
+    assert run.stderr.count("\n") == 1
+    return run.stderr.strip()
+
+
+def test_a_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says where it serves once it does, leaves no files, and frees its port at once."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(os.path.abspath, sys.path)))
+    monkeypatch.chdir(tmp_path)
+    flags = LIGHT
+    for _ in range(2):
+        with started(tmp_path, flags) as service:
+            assert re.fullmatch(r"http://127\.0\.0\.1:[1-9]\d+", service.url)
+            assert service.process.stdout is not None
+            assert service.process.stdout.readline() == f"Try it: {service.url}/docs\n"
+            assert service.get("/readyz") == {"status": "ok"}
+            assert service.get("/symbols")["symbols"] == []
+            service.add(batch("S", [1.0]))
+            end(service)
+            assert "GET" not in service.process.stdout.read() + service.log.read_text()
+            flags = ("--port", service.url.rpartition(":")[2], *LIGHT[2:])
+    assert [path.name for path in tmp_path.iterdir()] == ["stderr.log"]
+
+
+def test_ctrl_c_ends_it_with_0(tmp_path: Path) -> None:
+    with started(tmp_path) as service, service.connect() as idle:
+        assert idle.is_usable()
+        end(service, signal.SIGINT)
+        assert idle.is_closed()
+        assert not is_listening(service)
+
+
+def test_sigterm_while_it_starts(tmp_path: Path) -> None:
+    log = tmp_path / "stderr.log"
+    with (
+        log.open("wb") as stderr,
+        subprocess.Popen(
+            command(*LIGHT), stdout=subprocess.PIPE, stderr=stderr, env=environment()
+        ) as process,
+    ):
+        poll(lambda: "Waiting for application startup" in log.read_text())
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(90) == 0
+    assert "Traceback" not in log.read_text()
+
+
+def test_ipv6(tmp_path: Path) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with running(tmp_path, (*LIGHT, "--host", "::1")) as service:
+        assert re.fullmatch(r"http://\[::1\]:\d+", service.url)
+        assert service.get("/livez") == {"status": "ok"}
+
+
+def test_port_in_use() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        assert failure("--port", str(port)) == (
+            f"Cannot serve on 127.0.0.1:{port}: the port is in use. Stop what listens there, or "
+            "choose another with --port."
+        )
+
+
+def test_unknown_host() -> None:
+    said = failure("--port", "0", "--host", "no such host")
+    assert said.startswith("Cannot serve on no such host:0: the host name is not known (")
+
+
+def test_host_of_another_machine() -> None:
+    said = failure("--port", "0", "--host", "192.0.2.1")
+    assert said == "Cannot serve on 192.0.2.1:0: Cannot assign requested address."
+
+
+@LANES
+def test_sigterm_lets_an_upload_finish(tmp_path: Path, lane: str) -> None:
+    request = post(batch("S", [1.0] * 5000))
+    body = batch("T", [1.0, 2.5])
+    chunked = post_chunked([body[:10], body[10:]])
+    with started(tmp_path, **variables(lane)) as service, service.connect() as declared:
+        with service.connect() as in_chunks, service.connect() as other:
+            declared.send(request[: len(request) // 2])
+            in_chunks.send(chunked[:-20])
+            assert other.is_usable()  # The server has seen what was sent before.
+            service.process.send_signal(signal.SIGTERM)
+            poll(lambda: not is_listening(service))
+            assert service.process.poll() is None
+            declared.send(request[len(request) // 2 :])
+            reply = declared.receive()
+            assert (reply.status, reply.json()["sequence"]) == (201, 5000)
+            assert reply.headers["connection"] == "close"
+            assert declared.is_closed()
+            assert in_chunks.ask(chunked[-20:]).status == 201
+            assert in_chunks.is_closed()
+        end(service)
+
+
+@LANES
+def test_an_upload_that_never_finishes_is_given_up(tmp_path: Path, lane: str) -> None:
+    program = (
+        "from financial_data_service.server import run; run.DRAIN_SECONDS = 1;"
+        "from financial_data_service.settings import Settings;"
+        "raise SystemExit(run.serve(Settings(port=0, largest_window=1000)))"
+    )
+    log = tmp_path / "stderr.log"
+    with (
+        log.open("wb") as stderr,
+        subprocess.Popen(
+            [sys.executable, "-c", program],
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            env=environment(**variables(lane)),
+        ) as process,
+    ):
+        assert process.stdout is not None
+        url = process.stdout.readline().removeprefix(SERVING).strip()
+        service = Service(url, process, log)
+        with service.connect() as connection, service.connect() as other:
+            connection.send(post(batch("S", [1.0]))[:-1])
+            assert other.is_usable()
+            begin = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0, log.read_text()
+            assert time.monotonic() - begin < 8
+
+
+def test_cold_cache(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    with running(tmp_path, NUMBA_CACHE_DIR=str(cache)) as service:
+        assert service.add(batch("S", [1.0, 2.0])).status == 201
+        assert service.get("/stats/S/1")["avg"] == 1.5
+    assert list(cache.rglob("*.nbc")), "the next start is to be a warm one"
+
+
+def test_cache_that_cannot_be_written(tmp_path: Path) -> None:
+    nowhere = tmp_path / "file"
+    nowhere.touch()
+    with running(tmp_path, NUMBA_CACHE_DIR=str(nowhere / "cache")) as service:
+        assert service.add(batch("S", [1.0])).status == 201
+
+
+@LANES
+def test_a_request_that_does_not_arrive_is_given_up(tmp_path: Path, lane: str) -> None:
+    with (
+        running(tmp_path, (*LIGHT, "--request-seconds", "0.5"), **variables(lane)) as service,
+        service.connect() as in_head,
+        service.connect() as in_body,
+    ):
+        in_head.send(get("/livez")[:-2])
+        in_body.send(post(batch("S", [1.0]))[:-1])
+        for connection in (in_head, in_body):
+            reply = connection.receive()
+            assert (reply.status, reply.json()) == (
+                408,
+                {"detail": "Expected the whole request within 0.5 seconds"},
+            )
+            assert connection.is_closed()
+        assert service.get("/symbols")["symbols"] == []
+
+
+@LANES
+def test_a_head_without_end_is_given_up(tmp_path: Path, lane: str) -> None:
+    with running(tmp_path, **variables(lane)) as service, service.connect() as connection:
+        connection.send(get("/livez")[:-2])
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):  # noqa: PT012
+            for _ in range(10_000):
+                connection.send(b"X-Header: " + b"x" * 1000 + b"\r\n")
+        assert service.get("/livez") == {"status": "ok"}
+
+
+def test_access_log_is_the_same_in_both_lanes(tmp_path: Path) -> None:
+    lines = {}
+    for lane in ("slow", "fast"):
+        with started(tmp_path, (*LIGHT, "--access-log"), **variables(lane)) as service:
+            service.add(batch("A/\N{ROCKET} b", [1.0]))
+            name = "A%2F%F0%9F%9A%80%20b"
+            for target in (f"/stats/{name}/1", f"/stats/?symbol={name}&k=1", "/stats/X/1"):
+                for _ in range(2):
+                    service.ask(get(target))
+            end(service)
+            assert service.process.stdout is not None
+            text = service.process.stdout.read()
+            lines[lane] = re.sub(r"127\.0\.0\.1:\d+", "client", text.partition("/docs\n")[2])
+    assert lines["slow"] == lines["fast"]
+    assert (
+        lines["slow"].splitlines()[0].endswith('client - "POST /add_batch/ HTTP/1.1" 201 Created')
+    )
+    assert lines["slow"].count("\n") == 7

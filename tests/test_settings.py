@@ -1,0 +1,125 @@
+"""Settings: defaults, environment, ranges, and what is said of a value that is unfit."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from financial_data_service.settings import Settings
+
+DEFAULTS = {
+    "host": "127.0.0.1",
+    "port": 8000,
+    "max_symbols": 10,
+    "largest_window": 100_000_000,
+    "batch_max": 10_000,
+    "body_max_bytes": 2_097_152,
+    "log_level": "info",
+    "access_log": False,
+    "root_path": "",
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.upper().startswith("FDS_"):
+            monkeypatch.delenv(name)
+
+
+def error_of(**values: Any) -> Any:
+    with pytest.raises(ValidationError) as raised:
+        Settings(**values)
+    (error,) = raised.value.errors()
+    return error
+
+
+def test_defaults() -> None:
+    assert Settings().model_dump().items() >= DEFAULTS.items()
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "value"),
+    [
+        ("FDS_HOST", "0.0.0.0", "0.0.0.0"),
+        ("FDS_PORT", "0", 0),
+        ("FDS_PORT", "65535", 65535),
+        ("FDS_MAX_SYMBOLS", "1", 1),
+        ("FDS_LARGEST_WINDOW", "10", 10),
+        ("FDS_LARGEST_WINDOW", "12345", 12345),
+        ("FDS_BATCH_MAX", "1000000", 1_000_000),
+        ("FDS_BODY_MAX_BYTES", "1024", 1024),
+        ("FDS_LOG_LEVEL", "trace", "trace"),
+        ("FDS_ACCESS_LOG", "1", True),
+        ("FDS_ACCESS_LOG", "false", False),
+        ("FDS_FAST_LANE", "0", False),
+        ("FDS_ROOT_PATH", "/prices", "/prices"),
+        ("fds_port", "9000", 9000),
+    ],
+)
+def test_environment(
+    monkeypatch: pytest.MonkeyPatch, variable: str, text: str, value: object
+) -> None:
+    monkeypatch.setenv(variable, text)
+    assert getattr(Settings(), variable.lower().removeprefix("fds_")) == value
+
+
+def test_what_is_given_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FDS_PORT", "9000")
+    monkeypatch.setenv("FDS_MAX_SYMBOLS", "20")
+    settings = Settings(port=9001)
+    assert (settings.port, settings.max_symbols) == (9001, 20)
+
+
+def test_variables_of_others_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "9000")
+    monkeypatch.setenv("FDS_URL", "http://elsewhere")
+    assert Settings().port == 8000
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("port", -1, "Input should be greater than or equal to 0"),
+        ("port", 65536, "Input should be less than or equal to 65535"),
+        ("max_symbols", 0, "Input should be greater than or equal to 1"),
+        ("largest_window", 9, "Input should be greater than or equal to 10"),
+        ("largest_window", 10**8 + 1, "Input should be less than or equal to 100000000"),
+        ("batch_max", 0, "Input should be greater than or equal to 1"),
+        ("batch_max", 1_000_001, "Input should be less than or equal to 1000000"),
+        ("body_max_bytes", 1023, "Input should be greater than or equal to 1024"),
+        ("port", "http", "Input should be a valid integer, unable to parse string as an integer"),
+        (
+            "log_level",
+            "loud",
+            "Input should be 'critical', 'error', 'warning', 'info', 'debug' or 'trace'",
+        ),
+    ],
+)
+def test_values_out_of_range(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: object, message: str
+) -> None:
+    error = error_of(**{name: value})
+    assert (error["loc"], error["msg"], error["input"]) == ((name,), message, value)
+    monkeypatch.setenv(f"FDS_{name.upper()}", str(value))
+    error = error_of()
+    assert (error["loc"], error["msg"]) == ((name,), message)
+
+
+def test_a_setting_that_does_not_exist() -> None:
+    assert error_of(max_symbol=1)["type"] == "extra_forbidden"
+
+
+def test_settings_do_not_change() -> None:
+    settings = Settings()
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.port = 1
+
+
+def test_every_setting_is_described() -> None:
+    for name, field in Settings.model_fields.items():
+        assert field.description, name
+        assert field.description.endswith(".")
