@@ -114,9 +114,12 @@ class TestHelp:
 
     def test_every_switch_can_be_turned_either_way(self, monkeypatch: pytest.MonkeyPatch) -> None:
         served: list[Settings] = []
-        monkeypatch.setattr(
-            "financial_data_service.server.run.serve", lambda settings: served.append(settings) or 0
-        )
+
+        def serve(settings: Settings) -> int:
+            served.append(settings)
+            return 0
+
+        monkeypatch.setattr("financial_data_service.server.run.serve", serve)
         for arguments in ([], ["--no-fast-lane", "--access-log"]):
             assert fds("serve", *arguments).exit_code == 0
         assert [settings.fast_lane for settings in served] == [True, False]

@@ -137,7 +137,15 @@ class SymbolManager:
             When the batch differs from what is stored, would leave a gap, or reaches back to
             prices that are no longer held.
         """
-        prices = as_prices(values, self.batch_max)
+        return self.add_prices(symbol, as_prices(values, self.batch_max), from_sequence)
+
+    def add_prices(
+        self, symbol: str, prices: npt.NDArray[np.float64], from_sequence: int | None = None
+    ) -> BatchReceipt:
+        """Append what :func:`~financial_data_service.engine.batch.as_prices` has let through.
+
+        Parameters and errors as of :meth:`add_batch`.
+        """
         running_stats = self._symbols.get(symbol)
         if running_stats is not None:
             if from_sequence is not None:

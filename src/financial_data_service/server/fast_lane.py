@@ -50,6 +50,8 @@ KNOWN_HEAD_BYTES_MAX = 2048  # so that the known heads take 8 MiB at most
 
 _LETTER_G = ord("G")
 
+_UNKNOWN: Any = object()  # a head that was never judged, where None is a verdict
+
 
 class KnownQuery:
     """A head that asks for one window of one symbol, and the last reply to it."""
@@ -116,6 +118,7 @@ class FastLane:
     def __init__(self, manager: SymbolManager, settings: Settings) -> None:
         self.manager = manager
         self._body_bytes_max = settings.body_max_bytes
+        self._batch_max = manager.batch_max
         self._k_max = manager.k_max
         self._read_batch = plain_reader()
         self._default_headers: list[tuple[bytes, bytes]] = []
@@ -143,10 +146,10 @@ class FastLane:
     def add(self, body: bytes, headers: bytes) -> tuple[bytes, bytes] | None:
         """Store a batch and return status and response, or None where nothing was stored."""
         batch = self._read_batch(body)
-        if batch is None:
+        if batch is None or not 0 < len(batch[1]) <= self._batch_max:
             return None
         try:
-            receipt = self.manager.add_batch(*batch)
+            receipt = self.manager.add_prices(*batch)
         except FdsError:
             return None
         status = b"201 Created" if receipt.added else b"200 OK"
@@ -258,29 +261,32 @@ class FastLaneProtocol(GuardedProtocol):
     def _take(self, data: bytes) -> None:
         """Answer the requests at the start of `data` as far as they are known."""
         headers = self._lane.headers(self.server_state.default_headers)
+        length = len(data)
         position = 0
-        while position < len(data) and not self.flow.write_paused:
-            end = data.find(HEAD_END, position) + len(HEAD_END)
-            if end < len(HEAD_END):
+        while position < length and not self.flow.write_paused:
+            end = data.find(HEAD_END, position) + 4
+            if end < 4:
                 break
             head = data[position:end]
-            known = self._known[head] if head in self._known else self._lane.judge(head)
+            known = self._known.get(head, _UNKNOWN)
+            if known is _UNKNOWN:
+                known = self._lane.judge(head)
             if type(known) is KnownQuery:
                 reply = known.reply(self._manager, headers)
                 if reply is None:
                     break
                 self._answered(known.path, b"GET", b"200 OK", reply)
             elif type(known) is KnownBatch:
-                if len(data) < end + known.body_bytes:
-                    self._start_collecting(head, known, data[end:])
+                begin, end = end, end + known.body_bytes
+                if length < end:
+                    self._start_collecting(head, known, data[begin:])
                     return
-                if not self._add(known, data[end : end + known.body_bytes], headers):
+                if not self._add(known, data[begin:end], headers):
                     break
-                end += known.body_bytes
             else:
                 break
             position = end
-        if position < len(data):
+        if position < length:
             self._hand_over(data[position:] if position else data)
 
     def _add(self, known: KnownBatch, body: bytes, headers: bytes) -> bool:
@@ -330,10 +336,9 @@ class FastLaneProtocol(GuardedProtocol):
         super().data_received(data)
 
     def _answered(self, path: str, method: bytes, status: bytes, reply: bytes) -> None:
-        """Send a reply, and account for it as uvicorn would."""
+        """Send a reply, and log it as uvicorn would."""
         self.transport.write(reply)
-        self.server_state.total_requests += 1
-        self._idle_since = self.loop.time()
+        self._was_active = True
         if self.access_log:
             self.access_logger.info(
                 '%s - "%s %s HTTP/%s" %d',

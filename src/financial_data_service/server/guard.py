@@ -50,6 +50,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._head_bytes = 0
         self._idle_since = self.loop.time()
+        self._was_active = False  # since the last sweep
         self._is_invalid = False
         self._is_muted = False
 
@@ -96,7 +97,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Note that the request has arrived."""
         self._arriving_since = None
-        self._idle_since = self.loop.time()
+        self._was_active = True
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -140,6 +141,9 @@ class GuardedProtocol(HttpToolsProtocol):
                     "408 Request Timeout",
                     f"Expected the whole request within {self.arrival_seconds_max:g} seconds",
                 )
+        elif self._was_active:
+            self._was_active = False
+            self._idle_since = now
         elif now - self._idle_since > self.idle_seconds_max and self.is_between_requests():
             self.transport.close()
 

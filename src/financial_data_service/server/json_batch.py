@@ -8,9 +8,9 @@ readers may refuse anything, but what they return must be what the validating pa
 simdjson (Langdale, Lemire: Parsing gigabytes of JSON per second, VLDB Journal 28, 2019,
 doi:10.1007/s00778-019-00578-5) hands the array over as one buffer of doubles. It is at ease with
 things that JSON as this API reads it is not, each of which has a named test: nested arrays are
-flattened, of a repeated key the first counts, a byte order mark is skipped, the integer ``-0``
-loses its sign, and an integer of more than 64 bits is an error. Where there is no wheel of it,
-msgspec reads the body, at about half the speed.
+flattened, of a repeated key the first counts, a byte order mark is skipped, and an integer of more
+than 64 bits is an error. Where there is no wheel of it, msgspec reads the body, at about half the
+speed.
 """
 
 from __future__ import annotations
@@ -41,23 +41,24 @@ def plain_reader() -> PlainReader:
 def simdjson_reader() -> PlainReader:
     """Return a reader by simdjson, with a parser and its buffers of its own; for one thread."""
     parse: Callable[[bytes], Any] = Parser().parse
+    frombuffer = np.frombuffer
 
     def read(body: bytes) -> PlainBatch | None:
-        if not _has_one_array(body) or b"-0," in body or b"-0]" in body:
+        if not _has_one_array(body):
             return None
         try:
             batch = parse(body)
-            keys = len(batch)
-            # As many keys as were asked for: none is repeated and none unknown.
-            from_sequence = batch["from_sequence"] if keys == 3 else None
             symbol = batch["symbol"]
             prices = batch["values"].as_buffer(of_type="d")
+            # As many keys as are asked for: none is repeated and none unknown.
+            keys = len(batch)
+            from_sequence = None if keys == 2 else batch["from_sequence"]
         except (ValueError, TypeError, KeyError, AttributeError, RuntimeError):
             # RuntimeError is what it raises for an integer of more than 64 bits.
             return None
-        if keys != (2 if from_sequence is None else 3) or not _plain(symbol, from_sequence):
+        if keys > 3 or type(symbol) is not str or not _is_sequence(from_sequence):
             return None
-        return symbol, np.frombuffer(prices), from_sequence
+        return symbol, frombuffer(prices), from_sequence
 
     return read
 
@@ -73,13 +74,13 @@ def msgspec_reader() -> PlainReader:
     decode = msgspec.json.Decoder(_Batch).decode
 
     def read(body: bytes) -> PlainBatch | None:
-        if not _has_one_array(body) or b"-0," in body or b"-0]" in body:
+        if not _has_one_array(body):
             return None
         try:
             batch = decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return None
-        if not _plain(batch.symbol, batch.from_sequence):
+        if not _is_sequence(batch.from_sequence):
             return None
         return batch.symbol, np.array(batch.values, dtype=np.float64), batch.from_sequence
 
@@ -95,7 +96,5 @@ def _has_one_array(body: bytes) -> bool:
     return opening > 0 and body.startswith(b"{") and body.find(b"[", opening + 1) < 0
 
 
-def _plain(symbol: Any, from_sequence: Any) -> bool:
-    return type(symbol) is str and (
-        from_sequence is None or (type(from_sequence) is int and from_sequence >= 0)
-    )
+def _is_sequence(from_sequence: Any) -> bool:
+    return from_sequence is None or (type(from_sequence) is int and from_sequence >= 0)

@@ -27,25 +27,38 @@ __all__ = [
 encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
 
 
+class _Added(msgspec.Struct):
+    status: str
+    message: str
+    symbol: str
+    added: int
+    sequence: int
+
+
 def added(receipt: BatchReceipt) -> bytes:
     """Return the reply to a batch that was added, or was there already."""
-    said = "Added batch" if receipt.added else "Batch already stored"
-    return encode(
-        {
-            "status": "success",
-            "message": f"{said} for symbol: {receipt.symbol}",
-            "symbol": receipt.symbol,
-            "added": receipt.added,
-            "sequence": receipt.sequence,
-        }
-    )
+    symbol, count, sequence = receipt
+    said = "Added batch" if count else "Batch already stored"
+    return encode(_Added("success", f"{said} for symbol: {symbol}", symbol, count, sequence))
+
+
+class _Stats(msgspec.Struct):
+    symbol: str
+    k: int | None
+    window: int
+    # From here on the fields of WindowStats, in their order.
+    min: float
+    max: float
+    last: float
+    avg: float
+    var: float
+    values: int
+    sequence: int
 
 
 def stats(symbol: str, k: int | None, window: int, answer: WindowStats) -> bytes:
     """Return the reply for one window of one symbol."""
-    return encode(
-        {"symbol": symbol, **_window(k, window, answer), "sequence": answer.sequence},
-    )
+    return encode(_Stats(symbol, k, window, *answer))
 
 
 def symbol_stats(symbol: str, running_stats: RunningStats) -> bytes:
