@@ -49,7 +49,8 @@ def as_prices(values: npt.ArrayLike, batch_max: int) -> npt.NDArray[np.float64]:
         )
     if not 1 <= array.size <= batch_max:
         raise InvalidBatchError(f"Expected 1 to {batch_max} prices, got {array.size} - at `values`")
-    if array.dtype != _FLOAT64 or not array.flags.c_contiguous or not array.flags.aligned:
+    flags = array.flags
+    if array.dtype != _FLOAT64 or not flags.c_contiguous or not flags.aligned:
         array = _to_float64(array)
     return array
 
@@ -73,7 +74,9 @@ def refuse_unfit(prices: npt.NDArray[np.float64]) -> NoReturn:
 
 def _from_sequence(values: Any) -> npt.NDArray[Any]:
     """Return a sequence of plain numbers as an array; anything else goes through NumPy."""
-    if isinstance(values, (str, bytes, bytearray, memoryview)) or not isinstance(values, Sequence):
+    if type(values) is not list and (
+        isinstance(values, (str, bytes, bytearray, memoryview)) or not isinstance(values, Sequence)
+    ):
         return _from_array_like(values)
     if not _PLAIN_NUMBERS.issuperset(map(type, values)):
         _refuse_other_types(values)
