@@ -1,8 +1,11 @@
 """Protection of connections that uvicorn's httptools protocol lacks: limits on heads and on time.
 
 A head that does not end, or a request that trickles in, would hold a connection for ever. Here a
-head has a largest size (431) and a request a time in which it must have arrived (408). Time is
-checked by a sweep over all connections once a second, so that no request pays for a timer.
+head has a largest size (431) and a request a time in which it must have arrived (408). The same
+size limits all else around a body: empty lines, extensions of chunks, trailers. Time is checked by
+a sweep over all connections once a second, so that no request pays for a timer.
+
+Trailers are dropped: uvicorn would take them for headers, late.
 
 Two of its ways are mended too. An upgrade that is not offered is ignored with its body and the
 requests behind it kept: Java's HTTP client asks for HTTP/2 like that with the first request, batch
@@ -21,8 +24,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 __all__ = ["HEAD_BYTES_MAX", "GuardedProtocol", "sweep"]
 
 HEAD_BYTES_MAX = 65536
-"""Request line and headers at most, in bytes beyond what one read may hold; the limit of most
-servers lies between 8 and 64 KiB."""
+"""Request line and headers at most, in bytes beyond what one read may hold; so are trailers. The
+limit of most servers lies between 8 and 64 KiB."""
 
 _REFUSAL = (
     "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n"
@@ -48,7 +51,9 @@ class GuardedProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._arriving_since: float | None = None
         self._in_head = False
-        self._head_bytes = 0
+        self._in_body = False  # of a request that uvicorn knows; trailers belong to it
+        # Read since the last step forward: a head begun or complete, a piece of a body, its end.
+        self._overhead_bytes = 0
         self._idle_since = self.loop.time()
         self._was_active = False  # since the last sweep
         self._is_invalid = False
@@ -56,17 +61,15 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, and refuse a head that has become too large."""
-        was_in_head = self._in_head
         self._unset_keepalive_if_required()
+        # A step forward within this read makes it 0 again.
+        self._overhead_bytes += len(data)
         self._feed(data)
-        # Only a read that began and ended inside a head belongs to it as a whole.
-        if was_in_head and self._in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > HEAD_BYTES_MAX:
-                self.refuse(
-                    "431 Request Header Fields Too Large",
-                    f"Expected a request head of {HEAD_BYTES_MAX} bytes at most",
-                )
+        if self._overhead_bytes > HEAD_BYTES_MAX and not self._is_invalid:
+            self.refuse(
+                "431 Request Header Fields Too Large",
+                f"Expected a request head of {HEAD_BYTES_MAX} bytes at most",
+            )
 
     def on_message_begin(self) -> None:
         """Note when a request began to arrive."""
@@ -75,7 +78,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._arriving_since = self.loop.time()
         self._in_head = True
-        self._head_bytes = 0
+        self._overhead_bytes = 0
 
     def on_url(self, url: bytes) -> None:
         """Note the target."""
@@ -83,8 +86,8 @@ class GuardedProtocol(HttpToolsProtocol):
             super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Note a header."""
-        if not self._is_muted:
+        """Note a header, but no trailer."""
+        if self._in_head:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -92,11 +95,20 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._is_muted:
             return
         self._in_head = False
+        self._in_body = True
+        self._overhead_bytes = 0
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Note a piece of the body."""
+        self._overhead_bytes = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Note that the request has arrived."""
         self._arriving_since = None
+        self._in_body = False
+        self._overhead_bytes = 0
         self._was_active = True
         super().on_message_complete()
 
@@ -188,15 +200,24 @@ class GuardedProtocol(HttpToolsProtocol):
         self.cycle.more_body = True
         self.cycle.message_event.clear()
         self._arriving_since = self.loop.time()
+        self._in_body = True
 
     def _refuse_invalid(self) -> None:
         self.refuse("400 Bad Request", "Expected a valid HTTP request")
 
     def refuse(self, status: str, detail: str) -> None:
-        """Answer with an error of the protocol and close the connection."""
+        """Answer with an error of the protocol and close the connection.
+
+        A request that has its answer already, or a part of it, gets no second one.
+        """
         if self.transport.is_closing():
             return
-        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+        is_answered = (
+            self.cycle is not None
+            and self.cycle.response_started
+            and (self._in_body or not self.cycle.response_complete)
+        )
+        if not is_answered:
             body = '{"detail":"' + detail + '"}'
             reply = _REFUSAL.format(status=status, length=len(body), body=body)
             self.transport.write(reply.encode("ascii"))
