@@ -344,7 +344,7 @@ class FastLaneProtocol(GuardedProtocol):
                 '%s - "%s %s HTTP/%s" %d',
                 f"{self.client[0]}:{self.client[1]}" if self.client else "",
                 method.decode(),
-                self.root_path + path,
+                quote(self.root_path) + path,
                 "1.1",
                 int(status[:3]),
             )
