@@ -78,7 +78,8 @@ class StubService:
             {"symbol": s, "sequence": len(p), "values": min(len(p), self.largest_window)}
             for s, p in self.prices.items()
         ]
-        return 200, {"symbols": rows, "max_symbols": self.max_symbols, "largest_window": 10**8}
+        limits = {"max_symbols": self.max_symbols, "largest_window": 10**8, "batch_max": 10_000}
+        return 200, {"symbols": rows, **limits}
 
     def stats(self, symbol: str, query: dict[str, str]) -> Reply:
         if symbol not in self.prices:

@@ -260,7 +260,7 @@ class TestParquet:
 
     def test_without_pyarrow(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "pyarrow", None)
-        with pytest.raises(CliError, match=r"pip install 'financial-data-service\[arrow\]'"):
+        with pytest.raises(CliError, match=r"make install .* pip install pyarrow"):
             prices_of(EXAMPLE)
 
     def test_the_example(self) -> None:

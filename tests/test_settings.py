@@ -123,3 +123,9 @@ def test_every_setting_is_described() -> None:
     for name, field in Settings.model_fields.items():
         assert field.description, name
         assert field.description.endswith(".")
+
+
+@pytest.mark.parametrize("root_path", ["prices", "/prices/", "/", "/a?b"])
+def test_a_root_path_begins_with_a_slash_and_does_not_end_with_one(root_path: str) -> None:
+    with pytest.raises(ValidationError, match="root_path"):
+        Settings(root_path=root_path)

@@ -488,3 +488,18 @@ class SymbolManagerMachine(RuleBasedStateMachine):
 
 
 TestSymbolManagerMachine = SymbolManagerMachine.TestCase
+
+
+@pytest.mark.parametrize("batch_max", [1, 7, 100, 10_000, 20_000])
+@pytest.mark.parametrize("largest_window", [10, 11, 1000, 12_345])
+def test_the_last_batch_may_be_sent_again_whatever_the_sizes(
+    largest_window: int, batch_max: int
+) -> None:
+    """A reply that was lost is asked for again at once; then the batch must still be comparable."""
+    manager = SymbolManager(largest_window=largest_window, batch_max=batch_max)
+    for batch in range(5):
+        prices = np.arange(batch_max) + 0.5 * batch
+        sequence = batch_max * (batch + 1)
+        for added in (batch_max, 0):
+            receipt = manager.add_batch("S", prices, batch_max * batch)
+            assert receipt == ("S", added, sequence)

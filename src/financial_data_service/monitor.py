@@ -174,7 +174,7 @@ def window_row(stats: dict[str, Any], decimals: int) -> str:
 def symbol_html(symbol: dict[str, Any], largest_window: int) -> str:
     """Heading, progress pill and table of one symbol."""
     windows = symbol["stats"]
-    values = windows[-1]["values"]
+    values = min(symbol["sequence"], largest_window)
     decimals = decimals_of([windows[-1][key] for key in ("min", "max", "last")])
     percent = format_percent(values, largest_window)
     head = "".join(f"<th>{name}</th>" for name in COLUMNS)
@@ -218,7 +218,7 @@ def show_hint(url: str) -> None:
     body = '{"symbol": "BTC/USDT", "values": [64123.4, 64123.5, 64122.9]}'
     st.code(
         f"curl {url}/add_batch/ -H 'Content-Type: application/json' \\\n     -d '{body}'\n\n"
-        "fds load examples/btcusdt-trades.parquet --symbol BTC/USDT",
+        "fds load examples/btcusdt-trades.csv --symbol BTC/USDT",
         language="bash",
     )
 

@@ -42,7 +42,9 @@ class Settings(BaseSettings):
         default=10_000, ge=1, le=1_000_000, description="Prices in one batch at most."
     )
     body_max_bytes: int = Field(
-        default=2 * 1024 * 1024, ge=1024, description="Size of a request body at most, in bytes."
+        default=2 * 1024 * 1024,
+        ge=1024,
+        description="Size of a request body at most, in bytes; a price takes up to 25.",
     )
     log_level: LogLevel = Field(default="info", description="How much the server logs.")
     access_log: bool = Field(default=False, description="Log a line per request.")
@@ -53,5 +55,7 @@ class Settings(BaseSettings):
         default=30.0, gt=0, description="Time a request may take to arrive, in seconds."
     )
     root_path: str = Field(
-        default="", description="Path prefix under which a proxy publishes the service."
+        default="",
+        pattern="^(/[^?#]*[^/?#])?$",
+        description="Path prefix under which a proxy publishes the service.",
     )

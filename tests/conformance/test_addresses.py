@@ -275,6 +275,14 @@ def test_no_such_path(service: Service, target: str) -> None:
     assert answer(service, target) == (404, "Not Found")
 
 
+@pytest.mark.parametrize("target", ["/livez", "/readyz"])
+def test_health_may_be_asked_without_a_body(service: Service, target: str) -> None:
+    with service.connect() as connection:
+        reply = connection.ask(get(target, method="HEAD"), method="HEAD")
+        assert (reply.status, reply.headers["content-length"]) == (200, "15")
+        assert connection.is_usable()
+
+
 @pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "PUT", "PATCH", "TRACE", "DELETE"])
 @pytest.mark.parametrize(
     ("target", "allowed"),
@@ -285,7 +293,6 @@ def test_no_such_path(service: Service, target: str) -> None:
         ("/stats/A", "GET"),
         ("/symbols", "GET"),
         ("/symbols/A", "DELETE"),
-        ("/livez", "GET"),
     ],
 )
 def test_other_methods(service: Service, method: str, target: str, allowed: str) -> None:

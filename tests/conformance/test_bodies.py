@@ -33,7 +33,6 @@ TAKEN: dict[str, tuple[bytes, str, list[float]]] = {
     "values first": (b'{"values":[1],"symbol":"S"}', "S", [1.0]),
     "from_sequence null": (b'{"symbol":"S","values":[1],"from_sequence":null}', "S", [1.0]),
     "from_sequence 0": (b'{"from_sequence":0,"symbol":"S","values":[1]}', "S", [1.0]),
-    "unknown keys": (b'{"symbol":"S","values":[1],"source":[[2],{"a":3}]}', "S", [1.0]),
     "of repeated keys the last": (
         b'{"symbol":"T","values":[1],"values":[2,3],"symbol":"S"}',
         "S",
@@ -153,11 +152,17 @@ REFUSED: dict[str, tuple[bytes, str, list[str | int], str]] = {
     "string": (b'"x"', "model_type", ["body"], "Input should be an object"),
     "no symbol": (b'{"values":[1]}', "missing", ["body", "symbol"], "Field required"),
     "no values": (b'{"symbol":"S"}', "missing", ["body", "values"], "Field required"),
-    "other case": (
-        b'{"SYMBOL":"S","values":[1]}',
-        "missing",
-        ["body", "symbol"],
-        "Field required",
+    "misspelt key": (
+        b'{"symbol":"S","values":[1],"fromSequence":0}',
+        "extra_forbidden",
+        ["body", "fromSequence"],
+        "Extra inputs are not permitted",
+    ),
+    "unknown key": (
+        b'{"symbol":"S","source":[[2],{"a":3}],"values":[1]}',
+        "extra_forbidden",
+        ["body", "source"],
+        "Extra inputs are not permitted",
     ),
     "symbol a number": (
         b'{"symbol":1,"values":[1]}',

@@ -95,8 +95,6 @@ def test_zero_and_minus_zero_differ(service: Service) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        b'{"symbol":"S","values":[1,2,3.5],"from_sequence":0,"source":"x"}',
-        b'{"source":null,"from_sequence":0,"symbol":"S","values":[1,2,3.5]}',
         b'{"symbol":"S","values":[1,2,3.5],"from_sequence":9,"from_sequence":0}',
         b'{"from_sequence":null,"symbol":"S","values":[1,2,3.5],"from_sequence":0}',
         b'{"symbol":"T","from_sequence":0,"symbol":"S","values":[1,2,3.5]}',

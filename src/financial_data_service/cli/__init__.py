@@ -34,7 +34,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=examples(
         "fds serve",
-        "fds load examples/btcusdt-trades.parquet --symbol BTCUSDT",
+        "fds load examples/btcusdt-trades.csv --symbol BTCUSDT",
         "fds stats BTCUSDT",
     ),
 )

@@ -67,7 +67,10 @@ class Transfer:
     def __init__(self, service: Service, request: Request) -> None:
         self._service = service
         self._request = request
-        state = service.symbol(request.symbol)
+        there = service.symbols()
+        state = next((state for state in there.symbols if state.symbol == request.symbol), None)
+        self.batch_size = min(request.batch_size, there.batch_max)
+        """Prices sent at once."""
         self.sequence = state.sequence if state else 0
         """Number of prices ever appended to the symbol."""
         self.base = request.from_sequence or (self.sequence if request.append else 0)
@@ -228,9 +231,9 @@ def _carry(prices: PriceFile, transfer: Transfer, request: Request) -> None:
 
     rows = iter(prices)
     with LoadProgress(request.symbol, prices.size) as progress:
-        while transfer.skip(rows, request.batch_size):
+        while transfer.skip(rows, transfer.batch_size):
             _show(progress, prices, transfer)
-        for batch in _batches(rows, request.batch_size):
+        for batch in _batches(rows, transfer.batch_size):
             transfer.send(batch)
             _show(progress, prices, transfer)
 
@@ -268,6 +271,10 @@ def _ending(error: CliError, transfer: Transfer | None, request: Request) -> str
     is_stored = transfer is not None and (transfer.rows or isinstance(error, UnavailableError))
     if not (is_stored and resumption):
         return str(error)
+    if isinstance(error, UnavailableError):
+        # What it had acknowledged is there if it is still running, and gone if it has ended.
+        resumption += " If the service was restarted, load the file again from its start."
+        resumption = resumption.replace("are stored.", "had been stored.")
     return f"{str(error).removesuffix('.')}. Broken off{resumption}"
 
 

@@ -211,7 +211,7 @@ class ParquetPrices:
             from pyarrow import parquet
         except ImportError as error:
             raise CliError(
-                "Reading Parquet needs pyarrow: pip install 'financial-data-service[arrow]'"
+                "Reading Parquet needs pyarrow: make install in a checkout, or pip install pyarrow."
             ) from error
         self.name = name
         self._error: type[Exception] = arrow.ArrowException

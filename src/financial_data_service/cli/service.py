@@ -98,8 +98,11 @@ class BatchReply(msgspec.Struct, frozen=True):
     sequence: int
 
 
-class _SymbolsReply(msgspec.Struct):
+class SymbolsReply(msgspec.Struct):
+    """The symbols, and how many prices the service takes at once."""
+
     symbols: list[SymbolState]
+    batch_max: int
 
 
 class _ConflictReply(msgspec.Struct):
@@ -136,13 +139,9 @@ class Service:
     def __exit__(self, *_: object) -> None:
         self._http.close()
 
-    def symbols(self) -> list[SymbolState]:
-        """Return the symbols the service holds."""
-        return self._decode(self._get("/symbols"), _SymbolsReply).symbols
-
-    def symbol(self, name: str) -> SymbolState | None:
-        """Return what the service holds of one symbol, or None."""
-        return next((state for state in self.symbols() if state.symbol == name), None)
+    def symbols(self) -> SymbolsReply:
+        """Return the symbols the service holds, and its limits."""
+        return self._decode(self._get("/symbols"), SymbolsReply)
 
     def stats(self, symbol: str, last: int | None = None) -> bytes:
         """Return the statistics of one symbol, as the service wrote them."""

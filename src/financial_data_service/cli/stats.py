@@ -66,7 +66,7 @@ def stats(
     from .service import Service
 
     with Service(url) as service:
-        names = [symbol] if symbol is not None else [s.symbol for s in service.symbols()]
+        names = [symbol] if symbol is not None else [s.symbol for s in service.symbols().symbols]
         if not names and not as_json:
             raise CliError(f"{service.url} holds no symbols yet. Add one: fds load FILE --symbol S")
         replies = [service.stats(name, last) for name in names]

@@ -19,8 +19,9 @@ The header is 512 little-endian 64-bit words, named by the ``WORD_*`` constants 
 Invariants
 ----------
 * ``capacity`` is a whole number of top-level blocks, so no block ever wraps.
-* ``capacity >= largest_window + batch_max``: an append overwrites nothing that a window of the
-  count before it can reach. Until the new count is stored, the append has not happened.
+* ``capacity >= max(largest_window, batch_max) + batch_max``: an append overwrites nothing that a
+  window of the count before it can reach, nor the batch before it, which may be sent again. Until
+  the new count is stored, the append has not happened.
 * ``fanout`` is a power of two, so that slots and block numbers are shifts and masks, and the mean
   of a whole block is its sum scaled without rounding.
 """
@@ -119,9 +120,10 @@ class Geometry:
 
     @property
     def capacity(self) -> int:
-        """Prices in the ring: window and one batch, rounded up to whole top-level blocks."""
+        """Prices in the ring: window or batch, and one more batch, in whole top-level blocks."""
         top = 1 << (self.fanout_shift * self.levels)
-        return -(-(self.largest_window + self.batch_max) // top) * top
+        held = max(self.largest_window, self.batch_max)
+        return -(-(held + self.batch_max) // top) * top
 
     @property
     def offsets(self) -> list[int]:

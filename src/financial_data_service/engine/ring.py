@@ -51,7 +51,7 @@ class Ring:
         self.region: npt.NDArray[np.float64] = np.frombuffer(self._map, dtype="<f8")
         self.header: npt.NDArray[np.int64] = self.region[: HEADER_BYTES // 8].view("<i8")
         # A memory view reads one word three times as fast as an array does.
-        self._count = memoryview(self.header)[WORD_COUNT : WORD_COUNT + 1]
+        self._count = self.header.data[WORD_COUNT : WORD_COUNT + 1]
         words = geometry.header_words()
         self.header[: len(words)] = words
 

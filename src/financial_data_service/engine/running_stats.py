@@ -36,10 +36,11 @@ class WindowStats(NamedTuple):
     min, max, last : float
         Smallest, largest and newest price of the window, bitwise as they came.
     avg : float
-        Arithmetic mean, within 1 ulp.
+        Arithmetic mean, within 1 ulp; where prices of both signs cancel to less than 2^-40 of
+        their size, within 2^-80 of the largest.
     var : float
-        Population variance (ddof 0), within 1e-14 relative; never negative, and exactly 0 when
-        all prices are equal.
+        Population variance (ddof 0), within 1e-14 relative, or four times the smallest double
+        (5e-324) where that is more; never negative, and exactly 0 when all prices are equal.
     values : int
         Number of prices in the window: less than its length while it fills.
     sequence : int
@@ -100,7 +101,7 @@ class RunningStats:
     def append(self, values: npt.ArrayLike) -> int:
         """Append a batch of prices, oldest first, and return the new sequence.
 
-        O(n), about 1.3 ns a price in batches of 10,000. Whole batch or nothing.
+        O(n), about 1 ns a price in batches of 10,000. Whole batch or nothing.
 
         Parameters
         ----------

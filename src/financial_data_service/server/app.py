@@ -14,6 +14,7 @@ from financial_data_service import __version__
 from financial_data_service.engine.running_stats import warm_up
 from financial_data_service.engine.symbol_manager import SymbolManager
 from financial_data_service.server.errors import add_error_handlers
+from financial_data_service.server.own_origin import OwnOriginMiddleware
 from financial_data_service.server.paths import EncodedSlashMiddleware
 from financial_data_service.server.routes import router_for
 from financial_data_service.settings import Settings
@@ -21,12 +22,16 @@ from financial_data_service.settings import Settings
 __all__ = ["create_app"]
 
 _DESCRIPTION = """\
-Exact rolling **min, max, last, avg, var** over the last 10 to 100,000,000 trading prices of each
-symbol, in constant time.
+Exact rolling **min, max, last, avg, var** over the last 10 to {largest_window:,} trading prices of
+each symbol, in constant time.
 
-All windows end at the newest price. `avg` is within one unit of the last place and `var` (the
-population variance) within 1e-14, whatever prices have come before. `sequence`, the number of
-prices ever appended to a symbol, says what an answer is as of.
+All windows end at the newest price. For prices of one sign `avg` is within one unit of the last
+place; `var` (the population variance) is within 1e-14 of its size. Both depend on nothing that has
+left the window. `sequence`, the number of prices ever appended to a symbol, says what an answer is
+as of.
+
+A request that does not arrive within {request_seconds:g} seconds is answered 408, a head of more
+than 64 KiB 431; what is not HTTP, 400. The connection is closed behind each.
 """
 
 _TAGS = [
@@ -48,7 +53,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or Settings()
     app = FastAPIOffline(
         title="financial-data-service",
-        description=_DESCRIPTION,
+        description=_DESCRIPTION.format(
+            largest_window=settings.largest_window, request_seconds=settings.request_seconds
+        ),
         version=__version__,
         openapi_tags=_TAGS,
         license_info={"name": "MIT", "identifier": "MIT"},
@@ -65,6 +72,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(router_for(settings))
     app.add_api_route("/", _front_page, include_in_schema=False)
     app.add_middleware(EncodedSlashMiddleware)
+    app.add_middleware(OwnOriginMiddleware)
     return app
 
 

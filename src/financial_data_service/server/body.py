@@ -23,9 +23,9 @@ def json_body(model: type[Model]) -> Callable[[Request], Awaitable[Model]]:
     Raises
     ------
     HTTPException
-        415 when the body is not declared to be JSON: a web page elsewhere may send text to this
-        address unasked, but not JSON. 413 when it is larger than ``Settings.body_max_bytes``,
-        before it is read where its length is declared.
+        415 when the body is compressed, or not declared to be JSON: a web page elsewhere may
+        send text to this address unasked, but not JSON. 413 when it is larger than
+        ``Settings.body_max_bytes``, before it is read where its length is declared.
     RequestValidationError
         When it is not JSON, or not what the model says.
     """
@@ -38,6 +38,8 @@ def json_body(model: type[Model]) -> Callable[[Request], Awaitable[Model]]:
                 "Expected `Content-Type: application/json`, got "
                 + (f"`{content_type[:64]}`" if content_type else "none"),
             )
+        if request.headers.get("content-encoding", "identity").lower() != "identity":
+            raise HTTPException(415, "Expected a body without Content-Encoding")
         body = await _read_body(request, request.app.state.settings.body_max_bytes)
         try:
             return model.model_validate_json(body)

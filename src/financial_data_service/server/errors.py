@@ -59,7 +59,7 @@ def _reply(status: int, content: dict[str, Any], headers: Any = None) -> Respons
     return Response(encode(content), status, headers, media_type="application/json")
 
 
-def _answer_error(request: Request, error: Exception) -> Response:
+async def _answer_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, FdsError)
     status = _STATUS[type(error)]
     if isinstance(error, InvalidBatchError):
@@ -81,7 +81,7 @@ def _place_of_symbol(request: Request) -> str:
     return "path" if "symbol" in request.path_params else "query"
 
 
-def _answer_invalid_request(_request: Request, error: Exception) -> Response:
+async def _answer_invalid_request(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     items = [
         error_item(entry["type"], entry["loc"], entry["msg"], entry.get("input"))
@@ -90,7 +90,7 @@ def _answer_invalid_request(_request: Request, error: Exception) -> Response:
     return _reply(422, {"detail": items})
 
 
-def _answer_http_error(_request: Request, error: Exception) -> Response:
+async def _answer_http_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return _reply(error.status_code, {"detail": error.detail}, error.headers)
 

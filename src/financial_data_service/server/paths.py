@@ -39,7 +39,7 @@ class EncodedSlashMiddleware:
         await self.app(scope, receive, send)
 
 
-def symbol_in_path(
+async def symbol_in_path(
     request: Request,
     symbol: Annotated[
         str, Path(description="Name of the symbol, percent-encoded.", examples=["AAPL"])

@@ -6,15 +6,19 @@ keeps one writer to a symbol.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
-from financial_data_service.engine.running_stats import k_max_of
 from financial_data_service.engine.symbol_manager import SymbolManager, check_symbol
 from financial_data_service.errors import WindowSizeError
 from financial_data_service.server import replies, schemas
 from financial_data_service.server.body import json_body, request_body_schema
+from financial_data_service.server.documentation import (
+    batch_replies,
+    delete_replies,
+    stats_replies,
+)
 from financial_data_service.server.paths import symbol_in_path
 from financial_data_service.settings import Settings
 
@@ -32,7 +36,7 @@ QueryLast = Annotated[
 ]
 
 
-def _manager(request: Request) -> SymbolManager:
+async def _manager(request: Request) -> SymbolManager:
     manager: SymbolManager = request.app.state.manager
     return manager
 
@@ -54,13 +58,12 @@ def _json(content: bytes, status: int = 200) -> Response:
     return Response(content, status, media_type="application/json")
 
 
-def _example(model: type, description: str, example: object) -> dict[str, Any]:
-    """Return the documentation of an error reply."""
-    return {
-        "model": model,
-        "description": description,
-        "content": {"application/json": {"example": example}},
-    }
+_ADD_BATCH = """\
+Append up to {batch_max:,} prices to a symbol, oldest first; the whole batch or nothing.
+
+A symbol comes into being with its first batch. With `from_sequence` a batch may be sent again
+without harm: what is stored already is compared, and only the rest is added.
+"""
 
 
 def _add_batch_routes(router: APIRouter, settings: Settings) -> None:
@@ -72,9 +75,10 @@ def _add_batch_routes(router: APIRouter, settings: Settings) -> None:
         "/add_batch/",
         tags=["prices"],
         summary="Add a batch of prices",
+        description=_ADD_BATCH.format(batch_max=settings.batch_max),
         status_code=201,
         response_model=schemas.AddBatchReply,
-        responses=_batch_errors(settings),
+        responses=batch_replies(settings),
         openapi_extra={"requestBody": body},
     )
     @router.post("/add_batch", include_in_schema=False)
@@ -82,81 +86,12 @@ def _add_batch_routes(router: APIRouter, settings: Settings) -> None:
         manager: Manager,
         batch: Annotated[schemas.AddBatchRequest, Depends(json_body(schemas.AddBatchRequest))],
     ) -> Response:
-        """Append up to 10,000 prices to a symbol, oldest first; the whole batch or nothing.
-
-        A symbol comes into being with its first batch. With `from_sequence` a batch may be sent
-        again without harm: what is stored already is compared, and only the rest is added.
-        """
         receipt = manager.add_batch(batch.symbol, batch.values, batch.from_sequence)
         return _json(replies.added(receipt), 201 if receipt.added else 200)
 
 
-def _batch_errors(settings: Settings) -> dict[int | str, dict[str, Any]]:
-    """Return the documentation of what `POST /add_batch/` may answer but 201."""
-    limit_reached = f"Maximum number of symbols ({settings.max_symbols}) reached"
-    too_large = (
-        f"Expected a body of {settings.body_max_bytes} bytes at most; send fewer values in a batch"
-    )
-    conflict = {
-        "detail": "Expected from_sequence of at most 3 for symbol AAPL, got 5: the prices between "
-        "are missing",
-        "sequence": 3,
-    }
-    unfit = {
-        "detail": [
-            {
-                "type": "float_type",
-                "loc": ["body", "values", 3],
-                "msg": "Input should be a valid number",
-                "input": "189.5",
-            }
-        ]
-    }
-    return {
-        200: {
-            "model": schemas.AddBatchReply,
-            "description": "The batch is stored already; nothing was added",
-        },
-        400: _example(
-            schemas.ErrorReply, "The limit of symbols is reached", {"detail": limit_reached}
-        ),
-        409: _example(
-            schemas.ConflictReply,
-            "The batch differs from what is stored, or leaves a gap",
-            conflict,
-        ),
-        413: _example(schemas.ErrorReply, "The body is too large", {"detail": too_large}),
-        415: _example(
-            schemas.ErrorReply,
-            "The body is not declared to be JSON",
-            {"detail": "Expected `Content-Type: application/json`, got `text/plain`"},
-        ),
-        422: _example(schemas.InvalidRequestReply, "The batch is unfit; nothing was added", unfit),
-        507: _example(
-            schemas.ErrorReply,
-            "There is no memory for another symbol",
-            {"detail": "No memory for a symbol of 837017600 bytes: Cannot allocate memory"},
-        ),
-    }
-
-
-def _stats_errors(settings: Settings) -> dict[int | str, dict[str, Any]]:
-    """Return the documentation of what the routes of statistics may answer but 200."""
-    k_max = k_max_of(settings.largest_window)
-    return {
-        404: _example(
-            schemas.ErrorReply, "There is no such symbol", {"detail": "Symbol AAPL not found"}
-        ),
-        422: _example(
-            schemas.InvalidRequestReply,
-            "There is no such window",
-            {"detail": f"Window size exponent (k={k_max + 1}) must be between 1 and {k_max}"},
-        ),
-    }
-
-
 def _add_stats_routes(router: APIRouter, settings: Settings) -> None:
-    errors = _stats_errors(settings)
+    errors = stats_replies(settings)
 
     @router.get(
         "/stats/{symbol}/{k}",
@@ -240,26 +175,7 @@ def _add_symbol_routes(router: APIRouter) -> None:
         tags=["symbols"],
         summary="Delete a symbol",
         response_model=schemas.DeleteReply,
-        responses={
-            404: _example(
-                schemas.ErrorReply, "There is no such symbol", {"detail": "Symbol AAPL not found"}
-            ),
-            422: _example(
-                schemas.InvalidRequestReply,
-                "No symbol can have that name",
-                {
-                    "detail": [
-                        {
-                            "type": "invalid_symbol",
-                            "loc": ["path", "symbol"],
-                            "msg": "Expected a symbol of 1 to 128 characters, got 200 - at "
-                            "`symbol`",
-                            "input": None,
-                        }
-                    ]
-                },
-            ),
-        },
+        responses=delete_replies(),
     )
     async def delete_symbol(manager: Manager, symbol: PathSymbol) -> Response:
         """Forget a symbol and all its prices. There is no way back."""
@@ -268,6 +184,7 @@ def _add_symbol_routes(router: APIRouter) -> None:
 
 
 def _add_health_routes(router: APIRouter) -> None:
+    @router.head("/livez", include_in_schema=False)
     @router.get(
         "/livez", tags=["health"], summary="Is it alive?", response_model=schemas.HealthReply
     )
@@ -275,6 +192,7 @@ def _add_health_routes(router: APIRouter) -> None:
         """Answer as long as the process can answer anything."""
         return _json(replies.healthy())
 
+    @router.head("/readyz", include_in_schema=False)
     @router.get(
         "/readyz", tags=["health"], summary="Is it ready?", response_model=schemas.HealthReply
     )

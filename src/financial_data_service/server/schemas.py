@@ -33,8 +33,10 @@ _Name = Annotated[str, Field(examples=["AAPL"])]
 class AddBatchRequest(BaseModel):
     """A batch of trading prices of one symbol."""
 
+    # A key that is not known may be one misspelt: without its `from_sequence` a retry does harm.
     model_config = ConfigDict(
         strict=True,
+        extra="forbid",
         json_schema_extra={"example": {"symbol": "AAPL", "values": [189.5, 189.7, 189.6]}},
     )
 

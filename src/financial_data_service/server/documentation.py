@@ -1,0 +1,118 @@
+"""What the routes may answer, for the OpenAPI document: each status with its shape and an example.
+
+The examples carry the limits of the settings at hand.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from financial_data_service.engine.running_stats import k_max_of
+from financial_data_service.server import schemas
+from financial_data_service.settings import Settings
+
+__all__ = ["Replies", "batch_replies", "delete_replies", "stats_replies"]
+
+Replies: TypeAlias = dict[int | str, dict[str, Any]]
+
+
+def batch_replies(settings: Settings) -> Replies:
+    """Return the documentation of what `POST /add_batch/` may answer but 201."""
+    limit_reached = f"Maximum number of symbols ({settings.max_symbols}) reached"
+    too_large = (
+        f"Expected a body of {settings.body_max_bytes} bytes at most; send fewer values in a batch"
+    )
+    stored = {
+        "status": "success",
+        "message": "Batch already stored for symbol: AAPL",
+        "symbol": "AAPL",
+        "added": 0,
+        "sequence": 3,
+    }
+    conflict = {
+        "detail": "Expected from_sequence of at most 3 for symbol AAPL, got 5: the prices between "
+        "are missing",
+        "sequence": 3,
+    }
+    unfit = {
+        "detail": [
+            {
+                "type": "float_type",
+                "loc": ["body", "values", 3],
+                "msg": "Input should be a valid number",
+                "input": "189.5",
+            }
+        ]
+    }
+    return {
+        200: _example(
+            schemas.AddBatchReply, "The batch is stored already; nothing was added", stored
+        ),
+        400: _example(
+            schemas.ErrorReply, "The limit of symbols is reached", {"detail": limit_reached}
+        ),
+        409: _example(
+            schemas.ConflictReply,
+            "The batch differs from what is stored, or leaves a gap",
+            conflict,
+        ),
+        413: _example(schemas.ErrorReply, "The body is too large", {"detail": too_large}),
+        415: _example(
+            schemas.ErrorReply,
+            "The body is not declared to be JSON",
+            {"detail": "Expected `Content-Type: application/json`, got `text/plain`"},
+        ),
+        422: _example(schemas.InvalidRequestReply, "The batch is unfit; nothing was added", unfit),
+        507: _example(
+            schemas.ErrorReply,
+            "There is no memory for another symbol",
+            {"detail": "No memory for a symbol of 837017600 bytes: Cannot allocate memory"},
+        ),
+    }
+
+
+def stats_replies(settings: Settings) -> Replies:
+    """Return the documentation of what the routes of statistics may answer but 200."""
+    k_max = k_max_of(settings.largest_window)
+    return {
+        404: _example(
+            schemas.ErrorReply, "There is no such symbol", {"detail": "Symbol AAPL not found"}
+        ),
+        422: _example(
+            schemas.InvalidRequestReply,
+            "There is no such window",
+            {"detail": f"Window size exponent (k={k_max + 1}) must be between 1 and {k_max}"},
+        ),
+    }
+
+
+def delete_replies() -> Replies:
+    """Return the documentation of what `DELETE /symbols/{symbol}` may answer but 200."""
+    return {
+        404: _example(
+            schemas.ErrorReply, "There is no such symbol", {"detail": "Symbol AAPL not found"}
+        ),
+        422: _example(
+            schemas.InvalidRequestReply,
+            "No symbol can have that name",
+            {
+                "detail": [
+                    {
+                        "type": "invalid_symbol",
+                        "loc": ["path", "symbol"],
+                        "msg": "Expected a symbol of 1 to 128 characters, got 200 - at `symbol`",
+                        "input": None,
+                    }
+                ]
+            },
+        ),
+    }
+
+
+def _example(model: type, description: str, example: object) -> dict[str, Any]:
+    """Return the documentation of an error reply."""
+    return {
+        "model": model,
+        "description": description,
+        "content": {"application/json": {"example": example}},
+    }
