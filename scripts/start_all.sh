@@ -27,9 +27,10 @@ unset MAKEFLAGS MAKELEVEL MFLAGS MAKEOVERRIDES args
 pane() { printf 'trap : INT; %s; trap - INT; exec %q' "$1" "${SHELL:-/bin/bash}"; }
 ready="$python scripts/server_process.py wait"
 
+# Loads long enough to be watched; Ctrl-C in their panes ends them with a report.
 server=$("${tmux[@]}" new-session -d -s "$session" -x 200 -y 50 -P -F '#{pane_id}' "$(pane 'make run')")
-stats=$("${tmux[@]}" split-window -h -t "$server" -P -F '#{pane_id}' "$(pane "$ready && make stats")")
-batches=$("${tmux[@]}" split-window -v -t "$server" -P -F '#{pane_id}' "$(pane "$ready && make batches")")
+stats=$("${tmux[@]}" split-window -h -t "$server" -P -F '#{pane_id}' "$(pane "$ready && make stats args='--count 1000000'")")
+batches=$("${tmux[@]}" split-window -v -t "$server" -P -F '#{pane_id}' "$(pane "$ready && make batches args='--count 50000'")")
 htop=$("${tmux[@]}" split-window -v -t "$stats" -P -F '#{pane_id}' "$(pane "$ready && make monitor")")
 "${tmux[@]}" select-pane -t "$htop" -T "htop: the server's process"
 "${tmux[@]}" select-pane -t "$batches" -T "make batches"
