@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from financial_data_service.engine.symbol_manager import SymbolManager
 from financial_data_service.server import fast_lane
 from financial_data_service.server.app import create_app
 from financial_data_service.server.fast_lane import FastLaneProtocol
@@ -394,3 +395,11 @@ def test_access_log_and_root_path_are_the_same_in_both_lanes(tmp_path: Path) -> 
     log = found["1"][1]
     assert 'INFO:     client - "GET /a%20b/c/stats/S/1 HTTP/1.1" 200 OK\n' in log
     assert '"GET /a%20b/c/stats/?symbol=A%2F%F0%9F%9A%80+b&k=1 HTTP/1.1" 200 OK\n' in log
+
+
+def test_a_log_that_names_the_client_behind_a_proxy_is_left_to_uvicorn() -> None:
+    head = get("/stats/S/1", "X-Forwarded-For: 192.0.2.7")
+    for access_log in (False, True):
+        lane = FastLane(SymbolManager(), Settings(access_log=access_log))
+        assert (lane.judge(head) is None) == access_log
+        assert lane.judge(get("/stats/S/1")) is not None

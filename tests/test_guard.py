@@ -7,9 +7,12 @@ by the test. Nothing here sleeps for luck: tests wait for a reply, an end, or a 
 
 from __future__ import annotations
 
+import asyncio
+import re
 import select
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -323,3 +326,46 @@ def test_one_request_gets_one_reply(wire: Wire) -> None:
     assert said.startswith(b"HTTP/1.1 413 ")
     assert connection.ask(b"zz\r\n") == b""
     assert connection.is_closed
+
+
+# --- Replies that are not taken, requests that wait
+
+
+def test_a_client_that_takes_no_reply_is_cut_off(wire: Wire) -> None:
+    connection = wire.connect()
+    now = wire.loop.time()
+    connection.transport.unsent_bytes = 1000
+    assert is_open_at(wire, connection, now)
+    assert is_open_at(wire, connection, now + 29.9)
+    connection.transport.unsent_bytes = 999  # it takes a little
+    assert is_open_at(wire, connection, now + 30.1)
+    assert is_open_at(wire, connection, now + 60.0)
+    assert not is_open_at(wire, connection, now + 60.2)
+
+
+def test_nothing_is_read_while_requests_wait_for_their_turn(wire: Wire) -> None:
+    """Else a client that sends faster than it is answered fills the memory."""
+    connection = wire.connect()
+    connection.send(get("/livez") * 10)
+    assert not connection.transport.reads
+    while connection.protocol.pipeline:
+        wire.loop.run_until_complete(asyncio.sleep(0))
+        assert connection.protocol.pipeline == deque() or not connection.transport.reads
+    assert connection.receive().count(b"200 OK") == 10
+    assert connection.transport.reads
+
+
+@pytest.mark.parametrize("part", [b"GET /stats/S/1 HT", HEAD, post(BODY)[:-5]])
+def test_a_refusal_comes_behind_the_replies_before_it(wire: Wire, part: bytes) -> None:
+    connection = wire.connect()
+    connection.send(get("/livez") * 3 + part)
+    # Too late, and nothing is answered yet.
+    connection.protocol.check_time(wire.loop.time() + 31)
+    assert connection.transport.written == b""
+    connection.send(b"what comes now is not looked at")
+    said = connection.receive()
+    statuses = re.findall(rb"HTTP/1.1 (\d+)", said)
+    assert statuses == [b"200", b"200", b"200", b"408"]
+    assert said.endswith(b'{"detail":"Expected the whole request within 30 seconds"}')
+    assert connection.is_closed
+    assert len(wire.manager) == 0

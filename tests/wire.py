@@ -29,6 +29,8 @@ class FakeTransport(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__({"peername": ("192.0.2.1", 1), "sockname": ("192.0.2.2", 2)})
         self.written = bytearray()
+        self.unsent_bytes = 0
+        self.reads = True
         self._closing = False
 
     def write(self, data: Any) -> None:
@@ -41,11 +43,17 @@ class FakeTransport(asyncio.Transport):
     def close(self) -> None:
         self._closing = True
 
+    def abort(self) -> None:
+        self._closing = True
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent_bytes
+
     def pause_reading(self) -> None:
-        pass
+        self.reads = False
 
     def resume_reading(self) -> None:
-        pass
+        self.reads = True
 
 
 class WireConnection:
@@ -123,7 +131,7 @@ class Wire:
     def settle(self, connection: GuardedProtocol) -> None:
         """Run the event loop until no request of a connection gets on without more of its body.
 
-        Errors are answered in a thread of their own, so that a turn of the loop is not enough.
+        What a handler waits for takes turns of the loop, so that one is not enough.
         """
         deadline = time.monotonic() + SETTLED_SECONDS_MAX
         self.loop.run_until_complete(asyncio.sleep(0))

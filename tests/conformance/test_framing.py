@@ -7,6 +7,7 @@ answered in between: the event loop has then come round.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -319,7 +320,37 @@ def test_a_client_that_goes_before_it_reads(service: Service) -> None:
     assert service.add(batch("S", [0.0])).json()["sequence"] % 2 == 1
 
 
+def test_a_client_that_has_done_sending_gets_its_replies(service: Service) -> None:
+    """Half a close (``nc -N``) is the end of requests, not of interest in the replies."""
+    service.add(BODY)
+    for requests in ([get("/stats/S/1")], [post(BODY)], [get("/livez"), post(BODY), get("/nope")]):
+        with service.connect() as connection:
+            connection.send(b"".join(requests))
+            connection._socket.shutdown(socket.SHUT_WR)
+            statuses = [connection.receive().status for _ in requests]
+            assert connection.is_closed()
+        assert statuses == [
+            {b"GET /sta": 200, b"POST /ad": 201, b"GET /liv": 200, b"GET /nop": 404}[request[:8]]
+            for request in requests
+        ]
+
+
 # --- What is not HTTP
+
+
+@pytest.mark.parametrize("encoding", ["identity", "gzip", "chunked\r\nX: y"])
+@pytest.mark.parametrize("upgrade", [(), ("Connection: Upgrade", "Upgrade: h2c")])
+def test_nothing_is_deleted_by_what_is_not_http(
+    service: Service, encoding: str, upgrade: tuple[str, ...]
+) -> None:
+    """The end of the head starts a handler; what follows it here is no valid request."""
+    service.add(BODY)
+    with service.connect() as connection:
+        head = get("/symbols/S", f"Transfer-Encoding: {encoding}", *upgrade, method="DELETE")
+        connection.send(head + b"ZZ\r\n")
+        assert connection.receive().status == 400
+        assert connection.is_closed()
+    assert service.get("/stats/S/1")["sequence"] == 2
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
-__all__ = ["is_json", "json_body", "request_body_schema"]
+__all__ = ["is_json", "json_body", "request_body_schema", "whole_request"]
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -55,6 +55,19 @@ def request_body_schema(model: type[BaseModel]) -> dict[str, Any]:
     return {"content": {"application/json": {"schema": schema}}, "required": True}
 
 
+async def whole_request(request: Request) -> None:
+    """Wait until the request has arrived as a whole (dependency).
+
+    A handler starts with the end of the head. What comes behind it may yet prove not to be HTTP,
+    and then nothing must have been done.
+    """
+    try:
+        async for _ in request.stream():
+            pass
+    except ClientDisconnect:
+        raise _cut_off() from None
+
+
 async def _read_body(request: Request, bytes_max: int) -> bytes:
     declared = request.headers.get("content-length", "0")
     # The server has checked that it is a number.
@@ -67,9 +80,13 @@ async def _read_body(request: Request, bytes_max: int) -> bytes:
             if len(body) > bytes_max:
                 raise _too_large(bytes_max)
     except ClientDisconnect:
-        # Nobody reads this; it keeps a client that went away from looking like an error of ours.
-        raise HTTPException(400, "Expected the whole body, got a part of it") from None
+        raise _cut_off() from None
     return bytes(body)
+
+
+def _cut_off() -> HTTPException:
+    # Nobody reads this; it keeps a client that went away from looking like an error of ours.
+    return HTTPException(400, "Expected the whole body, got a part of it")
 
 
 def _too_large(bytes_max: int) -> HTTPException:

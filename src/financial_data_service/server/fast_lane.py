@@ -118,6 +118,7 @@ class FastLane:
     def __init__(self, manager: SymbolManager, settings: Settings) -> None:
         self.manager = manager
         self._body_bytes_max = settings.body_max_bytes
+        self._access_log = settings.access_log
         self._batch_max = manager.batch_max
         self._k_max = manager.k_max
         self._read_batch = plain_reader()
@@ -156,9 +157,12 @@ class FastLane:
         return status, _response(status, headers, replies.added(receipt))
 
     def _verdict(self, head: RequestHead) -> KnownQuery | KnownBatch | None:
-        unusual = (b"content-encoding", b"expect", b"transfer-encoding", b"upgrade")
+        unusual = [b"content-encoding", b"expect", b"transfer-encoding", b"upgrade"]
         if head.http_version != "1.1" or not head.keep_alive:
             return None
+        if self._access_log:
+            # The log names the client that a proxy speaks for.
+            unusual += [b"x-forwarded-for", b"x-forwarded-proto"]
         if any(name in head.headers for name in unusual):
             return None
         path, question_mark, query = head.target.partition(b"?")

@@ -2,23 +2,27 @@
 
 A head that does not end, or a request that trickles in, would hold a connection for ever. Here a
 head has a largest size (431) and a request a time in which it must have arrived (408). The same
-size limits all else around a body: empty lines, extensions of chunks, trailers. Time is checked by
-a sweep over all connections once a second, so that no request pays for a timer.
+size limits all else around a body: empty lines, extensions of chunks, trailers. A client that does
+not take its replies is cut off after the same time. Time is checked by a sweep over all connections
+once a second, so that no request pays for a timer.
 
-Trailers are dropped: uvicorn would take them for headers, late.
+A refusal comes behind the replies to the requests before it, never in their stead or amidst them.
 
-Two of its ways are mended too. An upgrade that is not offered is ignored with its body and the
-requests behind it kept: Java's HTTP client asks for HTTP/2 like that with the first request, batch
-or not. And bytes that are no HTTP are refused behind the replies to the requests before them, not
-in their stead.
+More of uvicorn's ways are mended: trailers are dropped, which it would take for headers, late. It
+reads on while a pipeline of requests waits, without bound; here it does not. A client that has
+finished sending still gets its replies. And an upgrade that is not offered is ignored with its body
+and the requests behind it kept: Java's HTTP client asks for HTTP/2 like that with the first
+request, batch or not.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
 import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 __all__ = ["HEAD_BYTES_MAX", "GuardedProtocol", "sweep"]
@@ -33,13 +37,26 @@ _REFUSAL = (
 )
 
 
+class _Flow(FlowControl):
+    """Flow control that reads nothing more while requests wait for their turn."""
+
+    def __init__(self, transport: Any, pipeline: deque[Any]) -> None:
+        super().__init__(transport)
+        self._pipeline = pipeline
+
+    def resume_reading(self) -> None:
+        if not self._pipeline:
+            super().resume_reading()
+
+
 class GuardedProtocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol with limits on the size of a head and the arrival of a request.
 
     Attributes
     ----------
     arrival_seconds_max : float
-        Time from a request's first byte to its last, at most.
+        Time from a request's first byte to its last, at most; so long, too, a reply may wait for
+        its reader to take any of it.
     idle_seconds_max : float
         Time that a connection may be open without a request, at most.
     """
@@ -56,16 +73,32 @@ class GuardedProtocol(HttpToolsProtocol):
         self._overhead_bytes = 0
         self._idle_since = self.loop.time()
         self._was_active = False  # since the last sweep
-        self._is_invalid = False
+        self._refusal: tuple[str, str] | None = None  # status and reason, once there is one
         self._is_muted = False
+        self._unsent_bytes = 0  # at the last sweep
+        self._unsent_since = 0.0
+
+    def connection_made(self, transport: Any) -> None:
+        """Take the connection, with a flow control that heeds the pipeline."""
+        super().connection_made(transport)
+        self.flow = _Flow(transport, self.pipeline)
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """Keep the connection for the replies that are due to a client that has done sending."""
+        if self._arriving_since is not None or self.is_between_requests():
+            return None
+        self.cycle.keep_alive = False
+        return True
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, and refuse a head that has become too large."""
+        if self._refusal is not None:
+            return
         self._unset_keepalive_if_required()
         # A step forward within this read makes it 0 again.
         self._overhead_bytes += len(data)
         self._feed(data)
-        if self._overhead_bytes > HEAD_BYTES_MAX and not self._is_invalid:
+        if self._overhead_bytes > HEAD_BYTES_MAX:
             self.refuse(
                 "431 Request Header Fields Too Large",
                 f"Expected a request head of {HEAD_BYTES_MAX} bytes at most",
@@ -116,25 +149,18 @@ class GuardedProtocol(HttpToolsProtocol):
         """Go on with the next request, or refuse what came behind the last one."""
         is_last = not self.pipeline
         super().on_response_complete()
-        if self._is_invalid and is_last:
-            self._refuse_invalid()
+        if is_last and self._refusal is not None:
+            self._send_refusal()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is not HTTP, once the requests before it are answered."""
-        if self._is_invalid:
-            return
-        self._is_invalid = True
-        is_in_body = self.cycle is not None and self.cycle.more_body
-        if self.pipeline:
-            if is_in_body:
-                self.pipeline.popleft()
-        elif self.cycle is None or self.cycle.response_complete or is_in_body:
-            self._refuse_invalid()
+        """Refuse what is not HTTP."""
+        self.refuse("400 Bad Request", "Expected a valid HTTP request")
 
     def is_between_requests(self) -> bool:
         """Tell whether every request so far has arrived and been answered."""
         return (
             self._arriving_since is None
+            and self._refusal is None
             and (self.cycle is None or self.cycle.response_complete)
             and not self.pipeline
         )
@@ -147,6 +173,7 @@ class GuardedProtocol(HttpToolsProtocol):
         now : float
             The event loop's time, in seconds.
         """
+        self._check_reader(now)
         if self._arriving_since is not None:
             if now - self._arriving_since > self.arrival_seconds_max:
                 self.refuse(
@@ -159,6 +186,16 @@ class GuardedProtocol(HttpToolsProtocol):
         elif now - self._idle_since > self.idle_seconds_max and self.is_between_requests():
             self.transport.close()
 
+    def _check_reader(self, now: float) -> None:
+        """Cut off a client that takes nothing of its replies."""
+        unsent_bytes = self.transport.get_write_buffer_size()
+        # While it reads, what is unsent changes from one sweep to the next, or is nothing.
+        if unsent_bytes == 0 or unsent_bytes != self._unsent_bytes:
+            self._unsent_bytes = unsent_bytes
+            self._unsent_since = now
+        elif now - self._unsent_since > self.arrival_seconds_max:
+            self.transport.abort()
+
     def _feed(self, data: bytes) -> None:
         """Feed the parser, over the heads that ask for an upgrade."""
         while True:
@@ -168,21 +205,21 @@ class GuardedProtocol(HttpToolsProtocol):
                 if self._should_upgrade():
                     self.handle_websocket_upgrade()
                     return
-                self._ignore_upgrade()
+                if not self._ignore_upgrade():
+                    self._refuse_invalid()
+                    return
                 data = data[upgrade.args[0] :]
             except httptools.HttpParserError:
-                message = "Invalid HTTP request received."
-                self.logger.warning(message)
-                self.send_400_response(message)
+                self._refuse_invalid()
                 return
             else:
                 return
 
-    def _ignore_upgrade(self) -> None:
+    def _ignore_upgrade(self) -> bool:
         """Go on behind a head that asked for an upgrade, where the parser took HTTP for over.
 
         A new parser is led to where the old one stopped by a head that says of the body what the
-        request's own head says, and nothing of an upgrade.
+        request's own head says, and nothing of an upgrade. False when that is not valid.
         """
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
@@ -192,35 +229,54 @@ class GuardedProtocol(HttpToolsProtocol):
             if name == b"transfer-encoding" or (name == b"content-length" and int(value) > 0)
         ]
         if not framing or self.cycle.response_complete:
-            return
-        self._is_muted = True
-        self.parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % b"".join(framing))
-        self._is_muted = False
+            return True
         # The old parser had called the request complete; its handler has not run yet.
         self.cycle.more_body = True
         self.cycle.message_event.clear()
         self._arriving_since = self.loop.time()
         self._in_body = True
+        self._is_muted = True
+        try:
+            self.parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % b"".join(framing))
+        except httptools.HttpParserError:
+            return False
+        finally:
+            self._is_muted = False
+        return True
 
     def _refuse_invalid(self) -> None:
-        self.refuse("400 Bad Request", "Expected a valid HTTP request")
+        message = "Invalid HTTP request received."
+        self.logger.warning(message)
+        self.send_400_response(message)
 
     def refuse(self, status: str, detail: str) -> None:
-        """Answer with an error of the protocol and close the connection.
+        """Answer with an error of the protocol, in its turn, and close the connection.
 
-        A request that has its answer already, or a part of it, gets no second one.
+        A request that has its answer already, or a part of it, gets no second one. Nothing more is
+        read of the connection.
         """
-        if self.transport.is_closing():
+        if self._refusal is not None or self.transport.is_closing():
             return
-        is_answered = (
-            self.cycle is not None
-            and self.cycle.response_started
-            and (self._in_body or not self.cycle.response_complete)
-        )
-        if not is_answered:
-            body = '{"detail":"' + detail + '"}'
-            reply = _REFUSAL.format(status=status, length=len(body), body=body)
-            self.transport.write(reply.encode("ascii"))
+        self._refusal = status, detail
+        self._arriving_since = None
+        if self._in_body:
+            if self.pipeline:
+                # The request that is refused waits for its turn; it is the newest.
+                self.pipeline.popleft()
+            elif self.cycle.response_started:
+                self.transport.close()
+            else:
+                self._send_refusal()
+        elif self.cycle is None or self.cycle.response_complete:
+            self._send_refusal()
+
+    def _send_refusal(self) -> None:
+        if self._refusal is None or self.transport.is_closing():
+            return
+        status, detail = self._refusal
+        body = '{"detail":"' + detail + '"}'
+        reply = _REFUSAL.format(status=status, length=len(body), body=body)
+        self.transport.write(reply.encode("ascii"))
         self.transport.close()
 
 

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from financial_data_service.engine.symbol_manager import SymbolManager, check_symbol
 from financial_data_service.errors import WindowSizeError
 from financial_data_service.server import replies, schemas
-from financial_data_service.server.body import json_body, request_body_schema
+from financial_data_service.server.body import json_body, request_body_schema, whole_request
 from financial_data_service.server.documentation import (
     batch_replies,
     delete_replies,
@@ -176,6 +176,7 @@ def _add_symbol_routes(router: APIRouter) -> None:
         summary="Delete a symbol",
         response_model=schemas.DeleteReply,
         responses=delete_replies(),
+        dependencies=[Depends(whole_request)],
     )
     async def delete_symbol(manager: Manager, symbol: PathSymbol) -> Response:
         """Forget a symbol and all its prices. There is no way back."""
