@@ -17,7 +17,7 @@ import pytest
 from financial_data_service.engine.symbol_manager import SymbolManager
 from financial_data_service.server import fast_lane
 from financial_data_service.server.app import create_app
-from financial_data_service.server.fast_lane import FastLaneProtocol
+from financial_data_service.server.fast_lane import FastLane, FastLaneProtocol
 from financial_data_service.server.guard import GuardedProtocol
 from financial_data_service.server.run import _protocol_for
 from financial_data_service.settings import Settings
