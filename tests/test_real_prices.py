@@ -37,7 +37,7 @@ def jittered(length: int, tick: float) -> Prices:
     """Return the trades, repeated, each moved by up to ten ticks."""
     rng = np.random.default_rng(length)
     moves = tick * rng.integers(-10, 11, length)
-    return np.round(np.resize(trades(), length) + moves, 5)
+    return np.asarray(np.round(np.resize(trades(), length) + moves, 5), dtype=np.float64)
 
 
 @cache

@@ -32,7 +32,7 @@ def trades() -> Prices:
 def jittered(seed: int, repeats: int, tick: float) -> Prices:
     """A longer series made of the trades: each repeat moved by some ticks."""
     moves = np.random.default_rng(seed).integers(-50, 51, size=(repeats, 1)) * tick
-    prices: Prices = np.round(trades() + moves, 5).ravel()
+    prices: Prices = np.asarray(np.round(trades() + moves, 5), dtype=np.float64).ravel()
     return prices
 
 
