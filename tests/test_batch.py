@@ -140,7 +140,7 @@ ACCEPTED: dict[str, Any] = {
     "column": np.array([[1.5, 9], [2.0, 9], [-3.0, 9]])[:, 0],
     "record field": np.array([(1, p) for p in WANTED], [("t", "i4"), ("p", "f8")])["p"],
     "unmasked": np.ma.array(WANTED, mask=False),
-    "recarray": np.rec.fromarrays([np.array(WANTED)], names="price").price,
+    "recarray": np.array([(p,) for p in WANTED], [("price", "f8")]).view(np.recarray).price,
 }
 INTEGERS = [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64]
 
