@@ -13,11 +13,14 @@ import pytest
 import financial_data_service
 from financial_data_service import errors
 from financial_data_service.errors import (
+    DataDirectoryError,
     FdsError,
     InsufficientStorageError,
     InvalidBatchError,
     InvalidSymbolError,
+    OverwrittenError,
     SequenceConflictError,
+    SymbolFileError,
     SymbolLimitError,
     SymbolNotFoundError,
     WindowSizeError,
@@ -31,6 +34,9 @@ KIN: dict[type[FdsError], type[Exception]] = {
     SequenceConflictError: ValueError,
     SymbolNotFoundError: LookupError,
     InsufficientStorageError: OSError,
+    DataDirectoryError: OSError,
+    SymbolFileError: OSError,
+    OverwrittenError: RuntimeError,
 }
 
 
@@ -68,6 +74,8 @@ def test_what_errors_carry() -> None:
     assert SequenceConflictError("differs", 7).sequence == 7
     assert InvalidBatchError("unfit", 3).index == 3
     assert InvalidBatchError("empty").index is None
+    refused = SymbolFileError("A.ring", "cut short")
+    assert (refused.path, refused.reason) == ("A.ring", "cut short")
 
 
 @pytest.mark.parametrize(
@@ -80,6 +88,9 @@ def test_what_errors_carry() -> None:
         (InvalidSymbolError("unfit"), "unfit"),
         (WindowSizeError("unfit"), "unfit"),
         (InsufficientStorageError("full"), "full"),
+        (DataDirectoryError("in use"), "in use"),
+        (SymbolFileError("A.ring", "cut short"), "A.ring: cut short"),
+        (OverwrittenError("gone"), "gone"),
     ],
     ids=repr,
 )

@@ -13,11 +13,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from financial_data_service.errors import (
+    DataDirectoryError,
     FdsError,
     InsufficientStorageError,
     InvalidBatchError,
     InvalidSymbolError,
+    OverwrittenError,
     SequenceConflictError,
+    SymbolFileError,
     SymbolLimitError,
     SymbolNotFoundError,
     WindowSizeError,
@@ -31,12 +34,15 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BatchReceipt",
+    "DataDirectoryError",
     "FdsError",
     "InsufficientStorageError",
     "InvalidBatchError",
     "InvalidSymbolError",
+    "OverwrittenError",
     "RunningStats",
     "SequenceConflictError",
+    "SymbolFileError",
     "SymbolLimitError",
     "SymbolManager",
     "SymbolNotFoundError",

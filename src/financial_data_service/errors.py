@@ -10,11 +10,14 @@ from __future__ import annotations
 from typing import Any
 
 __all__ = [
+    "DataDirectoryError",
     "FdsError",
     "InsufficientStorageError",
     "InvalidBatchError",
     "InvalidSymbolError",
+    "OverwrittenError",
     "SequenceConflictError",
+    "SymbolFileError",
     "SymbolLimitError",
     "SymbolNotFoundError",
     "WindowSizeError",
@@ -79,6 +82,31 @@ class SymbolLimitError(FdsError, ValueError):
 
 class InsufficientStorageError(FdsError, OSError):
     """The system has no room for a symbol's prices."""
+
+
+class DataDirectoryError(FdsError, OSError):
+    """A data directory cannot be used as a whole: not a directory, another's, or in use."""
+
+
+class SymbolFileError(FdsError, OSError):
+    """The file of one symbol cannot be used; other symbols can.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+    reason : str
+        What was expected of it, and what it is.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class OverwrittenError(FdsError, RuntimeError):
+    """Prices were overwritten by newer ones before they could be read to the end."""
 
 
 class SequenceConflictError(FdsError, ValueError):

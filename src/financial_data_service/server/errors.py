@@ -15,11 +15,14 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from financial_data_service.errors import (
+    DataDirectoryError,
     FdsError,
     InsufficientStorageError,
     InvalidBatchError,
     InvalidSymbolError,
+    OverwrittenError,
     SequenceConflictError,
+    SymbolFileError,
     SymbolLimitError,
     SymbolNotFoundError,
     WindowSizeError,
@@ -31,10 +34,13 @@ __all__ = ["add_error_handlers", "error_item"]
 _INPUT_SHOWN_MAX = 64  # characters of an input that are quoted
 
 _STATUS: dict[type[FdsError], int] = {
+    DataDirectoryError: 503,
     InsufficientStorageError: 507,
     InvalidBatchError: 422,
     InvalidSymbolError: 422,
+    OverwrittenError: 503,
     SequenceConflictError: 409,
+    SymbolFileError: 503,
     SymbolLimitError: 400,
     SymbolNotFoundError: 404,
     WindowSizeError: 422,
