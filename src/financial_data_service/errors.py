@@ -36,6 +36,7 @@ def _restore(
     kind: type[FdsError], arguments: tuple[Any, ...], attributes: dict[str, Any]
 ) -> FdsError:
     error = kind.__new__(kind, *arguments)
+    error.args = arguments  # An OSError with an __init__ of its own leaves them to it.
     vars(error).update(attributes)
     return error
 
