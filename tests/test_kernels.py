@@ -237,7 +237,7 @@ def run_a_ring(append: Any, window: Any, name: str, geometry: Geometry, length: 
         assert append(ring.header, ring.region, values[sequence:end]) == end
         sequence, batch = end, batch % geometry.batch_max + 1
         for asked in range(1, geometry.largest_window + 1):
-            answer = WindowStats(*window(ring.header, ring.region, asked))
+            answer = WindowStats(*window(ring.header, ring.region, asked, -1))
             oracle.check(answer, asked, sequence)
     ring.close()
 
@@ -254,7 +254,7 @@ def test_small_rings(kernel: Kernel, name: str, geometry: Geometry) -> None:
 
 def test_an_empty_ring_answers_nan(kernel: Kernel) -> None:
     ring = Ring(Geometry(10, 2, 4))
-    *statistics, values, sequence = kernel("window")(ring.header, ring.region, 10)
+    *statistics, values, sequence = kernel("window")(ring.header, ring.region, 10, -1)
     assert all(map(math.isnan, statistics))
     assert (values, sequence) == (0, 0)
 
@@ -264,12 +264,12 @@ def test_an_unfit_batch_changes_no_window(kernel: Kernel, filled: int) -> None:
     ring = Ring(Geometry(10, 2, 4))
     for price in range(filled):
         kernel("append")(ring.header, ring.region, np.array([price + 0.5]))
-    windows = [str(kernel("window")(ring.header, ring.region, n)) for n in range(1, 11)]
+    windows = [str(kernel("window")(ring.header, ring.region, n, -1)) for n in range(1, 11)]
     header = ring.header.tobytes()
     for values in ([math.nan], [1, 2, 3, math.inf], [1e151, 1, 1, 1], [1, -math.inf, 1]):
         assert kernel("append")(ring.header, ring.region, np.array(values, float)) == -1
         assert ring.header.tobytes() == header
-        again = [str(kernel("window")(ring.header, ring.region, n)) for n in range(1, 11)]
+        again = [str(kernel("window")(ring.header, ring.region, n, -1)) for n in range(1, 11)]
         assert again == windows
 
 

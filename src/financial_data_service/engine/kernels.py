@@ -31,6 +31,7 @@ import numpy as np
 from numba import njit
 
 from financial_data_service.engine.layout import (
+    WORD_BATCH_MAX,
     WORD_CAPACITY,
     WORD_COUNT,
     WORD_FANOUT_SHIFT,
@@ -39,9 +40,13 @@ from financial_data_service.engine.layout import (
 )
 from financial_data_service.engine.vector import (
     add_in_any_order,
+    fence_acquire,
+    fence_release,
     larger,
+    load_acquire,
     prefetch_for_write,
     smaller,
+    store_release,
 )
 
 __all__ = [
@@ -51,6 +56,9 @@ __all__ = [
     "copy_prices",
     "divide_pair",
     "find_unfit",
+    "publish",
+    "store",
+    "store_blocks",
     "summarise_blocks",
     "summarise_prices",
     "window",
@@ -295,32 +303,15 @@ def summarise_run(header, region, level, begin, end):  # type: ignore[no-untyped
 
 
 @compiled
-def window(header, region, length):  # type: ignore[no-untyped-def]
-    """Return the statistics of the last `length` prices.
+def summarise_window(header, region, begin, end):  # type: ignore[no-untyped-def]
+    """Return the summary of prices number ``begin`` to ``end``, at least one.
 
     From the prices upwards: whole blocks are left to the next level, and what does not fill a
     block on either side is read here. At most ``2 * fanout`` items a level, at the top
     ``largest_window / fanout**levels``; so the cost does not depend on the window's length.
-
-    Parameters
-    ----------
-    length : int
-        1 to the region's largest window; more than there are prices means all of them.
-
-    Returns
-    -------
-    tuple
-        ``(min, max, last, avg, var, values, sequence)``, of which the first five are NaN when
-        there are no prices.
     """
-    sequence = header[WORD_COUNT]
-    values = min(length, sequence)
-    if values <= 0:
-        return math.nan, math.nan, math.nan, math.nan, math.nan, 0, sequence
     shift = header[WORD_FANOUT_SHIFT]
     levels = header[WORD_LEVELS]
-    begin = sequence - values
-    end = sequence
     summary = EMPTY
     level = 0
     while level < levels and end - begin >= 2 << shift:
@@ -331,12 +322,49 @@ def window(header, region, length):  # type: ignore[no-untyped-def]
         summary = combine(summary, combine(head, tail))
         begin, end = first_whole, end_whole
         level += 1
-    middle = summarise_run(header, region, level, begin, end)
-    count, least, greatest, sum_high, sum_low, m2 = combine(summary, middle)
-    avg, _ = divide_pair(sum_high, sum_low, count)
-    last_slot = (sequence - 1) % header[WORD_CAPACITY]
-    last = region[header[WORD_OFFSETS] + last_slot]
-    return least, greatest, last, avg, m2 / count, values, sequence
+    return combine(summary, summarise_run(header, region, level, begin, end))
+
+
+@compiled
+def window(header, region, length, as_of):  # type: ignore[no-untyped-def]
+    """Return the statistics of `length` prices, those up to the newest or up to an older one.
+
+    Takes no lock, though another process may be appending: the answer is good if by the time it
+    is complete the writer cannot have reached what was read. It may be at work up to one batch
+    beyond the count. If it can, the newest window is read anew. O(1).
+
+    Parameters
+    ----------
+    length : int
+        1 to the region's largest window; more than there are prices means all of them.
+    as_of : int
+        Number of prices at the window's end, at most the count; -1 for the newest.
+
+    Returns
+    -------
+    tuple
+        ``(min, max, last, avg, var, values, sequence)``, of which the first five are NaN when
+        there are no prices. ``values`` is -1 when prices up to `as_of` have been overwritten,
+        ``sequence`` is -1 when the symbol was deleted.
+    """
+    while True:
+        sequence = load_acquire(header, WORD_COUNT)
+        end = sequence if as_of < 0 else as_of
+        values = min(length, end)
+        if sequence < 0 or values <= 0:
+            return math.nan, math.nan, math.nan, math.nan, math.nan, 0, sequence
+        count, least, greatest, sum_high, sum_low, m2 = summarise_window(
+            header, region, end - values, end
+        )
+        last_slot = (end - 1) % header[WORD_CAPACITY]
+        last = region[header[WORD_OFFSETS] + last_slot]
+        fence_acquire()
+        reached = header[WORD_COUNT] + header[WORD_BATCH_MAX] - header[WORD_CAPACITY]
+        if reached <= end - values:
+            avg, _ = divide_pair(sum_high, sum_low, count)
+            return least, greatest, last, avg, m2 / count, values, end
+        if as_of >= 0:
+            return math.nan, math.nan, math.nan, math.nan, math.nan, -1, sequence
 
 
 @compiled
@@ -405,18 +433,19 @@ def store_prices(header, region, values):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def append(header, region, values):  # type: ignore[no-untyped-def]
-    """Append a batch and return the new sequence, or -1 if a value is not a price.
+def store(header, region, values):  # type: ignore[no-untyped-def]
+    """Do all of an append but its last step; return the sequence to publish, or -1.
 
-    The values go to their slots, the blocks they complete are summarised level by level, and last
-    the new count is stored: until then, nothing that a window can reach has changed, so a batch
-    that turns out unfit half-way has not happened. O(n), independent of any window.
+    The values go to their slots, and the blocks they complete are summarised level by level.
+    Nothing that a window can reach has changed until the new count is published: a batch that
+    turns out unfit half-way, or whose writer dies, has not happened.
 
     Parameters
     ----------
     values : float64[n]
         1 to ``batch_max`` prices, oldest first.
     """
+    fence_release()  # A reader who sees a price of this batch sees the count before it as well.
     if not store_prices(header, region, values):
         return np.int64(-1)
     sequence = header[WORD_COUNT]
@@ -428,5 +457,22 @@ def append(header, region, values):  # type: ignore[no-untyped-def]
         if first == end:
             break
         store_blocks(header, region, level, first, end)
-    header[WORD_COUNT] = new_sequence
+    return new_sequence
+
+
+@compiled
+def publish(header, sequence):  # type: ignore[no-untyped-def]
+    """Store a new count: from now on readers see what was stored before."""
+    store_release(header, WORD_COUNT, sequence)
+
+
+@compiled
+def append(header, region, values):  # type: ignore[no-untyped-def]
+    """Append a batch and return the new sequence, or -1 if a value is not a price.
+
+    O(n), independent of any window; parameters as of :func:`store`.
+    """
+    new_sequence = store(header, region, values)
+    if new_sequence >= 0:
+        store_release(header, WORD_COUNT, new_sequence)
     return new_sequence

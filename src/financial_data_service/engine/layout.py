@@ -14,7 +14,20 @@ prices, as five arrays one after the other: min, max, sum_high, sum_low, m2
 (:class:`~financial_data_service.engine.summary.Summary`); block ``b`` of it lies in slot
 ``b mod blocks_l`` with ``blocks_l = capacity / fanout**l``.
 
-The header is 512 little-endian 64-bit words, named by the ``WORD_*`` constants below.
+The header is 512 little-endian 64-bit words, named by the ``WORD_*`` constants below::
+
+    words     bytes        what                                            written
+    0–62      0–503        magic, version, geometry, time of creation      once, at creation
+    63        504–511      checksum of words 0–62 and 256–511              once, at creation
+    64        512–519      count: prices ever appended; -1: deleted        by each append, last
+    72–77     576–623      session: state, boot id, floor, count, checksum at opening and closing
+    80–81     640–655      hints of the running processes, not trusted     by appends and syncs
+    128–132   1024–1063    durable record A                                by each sync, A and B
+    192–196   1536–1575    durable record B                                in turn
+    256–511   2048–4095    name of the symbol, UTF-8, zero-padded          once, at creation
+
+A region in memory alone uses the geometry and the count; sessions, records and names are those of
+files (:mod:`~financial_data_service.storage.header`).
 
 Invariants
 ----------
@@ -49,7 +62,24 @@ WORD_FANOUT_SHIFT = 6  # log2 of the fanout
 WORD_LEVELS = 7
 WORD_OFFSETS = 8  # first float64 of the prices, then of each level, counted from the region's start
 LEVELS_MAX = 26  # log2(10^8) rounded down: the levels of the largest window at fanout 2
+WORD_CREATED_NS = 40  # nanoseconds since 1970
+WORD_NAME_BYTES = 41  # length of the symbol's name
+WORD_STATIC_CHECKSUM = 63
 WORD_COUNT = 64  # prices ever appended; alone on its cache line, it is what a writer publishes
+WORD_STATE = 72  # first of the session: who has the file open, or how it was closed
+WORD_BOOT_ID = 73  # two words
+WORD_FLOOR = 75  # number of the oldest price that is known to be whole
+WORD_CLOSED_COUNT = 76
+WORD_SESSION_CHECKSUM = 77
+WORD_APPEND_LIMIT = 80  # prices up to which appends go on without touching the durable records
+WORD_SYNCED_GENERATION = 81  # of the newest durable record that is known to have been synced
+WORD_RECORD_A = 128  # records lie in sectors of their own: a torn write can spoil only one
+WORD_RECORD_B = 192
+RECORD_WORDS = 5
+WORD_NAME = 256
+HEADER_WORDS = HEADER_BYTES // 8
+
+DELETED = -1  # the count of a symbol that is no more
 
 FIELDS = 5  # min, max, sum_high, sum_low, m2
 
@@ -67,7 +97,9 @@ FANOUT_MAX = 1024
 Prices that alternate make the same rounding over and over: var is off by 1.4e-15 at 1024, by
 1.6e-14, more than is promised, at 16384."""
 
-assert WORD_OFFSETS + LEVELS_MAX + 1 <= WORD_COUNT
+assert WORD_OFFSETS + LEVELS_MAX + 1 <= WORD_CREATED_NS
+assert WORD_COUNT // 8 != WORD_STATE // 8 != WORD_APPEND_LIMIT // 8  # cache lines of their own
+assert WORD_RECORD_A // 64 != WORD_RECORD_B // 64  # sectors of their own
 assert LARGEST_WINDOW_MAX.bit_length() <= 27
 assert 2**LEVELS_MAX <= LARGEST_WINDOW_MAX < 2 ** (LEVELS_MAX + 1)
 
@@ -124,6 +156,11 @@ class Geometry:
         top = 1 << (self.fanout_shift * self.levels)
         held = max(self.largest_window, self.batch_max)
         return -(-(held + self.batch_max) // top) * top
+
+    @property
+    def slack(self) -> int:
+        """Prices that can follow a count without overwriting what windows of that count reach."""
+        return self.capacity - max(self.largest_window, self.batch_max)
 
     @property
     def offsets(self) -> list[int]:

@@ -11,7 +11,7 @@ import mmap
 import numpy as np
 import numpy.typing as npt
 
-from financial_data_service.engine.layout import HEADER_BYTES, WORD_COUNT, Geometry
+from financial_data_service.engine.layout import HEADER_WORDS, WORD_COUNT, WORD_FLOOR, Geometry
 from financial_data_service.errors import InsufficientStorageError
 
 __all__ = ["Ring"]
@@ -21,7 +21,7 @@ _MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if hasattr(mmap, "MAP_ANO
 
 
 class Ring:
-    """One symbol's region over anonymous memory, gone when it is closed or the process ends.
+    """One symbol's region of memory, gone when it is closed or the process ends.
 
     One writer at a time. A fresh ring costs a page or two, whatever its size; pages come into
     being as prices reach them.
@@ -30,6 +30,9 @@ class Ring:
     ----------
     geometry : Geometry
         Sizes of the region.
+    mapping : mmap.mmap, optional
+        A region that has its header already, such as that of a file. Anonymous memory if not
+        given.
 
     Attributes
     ----------
@@ -44,20 +47,21 @@ class Ring:
         When the system has no address space for the region.
     """
 
-    def __init__(self, geometry: Geometry) -> None:
+    def __init__(self, geometry: Geometry, mapping: mmap.mmap | None = None) -> None:
         self.geometry = geometry
         self._prices_start = geometry.offsets[0]
-        self._map = _anonymous_map(geometry.size_bytes)
+        self._map = _anonymous_map(geometry.size_bytes) if mapping is None else mapping
         self.region: npt.NDArray[np.float64] = np.frombuffer(self._map, dtype="<f8")
-        self.header: npt.NDArray[np.int64] = self.region[: HEADER_BYTES // 8].view("<i8")
+        self.header: npt.NDArray[np.int64] = self.region[:HEADER_WORDS].view("<i8")
         # A memory view reads one word three times as fast as an array does.
         self._count = self.header.data[WORD_COUNT : WORD_COUNT + 1]
-        words = geometry.header_words()
-        self.header[: len(words)] = words
+        if mapping is None:
+            words = geometry.header_words()
+            self.header[: len(words)] = words
 
     @property
     def sequence(self) -> int:
-        """Number of prices ever appended."""
+        """Number of prices ever appended; -1 once the symbol was deleted."""
         return self._count[0]
 
     @property
@@ -65,9 +69,11 @@ class Ring:
         """Sequence number of the oldest price that is still in the ring.
 
         A batch that is refused half-way has overwritten slots all the same: so the slots that the
-        next batch would take, ``batch_max`` of them, do not count as held.
+        next batch would take, ``batch_max`` of them, do not count as held. Nor do prices below the
+        floor: those that prices which a loss of power took back had overwritten.
         """
-        return max(0, self.sequence - (self.geometry.capacity - self.geometry.batch_max))
+        floor = int(self.header[WORD_FLOOR])
+        return max(floor, self.sequence - (self.geometry.capacity - self.geometry.batch_max))
 
     def read(self, begin: int, end: int) -> npt.NDArray[np.float64]:
         """Return prices number ``begin`` to ``end``, oldest first.
@@ -78,9 +84,10 @@ class Ring:
         Parameters
         ----------
         begin, end : int
-            ``oldest <= begin <= end <= sequence``.
+            ``oldest <= begin <= end <= sequence``; whether that still holds once they are read is
+            the caller's to check, where another process appends.
         """
-        assert self.oldest <= begin <= end <= self.sequence
+        assert 0 <= begin <= end <= begin + self.geometry.capacity
         capacity = self.geometry.capacity
         prices = self.region[self._prices_start : self._prices_start + capacity]
         first = begin % capacity
@@ -94,7 +101,7 @@ class Ring:
         self._count = memoryview(b"\0" * 8).cast("q")
         self.region = np.empty(0)
         # Kernels do not check bounds: a header of no prices keeps a late reader off lost memory.
-        self.header = np.zeros(HEADER_BYTES // 8, dtype=np.int64)
+        self.header = np.zeros(HEADER_WORDS, dtype=np.int64)
         try:
             self._map.close()
         except BufferError:

@@ -14,6 +14,8 @@ Invariants
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -95,8 +97,11 @@ class RunningStats:
         fanout: int = DEFAULT_FANOUT,
         batch_max: int = 10_000,
     ) -> None:
-        self._geometry = Geometry(largest_window, fanout, batch_max)
-        self._ring = Ring(self._geometry)
+        self._use(Ring(Geometry(largest_window, fanout, batch_max)))
+
+    def _use(self, ring: Ring) -> None:
+        self._ring = ring
+        self._geometry = ring.geometry
 
     def append(self, values: npt.ArrayLike) -> int:
         """Append a batch of prices, oldest first, and return the new sequence.
@@ -129,6 +134,10 @@ class RunningStats:
             refuse_unfit(prices)
         return sequence
 
+    def writing(self) -> AbstractContextManager[object]:
+        """Return a context in which nobody else appends; in memory there is nobody else."""
+        return nullcontext()
+
     def window(self, length: int) -> WindowStats:
         """Return the statistics of the last `length` prices. O(1): 0.7 to 2 µs.
 
@@ -148,7 +157,7 @@ class RunningStats:
             raise WindowSizeError(
                 f"Window size (last={length}) must be between 1 and {self._geometry.largest_window}"
             )
-        return WindowStats._make(kernels.window(self._ring.header, self._ring.region, length))
+        return self._window(length)
 
     def stats(self, k: int) -> WindowStats:
         """Return the statistics of the last ``10**k`` prices. O(1).
@@ -159,13 +168,34 @@ class RunningStats:
             When ``10**k`` is not a window: k is less than 1 or more than ``k_max``.
         """
         check_exponent(k, self._geometry.largest_window)
+        return self._window(10 ** operator.index(k))
+
+    def _window(self, length: int, as_of: int = -1) -> WindowStats:
         return WindowStats._make(
-            kernels.window(self._ring.header, self._ring.region, 10 ** operator.index(k))
+            kernels.window(self._ring.header, self._ring.region, length, as_of)
         )
 
     def all_stats(self) -> list[WindowStats]:
         """Return the statistics of every window, ``k = 1 … k_max``, as of one moment."""
-        return [self.stats(k) for k in range(1, self.k_max + 1)]
+        return self.windows_as_of(10**k for k in range(1, self.k_max + 1))
+
+    def windows_as_of(self, lengths: Iterable[int]) -> list[WindowStats]:
+        """Return the statistics of several windows, all as of the newest price of one moment.
+
+        Where another process appends so fast that the longest is overwritten meanwhile, a later
+        moment is taken.
+
+        Parameters
+        ----------
+        lengths : iterable of int
+            1 to the largest window each.
+        """
+        wanted = list(lengths)
+        while True:
+            sequence = self.sequence
+            answers = [self._window(length, sequence) for length in wanted]
+            if all(answer.values >= 0 for answer in answers):
+                return answers
 
     def prices(self, begin: int, end: int) -> npt.NDArray[np.float64]:
         """Return prices number ``begin`` to ``end`` (counted from the first ever), oldest first.
@@ -196,8 +226,17 @@ class RunningStats:
             raise WindowSizeError(
                 f"Window size (last={length}) must be between 1 and {self._geometry.largest_window}"
             )
-        sequence = self.sequence
-        return self._ring.read(max(0, sequence - length), sequence).copy()
+        while True:
+            sequence = max(0, self.sequence)
+            begin = max(0, sequence - length)
+            values = self._ring.read(begin, sequence).copy()
+            if begin >= self.oldest or self.sequence < 0:
+                return values
+
+    @property
+    def geometry(self) -> Geometry:
+        """Sizes of the region."""
+        return self._geometry
 
     @property
     def largest_window(self) -> int:
@@ -211,7 +250,7 @@ class RunningStats:
 
     @property
     def sequence(self) -> int:
-        """Number of prices ever appended."""
+        """Number of prices ever appended; -1 once another process has deleted the symbol."""
         return self._ring.sequence
 
     @property

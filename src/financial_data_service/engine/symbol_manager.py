@@ -13,17 +13,17 @@ import numpy.typing as npt
 
 from financial_data_service.engine import kernels
 from financial_data_service.engine.batch import as_prices, refuse_unfit
-from financial_data_service.engine.layout import DEFAULT_FANOUT, LARGEST_WINDOW_MAX
+from financial_data_service.engine.layout import DEFAULT_FANOUT, LARGEST_WINDOW_MAX, Geometry
 from financial_data_service.engine.running_stats import (
     RunningStats,
     WindowStats,
     check_exponent,
     k_max_of,
 )
+from financial_data_service.engine.store import MemoryStore, SymbolChangedError, SymbolStore
 from financial_data_service.errors import (
     InvalidSymbolError,
     SequenceConflictError,
-    SymbolLimitError,
     SymbolNotFoundError,
 )
 
@@ -85,6 +85,8 @@ class SymbolManager:
         Symbols kept at most.
     largest_window, batch_max, fanout : int
         As of :class:`~financial_data_service.engine.running_stats.RunningStats`.
+    store : SymbolStore, optional
+        Where the symbols live, with sizes and limit of its own; in memory if not given.
 
     Examples
     --------
@@ -101,12 +103,37 @@ class SymbolManager:
         largest_window: int = LARGEST_WINDOW_MAX,
         batch_max: int = 10_000,
         fanout: int = DEFAULT_FANOUT,
+        store: SymbolStore | None = None,
     ) -> None:
-        self.max_symbols = max_symbols
-        self.largest_window = largest_window
-        self.batch_max = batch_max
-        self._fanout = fanout
+        if store is None:
+            store = MemoryStore(Geometry(largest_window, fanout, batch_max), max_symbols)
+        self._store = store
+        self.max_symbols = store.max_symbols
+        self.largest_window = store.geometry.largest_window
+        self.batch_max = store.geometry.batch_max
+        # What this process has seen of the store; another may have created and deleted since.
         self._symbols: dict[str, RunningStats] = {}
+
+    def open(self) -> None:
+        """Make the store ready. Idempotent; not needed in memory.
+
+        Raises
+        ------
+        DataDirectoryError
+            When the store cannot be used.
+        """
+        self._store.open()
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """What is there and cannot be served, each with a sentence why."""
+        return self._store.refused
+
+    def tend(self) -> None:
+        """Do what has to be done about once a second: let go of what others have deleted."""
+        for symbol in [name for name, stats in self._symbols.items() if stats.sequence < 0]:
+            self._drop(symbol)
+        self._store.tend()
 
     def add_batch(
         self, symbol: str, values: npt.ArrayLike, from_sequence: int | None = None
@@ -146,23 +173,17 @@ class SymbolManager:
 
         Parameters and errors as of :meth:`add_batch`.
         """
-        running_stats = self._symbols.get(symbol)
-        if running_stats is not None:
-            if from_sequence is not None:
-                # The whole batch is checked, not only what will be left of it.
-                if kernels.find_unfit(prices) >= 0:
-                    refuse_unfit(prices)
-                prices = _not_yet_stored(symbol, running_stats, prices, from_sequence)
-                if prices.size == 0:
-                    return BatchReceipt(symbol, 0, running_stats.sequence)
-            return BatchReceipt(symbol, prices.size, running_stats.append_prices(prices))
-        check_symbol(symbol)
-        if kernels.find_unfit(prices) >= 0:
-            refuse_unfit(prices)
-        if from_sequence:
-            raise _gap(symbol, 0, from_sequence)
-        running_stats = self._create(symbol)
-        return BatchReceipt(symbol, prices.size, running_stats.append_prices(prices))
+        while True:
+            try:
+                running_stats = self.get(symbol)
+                if running_stats is None:
+                    return self._create(symbol, prices, from_sequence)
+                if from_sequence is None:
+                    sequence = running_stats.append_prices(prices)
+                    return BatchReceipt(symbol, prices.size, sequence)
+                return _add_missing(symbol, running_stats, prices, from_sequence)
+            except SymbolChangedError:
+                continue
 
     def stats(self, symbol: str, k: int) -> WindowStats:
         """Return the statistics of a symbol's last ``10**k`` prices. O(1).
@@ -174,15 +195,17 @@ class SymbolManager:
         WindowSizeError
             When there is no such window.
         """
-        return self[symbol].stats(k)
+        return _still_there(symbol, self[symbol].stats(k))
 
     def window(self, symbol: str, length: int) -> WindowStats:
         """Return the statistics of a symbol's last `length` prices; errors as :meth:`stats`."""
-        return self[symbol].window(length)
+        return _still_there(symbol, self[symbol].window(length))
 
     def all_stats(self, symbol: str) -> list[WindowStats]:
         """Return the statistics of every window of a symbol; errors as :meth:`stats`."""
-        return self[symbol].all_stats()
+        answers = self[symbol].all_stats()
+        _still_there(symbol, answers[0])
+        return answers
 
     @property
     def k_max(self) -> int:
@@ -201,49 +224,103 @@ class SymbolManager:
 
     def symbols(self) -> list[str]:
         """Return the names of all symbols, oldest first."""
-        return list(self._symbols)
+        return self._store.names()
 
     def delete(self, symbol: str) -> None:
-        """Forget a symbol and its prices, and give their memory back.
+        """Forget a symbol and its prices for good, and give back what they took.
 
         Raises
         ------
         SymbolNotFoundError
             When there is no such symbol.
         """
-        self[symbol].close()
-        del self._symbols[symbol]
+        running_stats = self[symbol]
+        try:
+            self._store.delete(symbol, running_stats)
+        except SymbolChangedError:
+            raise SymbolNotFoundError(symbol) from None
+        finally:
+            self._drop(symbol)
 
     def close(self) -> None:
-        """Give all memory back. Idempotent."""
+        """Let go of all symbols. Idempotent."""
         for running_stats in self._symbols.values():
             running_stats.close()
         self._symbols.clear()
+        self._store.close()
 
     def get(self, symbol: str) -> RunningStats | None:
-        """Return the statistics of a symbol, or None when there is no such symbol."""
-        return self._symbols.get(symbol)
+        """Return the statistics of a symbol, or None when there is no such symbol.
+
+        Raises
+        ------
+        SymbolFileError
+            When it is there and cannot be used.
+        """
+        running_stats = self._symbols.get(symbol)
+        if running_stats is None or running_stats.sequence < 0:
+            return self._find(symbol)
+        return running_stats
 
     def __getitem__(self, symbol: str) -> RunningStats:
-        try:
-            return self._symbols[symbol]
-        except KeyError:
-            raise SymbolNotFoundError(symbol) from None
+        running_stats = self.get(symbol)
+        if running_stats is None:
+            raise SymbolNotFoundError(symbol)
+        return running_stats
 
     def __contains__(self, symbol: str) -> bool:
-        return symbol in self._symbols
+        return self.get(symbol) is not None
 
     def __len__(self) -> int:
-        return len(self._symbols)
+        return len(self.symbols())
 
-    def _create(self, symbol: str) -> RunningStats:
-        if len(self._symbols) >= self.max_symbols:
-            raise SymbolLimitError(self.max_symbols)
-        running_stats = RunningStats(
-            self.largest_window, fanout=self._fanout, batch_max=self.batch_max
-        )
-        self._symbols[symbol] = running_stats
+    def _find(self, symbol: str) -> RunningStats | None:
+        """Look for a symbol that another process may have created."""
+        self._drop(symbol)
+        running_stats = self._store.find(symbol)
+        if running_stats is not None:
+            self._symbols[symbol] = running_stats
         return running_stats
+
+    def _drop(self, symbol: str) -> None:
+        running_stats = self._symbols.pop(symbol, None)
+        if running_stats is not None:
+            running_stats.close()
+
+    def _create(
+        self, symbol: str, prices: npt.NDArray[np.float64], from_sequence: int | None
+    ) -> BatchReceipt:
+        check_symbol(symbol)
+        if kernels.find_unfit(prices) >= 0:
+            refuse_unfit(prices)
+        if from_sequence:
+            raise _gap(symbol, 0, from_sequence)
+        self._symbols[symbol] = self._store.create(symbol, prices)
+        return BatchReceipt(symbol, prices.size, prices.size)
+
+
+def _still_there(symbol: str, answer: WindowStats) -> WindowStats:
+    """Return an answer, unless another process deleted the symbol while it was made."""
+    if answer.sequence < 0:
+        raise SymbolNotFoundError(symbol)
+    return answer
+
+
+def _add_missing(
+    symbol: str,
+    running_stats: RunningStats,
+    prices: npt.NDArray[np.float64],
+    from_sequence: int,
+) -> BatchReceipt:
+    """Append what is not stored yet of a batch, as one step against every other writer."""
+    # The whole batch is checked, not only what will be left of it.
+    if kernels.find_unfit(prices) >= 0:
+        refuse_unfit(prices)
+    with running_stats.writing():
+        prices = _not_yet_stored(symbol, running_stats, prices, from_sequence)
+        if prices.size == 0:
+            return BatchReceipt(symbol, 0, running_stats.sequence)
+        return BatchReceipt(symbol, prices.size, running_stats.append_prices(prices))
 
 
 def _not_yet_stored(

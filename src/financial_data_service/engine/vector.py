@@ -1,4 +1,4 @@
-"""What Numba has no word for: reductions LLVM may turn into vector loops, and a prefetch.
+"""What Numba has no word for: loops LLVM may vectorise, a prefetch, and order between processes.
 
 A loop ``total = total + x[i]`` or ``least = min(least, x[i])`` over doubles must run in order
 unless the compiler is told that order does not matter. Numba's ``fastmath`` tells it for a whole
@@ -8,6 +8,11 @@ say it of one operation; in plain Python they are what they look like.
 ``add_in_any_order`` is used where either every partial sum is exact or all terms are non-negative;
 ``smaller`` and ``larger`` only on finite values. Zeros of either sign count as equal.
 ``prefetch_for_write`` has no effect but on time.
+
+``load_acquire``, ``store_release``, ``fence_acquire`` and ``fence_release`` are what C++ calls by
+these names: they keep compiler and processor from moving reads and writes of shared memory past
+them (ISO C++ [atomics.order]; Boehm: Can seqlocks get along with programming language memory
+models?, MSPC 2012, doi:10.1145/2247684.2247688). In plain Python they are what they look like.
 """
 
 from __future__ import annotations
@@ -21,7 +26,16 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic, overload
 
-__all__ = ["add_in_any_order", "larger", "prefetch_for_write", "smaller"]
+__all__ = [
+    "add_in_any_order",
+    "fence_acquire",
+    "fence_release",
+    "larger",
+    "load_acquire",
+    "prefetch_for_write",
+    "smaller",
+    "store_release",
+]
 
 _DOUBLE = ir.DoubleType()
 _BINARY = types.float64(types.float64, types.float64)
@@ -47,6 +61,24 @@ def prefetch_for_write(array: npt.NDArray[np.float64], index: int) -> None:
 
     The index may lie outside the array: a prefetch of memory that is not there does nothing.
     """
+
+
+def load_acquire(words: npt.NDArray[np.int64], index: int) -> int:
+    """Return ``words[index]``; no later read or write moves before it."""
+    return words[index]  # type: ignore[no-any-return]
+
+
+def store_release(words: npt.NDArray[np.int64], index: int, value: int) -> None:
+    """Set ``words[index]``; no earlier read or write moves behind it."""
+    words[index] = value
+
+
+def fence_acquire() -> None:
+    """Keep earlier reads before later reads and writes."""
+
+
+def fence_release() -> None:
+    """Keep earlier reads and writes before later writes."""
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -116,3 +148,67 @@ def _llvm_prefetch(_typing_context: Any, array: Any, _index: Any) -> Any:
 @overload(prefetch_for_write, strict=False)  # type: ignore[untyped-decorator]
 def _prefetch_for_write(array: Any, index: Any) -> Callable[..., None]:
     return lambda array, index: _llvm_prefetch(array, index)  # noqa: PLW0108 - Numba wants a function
+
+
+_INT64_BYTES = 8
+
+
+def _address(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    """Return the address of ``args[0][args[1]]``, whatever Numba thinks of its being written to."""
+    data = context.make_array(signature.args[0])(context, builder, args[0]).data
+    return builder.gep(data, [args[1]])
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _llvm_load_acquire(_typing_context: Any, words: Any, _index: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        address = _address(context, builder, signature, args)
+        return builder.load_atomic(address, "acquire", _INT64_BYTES)
+
+    return types.int64(words, types.int64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _llvm_store_release(_typing_context: Any, words: Any, _index: Any, _value: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        address = _address(context, builder, signature, args)
+        builder.store_atomic(args[2], address, "release", _INT64_BYTES)
+        return context.get_dummy_value()
+
+    return types.void(words, types.int64, types.int64), generate
+
+
+def _llvm_fence(ordering: str) -> Callable[[], None]:
+    @intrinsic  # type: ignore[untyped-decorator]
+    def call(_typing_context: Any) -> Any:
+        def generate(context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
+            builder.fence(ordering)
+            return context.get_dummy_value()
+
+        return types.void(), generate
+
+    return call  # type: ignore[no-any-return]
+
+
+_llvm_fence_acquire = _llvm_fence("acquire")
+_llvm_fence_release = _llvm_fence("release")
+
+
+@overload(load_acquire, strict=False)  # type: ignore[untyped-decorator]
+def _load_acquire(words: Any, index: Any) -> Callable[..., int]:
+    return lambda words, index: _llvm_load_acquire(words, index)  # noqa: PLW0108
+
+
+@overload(store_release, strict=False)  # type: ignore[untyped-decorator]
+def _store_release(words: Any, index: Any, value: Any) -> Callable[..., None]:
+    return lambda words, index, value: _llvm_store_release(words, index, value)  # noqa: PLW0108
+
+
+@overload(fence_acquire, strict=False)  # type: ignore[untyped-decorator]
+def _fence_acquire() -> Callable[[], None]:
+    return lambda: _llvm_fence_acquire()  # noqa: PLW0108
+
+
+@overload(fence_release, strict=False)  # type: ignore[untyped-decorator]
+def _fence_release() -> Callable[[], None]:
+    return lambda: _llvm_fence_release()  # noqa: PLW0108
