@@ -239,6 +239,11 @@ class RunningStats:
         return self._geometry
 
     @property
+    def ring(self) -> Ring:
+        """Where prices and levels lie, for those who look at them from outside."""
+        return self._ring
+
+    @property
     def largest_window(self) -> int:
         """Longest window in prices."""
         return self._geometry.largest_window
