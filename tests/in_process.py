@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import httpx
 from fastapi import FastAPI
+
+Result = TypeVar("Result")
 
 
 class InProcess:
@@ -18,7 +21,7 @@ class InProcess:
     """
 
     def __init__(self, app: FastAPI, root_path: str = "") -> None:
-        self._app = app
+        self.app = app
         transport = httpx.ASGITransport(app, root_path=root_path)
         self._client = httpx.AsyncClient(transport=transport, base_url="http://test")
         self._runner = asyncio.Runner()
@@ -38,12 +41,20 @@ class InProcess:
         self._runner.close()
 
     async def _start(self) -> None:
-        await self._stack.enter_async_context(self._app.router.lifespan_context(self._app))
+        await self._stack.enter_async_context(self.app.router.lifespan_context(self.app))
         await self._stack.enter_async_context(self._client)
 
     def request(self, method: str, target: str, **options: Any) -> httpx.Response:
         """Return the answer to a request; options as of httpx."""
-        return self._runner.run(self._client.request(method, target, **options))
+        return self.run(self.send(method, target, **options))
+
+    async def send(self, method: str, target: str, **options: Any) -> httpx.Response:
+        """Return the answer to a request, in the application's own event loop."""
+        return await self._client.request(method, target, **options)
+
+    def run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
+        """Run a coroutine in the application's event loop."""
+        return self._runner.run(coroutine)
 
     def get(self, target: str) -> httpx.Response:
         """Return the answer to GET."""

@@ -4,7 +4,11 @@ the documentation's models give it, key for key.
 
 from __future__ import annotations
 
+import asyncio
 import json
+import math
+import re
+import threading
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
@@ -14,9 +18,12 @@ import pytest
 from pydantic import BaseModel
 
 from financial_data_service import __version__
+from financial_data_service.engine.layout import DELETED, WORD_COUNT
+from financial_data_service.engine.symbol_manager import SymbolManager
 from financial_data_service.server import schemas
 from financial_data_service.server.app import create_app
 from financial_data_service.settings import Settings
+from financial_data_service.storage import verify
 from in_process import InProcess
 
 PRICES = [189.5, 189.7, 189.6]
@@ -191,7 +198,12 @@ def test_all_symbols(client: InProcess) -> None:
 @pytest.mark.parametrize("k", [0, 9, -1])
 def test_window_that_is_not_kept(client: InProcess, k: int) -> None:
     add(client, "AAPL", PRICES)
-    for target in (f"/stats/AAPL/{k}", f"/stats/?symbol=AAPL&k={k}", f"/stats/?k={k}"):
+    for target in (
+        f"/stats/AAPL/{k}",
+        f"/stats/?symbol=AAPL&k={k}",
+        f"/stats/?k={k}",
+        f"/verify/AAPL/{k}",
+    ):
         detail = refused(client.get(target), 422)
         assert detail == f"Window size exponent (k={k}) must be between 1 and 8"
 
@@ -204,7 +216,7 @@ def test_length_that_is_not_kept(client: InProcess, last: int) -> None:
 
 
 def test_window_that_is_no_number(client: InProcess) -> None:
-    for target in ("/stats/AAPL/x", "/stats/AAPL?last=x", "/stats/?k=x"):
+    for target in ("/stats/AAPL/x", "/stats/AAPL?last=x", "/stats/?k=x", "/verify/AAPL/x"):
         (error,) = checked(schemas.InvalidRequestReply, client.get(target), 422)["detail"]
         assert error["input"] == "x"
 
@@ -226,6 +238,7 @@ def test_symbol_that_is_not_there(client: InProcess, symbol: str) -> None:
         client.get(f"/stats/{encoded}?last=1"),
         client.get(f"/stats/?symbol={encoded}"),
         client.get(f"/stats/?symbol={encoded}&k=1"),
+        client.get(f"/verify/{encoded}/1"),
         client.request("DELETE", f"/symbols/{encoded}"),
     ):
         assert refused(response, 404) == f"Symbol {symbol} not found"
@@ -237,10 +250,112 @@ def test_symbol_that_cannot_be(client: InProcess) -> None:
         (client.get("/stats/A%2F%00/1"), "path"),
         (client.get("/stats/A%00"), "path"),
         (client.get("/stats/?symbol=A%00&k=1"), "query"),
+        (client.get("/verify/A%00/1"), "path"),
         (client.request("DELETE", "/symbols/A%00"), "path"),
     ):
         (error,) = checked(schemas.InvalidRequestReply, response, 422)["detail"]
         assert (error["type"], error["loc"]) == ("invalid_symbol", [place, "symbol"])
+
+
+NUMBERS = {field: STATISTICS[field] for field in ("min", "max", "last", "avg", "var")}
+
+
+def test_verify(client: InProcess) -> None:
+    add(client, "BTC/USDT", PRICES)
+    for k in range(1, 9):
+        assert checked(schemas.VerifyReply, client.get(f"/verify/BTC%2FUSDT/{k}")) == {
+            "symbol": "BTC/USDT",
+            "k": k,
+            "window": 10**k,
+            "values": 3,
+            "sequence": 3,
+            "equal": True,
+            "served": NUMBERS,
+            "recomputed": NUMBERS | {"var": pytest.approx(NUMBERS["var"], rel=1e-15)},
+        }
+
+
+def ring_of(client: InProcess, symbol: str) -> Any:
+    return client.app.state.manager[symbol].ring
+
+
+def test_verify_finds_what_has_changed() -> None:
+    """A summary says another maximum than the prices below it: it is served, and found out."""
+    with InProcess(create_app(Settings(largest_window=1000))) as client:
+        prices = [float(price) for price in range(1, 513)]
+        add(client, "A", prices)
+        ring = ring_of(client, "A")
+        maxima = ring.geometry.offsets[1] + (ring.geometry.capacity >> 7)
+        ring.region[maxima + 1] = 1e6
+        reply = checked(schemas.VerifyReply, client.get("/verify/A/3"))
+        assert not reply["equal"]
+        assert (reply["served"]["max"], reply["recomputed"]["max"]) == (1e6, 512.0)
+        assert reply["recomputed"]["var"] == (512**2 - 1) / 12
+        assert checked(schemas.VerifyReply, client.get("/verify/A/2"))["equal"]
+
+
+@pytest.mark.parametrize("damage", [math.nan, math.inf, 1e300, -1e151])
+def test_verify_of_what_is_no_price(damage: float) -> None:
+    with InProcess(create_app(Settings(largest_window=1000))) as client:
+        add(client, "A", PRICES)
+        ring = ring_of(client, "A")
+        ring.region[ring.geometry.offsets[0] + 1] = damage
+        reply = checked(schemas.VerifyReply, client.get("/verify/A/1"))
+        assert not reply["equal"]
+        assert reply["recomputed"]["avg"] is None
+        assert reply["recomputed"]["last"] == PRICES[-1]
+
+
+def test_verify_of_a_window_that_is_overwritten_all_the_time(
+    client: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(client, "A", PRICES)
+    ring = ring_of(client, "A")
+
+    def overtaken(held: verify.Held, begin: int, end: int) -> Any:
+        ring.header[WORD_COUNT] += ring.geometry.capacity
+        return add_up(held, begin, end)
+
+    add_up = verify._add_up
+    monkeypatch.setattr(verify, "_add_up", overtaken)
+    detail = refused(client.get("/verify/A/1"), 503)
+    assert re.fullmatch(
+        r"Prices [\d,]+ to [\d,]+ of symbol A were overwritten by newer ones while they were read",
+        detail,
+    )
+
+
+def test_others_are_answered_while_a_window_is_recomputed(
+    client: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(client, "A", PRICES)
+    add(client, "B", PRICES)
+    started, may_end = threading.Event(), threading.Event()
+    symbols = []
+
+    def slow(held: verify.Held, length: int) -> verify.WindowCheck:
+        symbols.append(held.symbol)
+        started.set()
+        assert may_end.wait(30)
+        return verify.check_window(held, length)
+
+    monkeypatch.setattr("financial_data_service.server.routes.check_window", slow)
+
+    async def ask() -> list[httpx.Response]:
+        first = asyncio.create_task(client.send("GET", "/verify/A/1"))
+        assert await asyncio.to_thread(started.wait, 30)
+        second = asyncio.create_task(client.send("GET", "/verify/B/2"))
+        other = await client.send("GET", "/stats/A/1")
+        deleted = await client.send("DELETE", "/symbols/A")
+        assert symbols == ["A"], "one at a time"
+        assert not first.done()
+        may_end.set()
+        return [other, deleted, await first, await second]
+
+    other, deleted, *verified = client.run(ask())
+    assert (other.status_code, deleted.status_code) == (200, 200)
+    # As of before the deletion, when it was asked for.
+    assert [checked(schemas.VerifyReply, each)["equal"] for each in verified] == [True, True]
 
 
 def test_symbols(client: InProcess) -> None:
@@ -279,6 +394,31 @@ def test_sequence_counts_what_has_left_the_largest_window_too() -> None:
 def test_health(client: InProcess) -> None:
     for target in ("/livez", "/readyz"):
         assert checked(schemas.HealthReply, client.get(target)) == {"status": "ok"}
+
+
+def test_readiness_names_the_files_that_are_refused(
+    client: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SymbolManager, "refused", {"A.ring": "damaged", "B.ring": "cut off"})
+    refused = [{"file": "A.ring", "reason": "damaged"}, {"file": "B.ring", "reason": "cut off"}]
+    expected = {"status": "degraded", "refused": refused}
+    assert checked(schemas.DegradedReply, client.get("/readyz")) == expected
+    assert checked(schemas.HealthReply, client.get("/livez")) == {"status": "ok"}
+
+
+def test_a_symbol_that_another_process_deletes_meanwhile(
+    client: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its count turns to -1 once it has been looked up: it is not there, and left out of lists."""
+    add(client, "A", PRICES)
+    add(client, "B", PRICES)
+    running_stats = client.app.state.manager["A"]
+    monkeypatch.setattr(SymbolManager, "get", lambda manager, symbol: {**manager._symbols}[symbol])
+    running_stats.ring.header[WORD_COUNT] = DELETED
+    for target in ("/stats/A/1", "/stats/A?last=3", "/stats/A", "/verify/A/1"):
+        assert refused(client.get(target), 404) == "Symbol A not found"
+    assert [entry["symbol"] for entry in client.get("/stats/").json()["symbols"]] == ["B"]
+    assert [entry["symbol"] for entry in client.get("/symbols").json()["symbols"]] == ["B"]
 
 
 def test_front_page_leads_to_the_documentation(client: InProcess) -> None:

@@ -16,7 +16,7 @@ import jsonschema
 import pytest
 
 from financial_data_service.engine.symbol_manager import SymbolManager
-from financial_data_service.errors import InsufficientStorageError
+from financial_data_service.errors import FdsError, InsufficientStorageError, SymbolFileError
 from financial_data_service.server.app import create_app
 from financial_data_service.settings import Settings
 from in_process import InProcess
@@ -75,11 +75,41 @@ def answers(client: InProcess) -> Iterator[tuple[str, str, httpx.Response]]:
         yield get(path, f"/stats/{query}")
     for query in ("?symbol=X", "?symbol=", "?k=0", "?last=1", "?k=x"):
         yield get(path, f"/stats/{query}")
+    path = "/verify/{symbol}/{k}"
+    for target in ("AAPL/1", "X/1", "AAPL/9", f"{UNFIT}/1", "AAPL/x"):
+        yield get(path, f"/verify/{target}")
     for path in ("/symbols", "/livez", "/readyz"):
         yield get(path, path)
     yield delete("X")
     yield delete(UNFIT)
     yield delete("AAPL")
+
+
+def answers_in_trouble(
+    client: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[str, str, httpx.Response]]:
+    """The answers of a service whose disk is full, and of one that cannot use a symbol's file."""
+
+    def raising(error: FdsError) -> Any:
+        def fail(*_: object) -> None:
+            raise error
+
+        return fail
+
+    with monkeypatch.context() as patch:
+        full = InsufficientStorageError("No memory for a symbol of 1 bytes: for a test")
+        patch.setattr(SymbolManager, "add_batch", raising(full))
+        yield "/add_batch/", "post", client.post("/add_batch/", json=BATCH)
+        refused = SymbolFileError("/data/AAPL.ring", "damaged, for a test")
+        patch.undo()
+        patch.setattr(SymbolManager, "get", raising(refused))
+        patch.setattr(SymbolManager, "refused", {"AAPL.ring": refused.reason})
+        yield "/add_batch/", "post", client.post("/add_batch/", json=BATCH)
+        for path in ("/stats/{symbol}/{k}", "/verify/{symbol}/{k}", "/stats/{symbol}"):
+            yield path, "get", client.get(path.format(symbol="AAPL", k=1))
+        yield "/stats/", "get", client.get("/stats/?symbol=AAPL")
+        yield "/symbols/{symbol}", "delete", client.request("DELETE", "/symbols/AAPL")
+        yield "/readyz", "get", client.get("/readyz")
 
 
 def validate(document: Any, schema: Any, content: Any) -> None:
@@ -92,13 +122,7 @@ def test_every_answer_is_documented_and_every_documented_answer_is_given(
     client: InProcess, document: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: dict[tuple[str, str], set[str]] = {}
-    found = list(answers(client))
-
-    def no_memory(*_: object) -> None:
-        raise InsufficientStorageError("No memory for a symbol of 1 bytes: for a test")
-
-    monkeypatch.setattr(SymbolManager, "add_batch", no_memory)
-    found.append(("/add_batch/", "post", client.post("/add_batch/", json=BATCH)))
+    found = [*answers(client), *answers_in_trouble(client, monkeypatch)]
     for path, method, response in found:
         status = str(response.status_code)
         given.setdefault((path, method), set()).add(status)
@@ -127,10 +151,13 @@ def media_types(document: Any) -> Iterator[tuple[str, Any]]:
 def test_examples_are_what_the_schemas_say(document: Any) -> None:
     examples = 0
     for where, media_type in media_types(document):
+        shown = [example["value"] for example in media_type.get("examples", {}).values()]
         if "example" in media_type:
-            validate(document, media_type["schema"], media_type["example"])
-            examples += 1
-        else:
+            shown.append(media_type["example"])
+        for example in shown:
+            validate(document, media_type["schema"], example)
+        examples += len(shown)
+        if not shown:
             assert where[-4:] in (" 200", " 201", "tch/"), f"an error without example: {where}"
     for schema in document["components"]["schemas"].values():
         if "example" in schema:
@@ -157,7 +184,7 @@ def test_every_operation_and_parameter_is_described(document: Any) -> None:
                 assert parameter["description"]
                 assert parameter["schema"]["examples"] or parameter["examples"]
     assert names == {
-        *("add_batch", "window_stats", "symbol_stats", "query_stats"),
+        *("add_batch", "window_stats", "symbol_stats", "query_stats", "verify_window"),
         *("symbols", "delete_symbol", "livez", "readyz"),
     }
 

@@ -11,9 +11,18 @@ from financial_data_service.engine.running_stats import k_max_of
 from financial_data_service.server import schemas
 from financial_data_service.settings import Settings
 
-__all__ = ["Replies", "batch_replies", "delete_replies", "stats_replies"]
+__all__ = [
+    "Replies",
+    "batch_replies",
+    "delete_replies",
+    "ready_replies",
+    "stats_replies",
+    "verify_replies",
+]
 
 Replies: TypeAlias = dict[int | str, dict[str, Any]]
+
+_DAMAGED = "expected another checksum of the header: its fixed part is damaged"
 
 
 def batch_replies(settings: Settings) -> Replies:
@@ -63,6 +72,7 @@ def batch_replies(settings: Settings) -> Replies:
             {"detail": "Expected `Content-Type: application/json`, got `text/plain`"},
         ),
         422: _example(schemas.InvalidRequestReply, "The batch is unfit; nothing was added", unfit),
+        503: _refused_file(),
         507: _example(
             schemas.ErrorReply,
             "There is no memory for another symbol",
@@ -83,6 +93,43 @@ def stats_replies(settings: Settings) -> Replies:
             "There is no such window",
             {"detail": f"Window size exponent (k={k_max + 1}) must be between 1 and {k_max}"},
         ),
+        503: _refused_file(),
+    }
+
+
+def verify_replies(settings: Settings) -> Replies:
+    """Return the documentation of what `GET /verify/{symbol}/{k}` may answer but 200."""
+    overwritten = (
+        "Prices 100,000 to 109,999 of symbol AAPL were overwritten by newer ones while they were "
+        "read"
+    )
+    return stats_replies(settings) | {
+        503: _example(
+            schemas.ErrorReply,
+            "The symbol's file cannot be used, or its prices are overwritten faster than read",
+            {"detail": overwritten},
+        )
+    }
+
+
+def ready_replies() -> Replies:
+    """Return the documentation of what `GET /readyz` answers, in both shapes."""
+    degraded = {
+        "status": "degraded",
+        "refused": [{"file": "AAPL.ring", "reason": _DAMAGED}],
+    }
+    return {
+        200: {
+            "description": "Requests are served; some files may be refused, which is then said",
+            "content": {
+                "application/json": {
+                    "examples": {
+                        "ok": {"summary": "All is well", "value": {"status": "ok"}},
+                        "degraded": {"summary": "A file is refused", "value": degraded},
+                    }
+                }
+            },
+        }
     }
 
 
@@ -106,7 +153,16 @@ def delete_replies() -> Replies:
                 ]
             },
         ),
+        503: _refused_file(),
     }
+
+
+def _refused_file() -> dict[str, Any]:
+    return _example(
+        schemas.ErrorReply,
+        "The symbol's file cannot be used; other symbols can",
+        {"detail": f"/var/lib/fds/AAPL.ring: {_DAMAGED}"},
+    )
 
 
 def _example(model: type, description: str, example: object) -> dict[str, Any]:

@@ -6,12 +6,15 @@ Numbers are written in the shortest form that reads back to the same double.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
 from financial_data_service.engine.running_stats import RunningStats, WindowStats
 from financial_data_service.engine.symbol_manager import BatchReceipt, SymbolManager
+from financial_data_service.errors import SymbolNotFoundError
+from financial_data_service.storage.verify import WindowCheck
 
 __all__ = [
     "added",
@@ -19,9 +22,11 @@ __all__ = [
     "deleted",
     "encode",
     "healthy",
+    "ready",
     "stats",
     "symbol_stats",
     "symbols",
+    "verified",
 ]
 
 encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
@@ -68,27 +73,31 @@ def symbol_stats(symbol: str, running_stats: RunningStats) -> bytes:
 
 def all_stats(manager: SymbolManager, k: int | None) -> bytes:
     """Return the reply for every symbol: one window of each, or all."""
-    return encode(
-        {
-            "symbols": [
-                _symbol_stats(symbol, manager[symbol], (k,) if k else _all_k(manager[symbol]))
-                for symbol in manager.symbols()
-            ]
-        }
-    )
+    entries = []
+    for symbol in manager.symbols():
+        with suppress(SymbolNotFoundError):  # Another process has deleted it just now.
+            running_stats = manager[symbol]
+            ks = (k,) if k else _all_k(running_stats)
+            entries.append(_symbol_stats(symbol, running_stats, ks))
+    return encode({"symbols": entries})
 
 
 def symbols(manager: SymbolManager) -> bytes:
     """Return the reply that lists the symbols and the limits."""
+    sequences = {}
+    for symbol in manager.symbols():
+        with suppress(SymbolNotFoundError):  # Another process has deleted it just now.
+            sequences[symbol] = manager[symbol].sequence
     return encode(
         {
             "symbols": [
                 {
                     "symbol": symbol,
-                    "sequence": manager[symbol].sequence,
-                    "values": manager[symbol].values,
+                    "sequence": sequence,
+                    "values": min(sequence, manager.largest_window),
                 }
-                for symbol in manager.symbols()
+                for symbol, sequence in sequences.items()
+                if sequence >= 0
             ],
             "max_symbols": manager.max_symbols,
             "largest_window": manager.largest_window,
@@ -107,26 +116,59 @@ def healthy() -> bytes:
     return b'{"status":"ok"}'
 
 
+def ready(manager: SymbolManager) -> bytes:
+    """Return the reply of a service that serves, be it without some of its files."""
+    if not manager.refused:
+        return healthy()
+    refused = [{"file": file, "reason": reason} for file, reason in manager.refused.items()]
+    return encode({"status": "degraded", "refused": refused})
+
+
+def verified(symbol: str, k: int, check: WindowCheck) -> bytes:
+    """Return the reply for a window that was recomputed."""
+    return encode(
+        {
+            "symbol": symbol,
+            "k": k,
+            "window": check.length,
+            "values": check.served.values,
+            "sequence": check.served.sequence,
+            "equal": not check.differing,
+            "served": _numbers(check.served),
+            "recomputed": _numbers(check.recomputed),
+        }
+    )
+
+
 def _all_k(running_stats: RunningStats) -> range:
     return range(1, running_stats.k_max + 1)
 
 
-def _window(k: int | None, window: int, answer: WindowStats) -> dict[str, Any]:
+def _numbers(answer: WindowStats) -> dict[str, float]:
     return {
-        "k": k,
-        "window": window,
         "min": answer.min,
         "max": answer.max,
         "last": answer.last,
         "avg": answer.avg,
         "var": answer.var,
-        "values": answer.values,
     }
 
 
+def _window(k: int | None, window: int, answer: WindowStats) -> dict[str, Any]:
+    return {"k": k, "window": window, **_numbers(answer), "values": answer.values}
+
+
 def _symbol_stats(symbol: str, running_stats: RunningStats, ks: Iterable[int]) -> dict[str, Any]:
+    windows = {k: 10**k for k in ks}
+    answers = running_stats.windows_as_of(windows.values())
+    sequence = answers[0].sequence
+    if sequence < 0:
+        raise SymbolNotFoundError(symbol)
     return {
         "symbol": symbol,
-        "sequence": running_stats.sequence,
-        "stats": [_window(k, 10**k, running_stats.stats(k)) for k in ks],
+        "sequence": sequence,
+        "stats": [
+            _window(k, window, answer)
+            for (k, window), answer in zip(windows.items(), answers, strict=True)
+        ],
     }

@@ -1,26 +1,31 @@
 """The routes of the service, each a thin call of the engine.
 
 Handlers are coroutines that never wait: an append takes microseconds, so the event loop is what
-keeps one writer to a symbol.
+keeps one writer to a symbol. The one exception reads millions of prices, in a thread.
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
+from financial_data_service.engine.running_stats import WindowStats
 from financial_data_service.engine.symbol_manager import SymbolManager, check_symbol
-from financial_data_service.errors import WindowSizeError
+from financial_data_service.errors import SymbolNotFoundError, WindowSizeError
 from financial_data_service.server import replies, schemas
 from financial_data_service.server.body import json_body, request_body_schema, whole_request
 from financial_data_service.server.documentation import (
     batch_replies,
     delete_replies,
+    ready_replies,
     stats_replies,
+    verify_replies,
 )
 from financial_data_service.server.paths import symbol_in_path
 from financial_data_service.settings import Settings
+from financial_data_service.storage.verify import Held, check_window
 
 __all__ = ["router_for"]
 
@@ -49,6 +54,7 @@ def router_for(settings: Settings) -> APIRouter:
     router = APIRouter()
     _add_batch_routes(router, settings)
     _add_stats_routes(router, settings)
+    _add_verify_route(router, settings)
     _add_symbol_routes(router)
     _add_health_routes(router)
     return router
@@ -152,11 +158,49 @@ def _answer(
             manager.check_exponent(k)
         return _json(replies.all_stats(manager, k))
     if k is not None:
-        answer = manager.stats(symbol, k)
-        return _json(replies.stats(symbol, k, 10**k, answer))
+        return _one_window(symbol, k, 10**k, manager.stats(symbol, k))
     if last is not None:
-        return _json(replies.stats(symbol, None, last, manager.window(symbol, last)))
+        return _one_window(symbol, None, last, manager.window(symbol, last))
     return _json(replies.symbol_stats(symbol, manager[symbol]))
+
+
+def _one_window(symbol: str, k: int | None, window: int, answer: WindowStats) -> Response:
+    if answer.sequence < 0:  # Another process has deleted it just now.
+        raise SymbolNotFoundError(symbol)
+    return _json(replies.stats(symbol, k, window, answer))
+
+
+_VERIFY = """\
+Recompute one window from its prices, one by one, and compare it with what is served.
+
+It shares nothing with the arithmetic by which statistics are served: the prices are added up in
+order with three doubles of precision, and put together in exact fractions. `equal` says whether
+min, max and last are the same, avg is within 1 unit of the last place of the exact mean, and var
+within 1e-14. Both answers are as of the same `sequence`.
+
+Takes some 5 ns a price, half a second for 10^8, in a thread of its own: other requests go on. One
+window is recomputed at a time.
+"""
+
+
+def _add_verify_route(router: APIRouter, settings: Settings) -> None:
+    # Whoever asks for many gets them one after the other; a core is left for the service.
+    one_at_a_time = asyncio.Lock()
+
+    @router.get(
+        "/verify/{symbol}/{k}",
+        tags=["statistics"],
+        summary="Recompute one window and compare",
+        description=_VERIFY,
+        response_model=schemas.VerifyReply,
+        responses=verify_replies(settings),
+    )
+    async def verify_window(manager: Manager, symbol: PathSymbol, k: PathK) -> Response:
+        manager.check_exponent(k)
+        held = Held(symbol, manager[symbol].ring)
+        async with one_at_a_time:
+            check = await asyncio.to_thread(check_window, held, 10**k)
+        return _json(replies.verified(symbol, k, check))
 
 
 def _add_symbol_routes(router: APIRouter) -> None:
@@ -195,8 +239,15 @@ def _add_health_routes(router: APIRouter) -> None:
 
     @router.head("/readyz", include_in_schema=False)
     @router.get(
-        "/readyz", tags=["health"], summary="Is it ready?", response_model=schemas.HealthReply
+        "/readyz",
+        tags=["health"],
+        summary="Is it ready?",
+        response_model=schemas.HealthReply | schemas.DegradedReply,
+        responses=ready_replies(),
     )
-    async def readyz() -> Response:
-        """Answer once the kernels are compiled and requests are served at full speed."""
-        return _json(replies.healthy())
+    async def readyz(manager: Manager) -> Response:
+        """Answer once the kernels are compiled and requests are served at full speed.
+
+        Files of the data directory that cannot be served are named; the other symbols are served.
+        """
+        return _json(replies.ready(manager))

@@ -17,6 +17,7 @@ __all__ = [
     "AddBatchRequest",
     "AllStatsReply",
     "ConflictReply",
+    "DegradedReply",
     "DeleteReply",
     "ErrorReply",
     "HealthReply",
@@ -24,6 +25,7 @@ __all__ = [
     "StatsReply",
     "SymbolStatsReply",
     "SymbolsReply",
+    "VerifyReply",
 ]
 
 _Sequence = Annotated[int, Field(description="Prices ever appended to the symbol.")]
@@ -118,6 +120,62 @@ class AllStatsReply(BaseModel):
     symbols: list[SymbolStatsReply]
 
 
+class Numbers(BaseModel):
+    """The five numbers of a window; null for what is no number, which only damage brings about."""
+
+    min: float | None
+    max: float | None
+    last: float | None
+    avg: float | None
+    var: float | None
+
+
+class VerifyReply(BaseModel):
+    """A window as it is served, and as its prices say, both as of the same moment."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "symbol": "AAPL",
+                "k": 1,
+                "window": 10,
+                "values": 3,
+                "sequence": 3,
+                "equal": True,
+                "served": {
+                    "min": 189.5,
+                    "max": 189.7,
+                    "last": 189.6,
+                    "avg": 189.6,
+                    "var": 0.006666666666665909,
+                },
+                "recomputed": {
+                    "min": 189.5,
+                    "max": 189.7,
+                    "last": 189.6,
+                    "avg": 189.6,
+                    "var": 0.006666666666665909,
+                },
+            }
+        }
+    )
+
+    symbol: _Name
+    k: Annotated[int, Field(description="Exponent of the window.")]
+    window: Annotated[int, Field(description="Prices asked for: 10^k.")]
+    values: Annotated[int, Field(description="Prices in the window; fewer while it fills.")]
+    sequence: _Sequence
+    equal: Annotated[
+        bool,
+        Field(
+            description="Whether min, max and last are the same, avg within 1 unit of the last "
+            "place of the exact mean, and var within 1e-14."
+        ),
+    ]
+    served: Annotated[Numbers, Field(description="What `GET /stats/{symbol}/{k}` answers.")]
+    recomputed: Annotated[Numbers, Field(description="What the prices say, read one by one.")]
+
+
 class SymbolReply(BaseModel):
     """A symbol and how much is held of it."""
 
@@ -146,6 +204,20 @@ class HealthReply(BaseModel):
     """The service is there."""
 
     status: Literal["ok"] = "ok"
+
+
+class RefusedFile(BaseModel):
+    """A file of the data directory that cannot be served."""
+
+    file: Annotated[str, Field(examples=["AAPL.ring"])]
+    reason: str
+
+
+class DegradedReply(BaseModel):
+    """The service is there, but some files of its data directory are not."""
+
+    status: Literal["degraded"] = "degraded"
+    refused: list[RefusedFile]
 
 
 class ErrorReply(BaseModel):

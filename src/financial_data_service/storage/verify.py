@@ -659,25 +659,24 @@ def _differing(served: WindowStats, exact: Exact) -> list[str]:
         "min": served.min == exact.min,
         "max": served.max == exact.max,
         "last": struct.pack("<d", served.last) == struct.pack("<d", exact.last),
-        "avg": _is_close(served.avg, exact.avg, _avg_off_max(exact)),
-        "var": _is_close(served.var, exact.var, _var_off_max(exact)),
+        "avg": _is_close_avg(served.avg, exact),
+        "var": _is_close_var(served.var, exact),
         "values": served.values == exact.values,
     }
     return [field for field, fit in fits.items() if not fit]
 
 
-def _is_close(served: float, exact: Fraction | None, off_max: Fraction) -> bool:
-    if exact is None or not math.isfinite(served):
+def _is_close_avg(served: float, exact: Exact) -> bool:
+    if exact.avg is None or not math.isfinite(served):
         return False
-    return abs(Fraction(served) - exact) <= off_max
-
-
-def _avg_off_max(exact: Exact) -> Fraction:
-    avg = float(exact.avg or 0)
+    avg = float(exact.avg)
     largest = max(abs(exact.min), abs(exact.max))
-    is_cancelled = abs(avg) < CANCELLED * exact.size
-    return Fraction(max(math.ulp(avg), CANCELLED_MAX * largest if is_cancelled else 0.0))
+    cancelled = CANCELLED_MAX * largest if abs(avg) < CANCELLED * exact.size else 0.0
+    return abs(Fraction(served) - exact.avg) <= max(math.ulp(avg), cancelled)
 
 
-def _var_off_max(exact: Exact) -> Fraction:
-    return Fraction(RELATIVE_MAX) * (exact.var or 0) + SMALLEST_UNITS * Fraction(_SMALLEST)
+def _is_close_var(served: float, exact: Exact) -> bool:
+    if exact.var is None or not math.isfinite(served):
+        return False
+    off_max = Fraction(RELATIVE_MAX) * exact.var + SMALLEST_UNITS * Fraction(_SMALLEST)
+    return abs(Fraction(served) - exact.var) <= off_max
