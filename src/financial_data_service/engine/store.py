@@ -45,7 +45,7 @@ class SymbolStore(ABC):
         self.max_symbols = max_symbols
         self.refused: dict[str, str] = {}
 
-    def open(self) -> None:
+    def open(self) -> None:  # noqa: B027 - memory is always ready
         """Make ready for use. Idempotent.
 
         Raises
@@ -92,10 +92,10 @@ class SymbolStore(ABC):
             When another process has done so.
         """
 
-    def tend(self) -> None:
+    def tend(self) -> None:  # noqa: B027 - memory looks after itself
         """Do what has to be done from time to time; called about once a second."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - a store may have nothing to let go of
         """Let go of everything. Idempotent; :meth:`open` makes it usable again."""
 
 

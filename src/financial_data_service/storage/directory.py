@@ -1,0 +1,507 @@
+"""DirectoryStore: a directory of symbols' files, shared by processes.
+
+::
+
+    DIRECTORY/
+        directory.json      who uses it, and with which settings; its lock says whether anybody does
+        AAPL.ring           one file per symbol
+        BTC%2FUSDT.ring
+        .AAPL.ring.new      a file that is being made, or was when its maker was killed
+
+Locks, all of them ``flock``, which the kernel drops when a process dies:
+
+* ``directory.json``, shared: held by each process that has the directory open. Who gets it
+  exclusively is alone: on opening it recovers every file, on closing it marks them as closed
+  cleanly.
+* the directory itself, exclusively: for the moment in which a symbol is made, adopted or deleted.
+* each file, exclusively: for the moment of an append.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from financial_data_service.engine import kernels
+from financial_data_service.engine.layout import DELETED, WORD_APPEND_LIMIT, Geometry
+from financial_data_service.engine.running_stats import RunningStats
+from financial_data_service.engine.store import SymbolChangedError, SymbolStore
+from financial_data_service.errors import (
+    DataDirectoryError,
+    InsufficientStorageError,
+    SymbolFileError,
+    SymbolLimitError,
+)
+from financial_data_service.storage import disk
+from financial_data_service.storage.boot import boot_id
+from financial_data_service.storage.durability import (
+    BackgroundSync,
+    Durability,
+    close_cleanly,
+    renew,
+)
+from financial_data_service.storage.file_names import SUFFIX, file_name_of
+from financial_data_service.storage.file_stats import FileStats
+from financial_data_service.storage.header import IN_USE, HeaderError, read_session
+from financial_data_service.storage.recovery import NO_LIMIT, State, adopt, plan
+from financial_data_service.storage.symbol_file import SymbolFile, read_header
+
+__all__ = ["SETTINGS_FILE", "DirectoryStore", "is_in_use", "read_settings"]
+
+SETTINGS_FILE = "directory.json"
+_NEW = ".new"
+
+_logger = logging.getLogger("uvicorn.error")
+
+
+class _Entry(NamedTuple):
+    """A file that was looked at."""
+
+    created_ns: int
+    symbol: str
+
+
+class DirectoryStore(SymbolStore):
+    """Symbols in the files of a directory. For one thread at a time; for any number of processes.
+
+    Parameters
+    ----------
+    path : path-like
+        The directory; made, for this user alone, if it is not there.
+    geometry : Geometry
+        Sizes of every symbol.
+    max_symbols : int
+        Symbols kept at most, by all processes together.
+    durability : "process" or "power"
+        Whether a batch is acknowledged before or after it is on disk.
+    temporary : bool
+        Nothing is ever synced, and the last process removes the directory.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        geometry: Geometry,
+        max_symbols: int = 10,
+        durability: Durability = "process",
+        *,
+        temporary: bool = False,
+    ) -> None:
+        super().__init__(geometry, max_symbols)
+        self.path = Path(path)
+        self.durability: Durability = durability
+        self.temporary = temporary
+        self._settings = -1  # descriptor of directory.json, which holds the lock
+        self._ready: dict[str, FileStats] = {}  # opened ahead of the first question
+        self._given: list[FileStats] = []
+        self._entries: dict[tuple[str, int], _Entry] = {}  # by name and inode
+        self._executor: ThreadPoolExecutor | None = None
+
+    # Opening and closing
+
+    def open(self) -> None:
+        """Open the directory: recover it when nobody has it open, else join.
+
+        Waits while another process recovers it. Idempotent.
+
+        Raises
+        ------
+        DataDirectoryError
+            When it is no directory, another user's, or in use with other settings.
+        """
+        if self._settings >= 0:
+            return
+        descriptor = self._make_directory()
+        try:
+            is_alone = _lock_alone_or_shared(descriptor)
+            if is_alone:
+                self._remove_leftovers()
+                _write_settings(descriptor, self._described())
+            else:
+                self._check_settings(descriptor)
+            self._settings = descriptor
+            self._open_files(recover=is_alone)
+            if is_alone:
+                fcntl.flock(descriptor, fcntl.LOCK_SH)
+        except BaseException:
+            self._settings = -1
+            os.close(descriptor)
+            raise
+
+    def close(self) -> None:
+        """Let go; the last process marks every file as closed cleanly. Idempotent."""
+        if self._settings < 0:
+            return
+        descriptor, self._settings = self._settings, -1
+        try:
+            for stats in self._given:
+                stats.close()
+            self._given.clear()
+            self._ready.clear()
+            if self._executor is not None:
+                self._executor.shutdown()
+                self._executor = None
+            if _try_lock(descriptor):
+                if self.temporary:
+                    shutil.rmtree(self.path, ignore_errors=True)
+                else:
+                    self._close_files()
+        finally:
+            os.close(descriptor)
+
+    def _make_directory(self) -> int:
+        """Make the directory if need be; return a descriptor of the file that holds its lock."""
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            owner = self.path.stat().st_uid
+            if owner != os.geteuid():
+                raise DataDirectoryError(
+                    f"{self.path}: expected a directory of user {os.geteuid()}, who runs this "
+                    f"process, got one of user {owner}"
+                )
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            return os.open(self.path / SETTINGS_FILE, flags, 0o600)
+        except DataDirectoryError:
+            raise
+        except (FileExistsError, NotADirectoryError):
+            raise DataDirectoryError(f"{self.path}: expected a directory, got a file") from None
+        except OSError as error:
+            raise DataDirectoryError(f"{self.path}: cannot be used: {error.strerror}") from error
+
+    def _described(self) -> dict[str, Any]:
+        return {
+            "pid": os.getpid(),
+            "largest_window": self.geometry.largest_window,
+            "batch_max": self.geometry.batch_max,
+            "fanout": self.geometry.fanout,
+            "max_symbols": self.max_symbols,
+            "durability": self.durability,
+        }
+
+    def _check_settings(self, descriptor: int) -> None:
+        """Refuse to join processes of other settings."""
+        theirs, ours = _read_settings(descriptor), self._described()
+        different = [key for key in ours if key != "pid" and theirs.get(key) != ours[key]]
+        if different:
+            raise DataDirectoryError(
+                f"{self.path}: in use by process {theirs.get('pid')} with "
+                + ", ".join(f"{key} {theirs.get(key)}" for key in different)
+                + "; expected "
+                + ", ".join(f"{key} {ours[key]}" for key in different)
+                + ". Stop it first, or use the same settings"
+            )
+
+    def _remove_leftovers(self) -> None:
+        """Remove files whose maker was killed before they were whole."""
+        for path in self.path.glob(f".*{SUFFIX}{_NEW}"):
+            path.unlink(missing_ok=True)
+
+    def _open_files(self, *, recover: bool) -> None:
+        for path in self._paths():
+            try:
+                stats = self._open_file(path, recover=recover)
+            except SymbolFileError as error:
+                self.refused[path.name] = error.reason
+                continue
+            except InsufficientStorageError as error:
+                self.refused[path.name] = str(error)
+                continue
+            if stats is not None:
+                self._ready[stats.file.symbol] = stats
+
+    def _close_files(self) -> None:
+        """Mark every file that is in use as closed cleanly; nobody else has the directory open."""
+        for path in self._paths():
+            try:
+                file = SymbolFile.open(path)
+            except (SymbolFileError, FileNotFoundError):
+                continue
+            try:
+                with file:
+                    if _is_live(file) and file.sequence >= 0:
+                        close_cleanly(file)
+            except OSError as error:
+                _logger.warning("%s: not closed cleanly: %s", path, error.strerror)
+            finally:
+                file.close()
+
+    # Symbols
+
+    def find(self, symbol: str) -> RunningStats | None:
+        """Return a symbol that is there, or None; errors as of the base class."""
+        stats = self._ready.pop(symbol, None)
+        if stats is not None and stats.sequence >= 0:
+            return stats
+        path = self.path / file_name_of(symbol)
+        try:
+            stats = self._open_file(path, recover=False)
+        except FileNotFoundError:
+            self.refused.pop(path.name, None)
+            return None
+        except SymbolFileError as error:
+            self.refused[path.name] = error.reason
+            raise
+        self.refused.pop(path.name, None)
+        return stats
+
+    def create(self, symbol: str, prices: npt.NDArray[np.float64]) -> RunningStats:
+        """Return a new symbol that holds its first batch; errors as of the base class.
+
+        The file gets its name when the batch is in it: no process ever sees a symbol without.
+        """
+        name = file_name_of(symbol)
+        path = self.path / name
+        unfinished = self.path / f".{name}{_NEW}"
+        with self._exclusively():
+            if path.exists():
+                raise SymbolChangedError
+            if sum(1 for _ in self._paths()) >= self.max_symbols:
+                raise SymbolLimitError(self.max_symbols)
+            unfinished.unlink(missing_ok=True)
+            file = SymbolFile.create(unfinished, self.geometry, symbol)
+            try:
+                if self.temporary:
+                    file.header[WORD_APPEND_LIMIT] = NO_LIMIT
+                stats = FileStats(file, self.durability)
+                stats.append_prices(prices)
+                self._make_durable(file)
+                unfinished.rename(path)
+                file.path = path
+            except BaseException:
+                file.close()
+                unfinished.unlink(missing_ok=True)
+                raise
+            if not self.temporary:
+                disk.sync_directory(self.path)
+        return self._give(stats)
+
+    def _make_durable(self, file: SymbolFile) -> None:
+        """Have a file's header on disk before its name is; what it says of prices is true then."""
+        if not self.temporary:
+            file.sync_header()
+
+    def names(self) -> list[str]:
+        """Return the names of all symbols that can be served, oldest first."""
+        found = {}
+        with os.scandir(self.path) as entries:
+            for entry in entries:
+                if entry.name.endswith(SUFFIX) and not entry.name.startswith("."):
+                    key = entry.name, entry.inode()
+                    if (known := self._entries.get(key) or self._look_at(entry.name)) is not None:
+                        found[key] = known
+        self._entries = found
+        return [entry.symbol for entry in sorted(found.values())]
+
+    def _look_at(self, name: str) -> _Entry | None:
+        path = self.path / name
+        try:
+            identity = read_header(path)
+        except FileNotFoundError:
+            return None
+        except SymbolFileError as error:
+            self.refused[name] = error.reason
+            return None
+        if name in self.refused:
+            return None
+        return _Entry(identity.created_ns, identity.symbol)
+
+    def delete(self, symbol: str, running_stats: RunningStats) -> None:
+        """Remove a symbol for good; other processes see it at once. Errors as of the base class."""
+        assert isinstance(running_stats, FileStats)
+        file = running_stats.file
+        with self._exclusively(), file:
+            if file.sequence < 0:
+                raise SymbolChangedError
+            kernels.publish(file.header, DELETED)
+            file.path.unlink(missing_ok=True)
+            if not self.temporary:
+                disk.sync_directory(self.path)
+
+    def tend(self) -> None:
+        """Let go of what others have deleted, sync in the background, see what was mended."""
+        for name in [name for name in self.refused if not (self.path / name).exists()]:
+            del self.refused[name]
+        for symbol in [symbol for symbol, stats in self._ready.items() if stats.sequence < 0]:
+            self._ready.pop(symbol).close()
+        self._given = [stats for stats in self._given if not stats.file.is_closed]
+        now = time.monotonic()
+        for stats in self._given:
+            if stats.sync is not None and stats.sequence >= 0:
+                try:
+                    stats.sync.advance(now)
+                except OSError as error:
+                    _logger.warning("%s: not synced: %s", stats.file.path, error.strerror)
+
+    # Files
+
+    def _paths(self) -> Iterator[Path]:
+        """Yield the files of symbols, whatever is in them."""
+        for path in sorted(self.path.glob(f"*{SUFFIX}")):
+            if not path.name.startswith("."):
+                yield path
+
+    @contextmanager
+    def _exclusively(self) -> Iterator[None]:
+        """Hold the lock of the directory: nobody else makes, adopts or deletes a symbol."""
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _open_file(self, path: Path, *, recover: bool) -> FileStats | None:
+        """Return the statistics of a file, adopted if it has to be, or None if it was deleted.
+
+        Raises
+        ------
+        FileNotFoundError, SymbolFileError, InsufficientStorageError
+            When it is not there, or cannot be used.
+        """
+        file = SymbolFile.open(path)
+        try:
+            self._check_geometry(file)
+            if recover or not _is_live(file):
+                with self._exclusively(), file:
+                    is_there = self._adopt(file, is_left=recover)
+            else:
+                is_there = file.sequence >= 0
+        except BaseException as error:
+            file.close()
+            if isinstance(error, HeaderError):
+                raise SymbolFileError(str(path), str(error)) from None
+            if isinstance(error, OSError) and error.errno is not None:
+                raise SymbolFileError(str(path), f"cannot be used: {error.strerror}") from error
+            raise
+        if not is_there:
+            file.close()
+            return None
+        return self._give(FileStats(file, self.durability))
+
+    def _check_geometry(self, file: SymbolFile) -> None:
+        theirs, ours = file.geometry, self.geometry
+        if theirs == ours:
+            return
+        sizes = ("largest_window", "batch_max", "fanout")
+        different = [key for key in sizes if getattr(theirs, key) != getattr(ours, key)]
+        made, expected = (
+            ", ".join(f"{key} {getattr(geometry, key)}" for key in different)
+            for geometry in (theirs, ours)
+        )
+        raise HeaderError(
+            f"expected {expected}, got {made}: it was made with other settings, and can be served "
+            "with those"
+        )
+
+    def _adopt(self, file: SymbolFile, *, is_left: bool) -> bool:
+        """Make a file one in use, unless another process has done so; False if it was deleted.
+
+        Parameters
+        ----------
+        is_left : bool
+            Nobody has the file open: if it says it is in use, its processes were killed.
+        """
+        if file.sequence != DELETED and not is_left and _is_live(file):
+            return True
+        trust = plan(file, boot_id())
+        if trust.state is State.DELETED:
+            file.path.unlink(missing_ok=True)
+            return False
+        began = time.monotonic()
+        adopt(file, trust, boot_id())
+        file.sync_header()
+        if self.durability == "power" and trust.state is State.KILLED:
+            renew(file)  # What was acknowledged in `process` mode is to be on disk as well.
+        if trust.state is not State.CLEAN:
+            _logger.info(
+                "%s: %s; %d prices kept, levels made again in %.2f s",
+                file.path, trust.state.value, trust.sequence, time.monotonic() - began,
+            )  # fmt: skip
+        return True
+
+    def _give(self, stats: FileStats) -> FileStats:
+        """Remember what is given out, and have it synced in the background if that is wanted."""
+        if self.durability == "process" and not self.temporary:
+            if self._executor is None:
+                self._executor = ThreadPoolExecutor(1, "fds-sync")
+            stats.sync = BackgroundSync(stats.file, self._executor)
+        self._given.append(stats)
+        return stats
+
+
+def is_in_use(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a process has a directory open."""
+    with suppress(FileNotFoundError):
+        descriptor = os.open(Path(path) / SETTINGS_FILE, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return not _try_lock(descriptor)
+        finally:
+            os.close(descriptor)
+    return False
+
+
+def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the settings of the processes that use a directory, or used it last."""
+    try:
+        descriptor = os.open(Path(path) / SETTINGS_FILE, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return {}
+    try:
+        return _read_settings(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _lock_alone_or_shared(descriptor: int) -> bool:
+    """Take the exclusive lock if nobody has the directory open, else a shared one; tell which.
+
+    Whoever is recovering, closing or just looking holds it exclusively for a moment: by the time
+    they are done, nobody may be left.
+    """
+    if _try_lock(descriptor):
+        return True
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    if _try_lock(descriptor):
+        return True
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return False
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _read_settings(descriptor: int) -> dict[str, Any]:
+    try:
+        settings = json.loads(os.pread(descriptor, 65536, 0))
+    except ValueError:
+        return {}
+    return settings if isinstance(settings, dict) else {}
+
+
+def _write_settings(descriptor: int, settings: dict[str, Any]) -> None:
+    text = json.dumps(settings, indent=2) + "\n"
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, text.encode(), 0)
+
+
+def _is_live(file: SymbolFile) -> bool:
+    """Tell whether a file is in use by this boot."""
+    session = read_session(file.header)
+    return session.state == IN_USE and session.boot_id == boot_id()

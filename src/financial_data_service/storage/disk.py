@@ -1,0 +1,56 @@
+"""What is asked of the disk: room, and that things have arrived there.
+
+The only module that does so: a test that plays loss of power or a full disk stands in for it.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+from pathlib import Path
+
+from financial_data_service.engine.layout import PAGE_BYTES
+from financial_data_service.errors import InsufficientStorageError
+
+__all__ = ["NO_ROOM", "allocate", "sync_directory", "sync_file", "sync_range"]
+
+NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+
+
+def allocate(descriptor: int, begin: int, end: int) -> None:
+    """Make sure that bytes ``begin`` to ``end`` of a file have room on disk; contents stay.
+
+    Raises
+    ------
+    InsufficientStorageError
+        When there is no room.
+    """
+    try:
+        os.posix_fallocate(descriptor, begin, end - begin)
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise InsufficientStorageError(error.errno, os.strerror(error.errno)) from error
+        raise
+
+
+def sync_file(descriptor: int) -> None:
+    """Return once all of a file is on disk. Releases the GIL."""
+    os.fdatasync(descriptor)
+
+
+def sync_range(mapping: mmap.mmap, end: int) -> None:
+    """Return once the first `end` bytes of a mapped file are on disk.
+
+    One flush of the device, whatever the number of pages; what lies behind may follow later.
+    """
+    mapping.flush(0, -(-end // PAGE_BYTES) * PAGE_BYTES)
+
+
+def sync_directory(path: Path) -> None:
+    """Return once the names in a directory are on disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

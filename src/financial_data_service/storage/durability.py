@@ -1,0 +1,203 @@
+"""Promises kept across loss of power: when prices are on disk, and how a file comes to say so.
+
+`power`: a batch is acknowledged once it is on disk. `process`: a batch is acknowledged at once, as
+the page cache outlives the process; now and then the file is synced in the background.
+
+Both keep one invariant: **what the newest durable record on disk counts on has not been
+overwritten.** Prices come into the same slots again, so at most ``unsynced_max`` of them may follow
+a durable record. Before that, `power` has written a newer record, and `process` either has, or
+revokes it: it says on disk that nothing is durable, and need not touch the disk again.
+
+The two records are written in turn, and never the one that is known to be on disk: whatever becomes
+of the other, the truth before it is still there.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor, Future
+from typing import Literal
+
+from financial_data_service.engine import kernels
+from financial_data_service.engine.layout import (
+    WORD_APPEND_LIMIT,
+    WORD_SYNCED_GENERATION,
+)
+from financial_data_service.storage.boot import boot_id
+from financial_data_service.storage.header import (
+    CLEAN,
+    NOTHING_DURABLE,
+    DurableRecord,
+    Session,
+    read_session,
+    write_record,
+    write_session,
+)
+from financial_data_service.storage.recovery import NO_LIMIT, unsynced_max
+from financial_data_service.storage.symbol_file import SymbolFile
+
+__all__ = ["BackgroundSync", "Durability", "close_cleanly", "commit", "renew", "revoke"]
+
+Durability = Literal["process", "power"]
+
+SYNC_SECONDS = 10.0
+"""How often a file is synced in the background: what a loss of power may cost in `process` mode,
+as long as prices come no faster than half the slack in that time (33,000 a second by default)."""
+
+
+def commit(file: SymbolFile, new_sequence: int) -> None:
+    """Put stored prices on disk, with a record of them, and publish them. The lock is held.
+
+    Raises
+    ------
+    OSError
+        When the disk fails: then the batch has not happened.
+    """
+    base = _synced(file).sequence
+    prices = file.checksum_of(base, new_sequence)
+    generation = _write_next(file, new_sequence, base, prices)
+    file.sync_prices(base, new_sequence)
+    _note_synced(file, generation, new_sequence + unsynced_max(file.geometry))
+    kernels.publish(file.header, new_sequence)
+
+
+def revoke(file: SymbolFile) -> None:
+    """Say on disk that nothing is known to be durable. The lock is held.
+
+    Raises
+    ------
+    OSError
+        When the disk fails: then the records of before still hold.
+    """
+    generation = _write_next(file, NOTHING_DURABLE, NOTHING_DURABLE)
+    file.sync_header()
+    _note_synced(file, generation, NO_LIMIT)
+
+
+def renew(file: SymbolFile) -> None:
+    """Put everything on disk, and then a record that says so. The lock is held.
+
+    Raises
+    ------
+    OSError
+        When the disk fails; what was durable still is.
+    """
+    sequence = file.sequence
+    file.sync()
+    generation = _write_next(file, sequence, sequence)
+    file.sync_header()
+    _note_synced(file, generation, sequence + unsynced_max(file.geometry))
+
+
+def close_cleanly(file: SymbolFile) -> None:
+    """Put everything on disk and note that the file was closed cleanly. The lock is held.
+
+    For the last process that has it open. The note goes out last: it vouches for the rest.
+
+    Raises
+    ------
+    OSError
+        When the disk fails: then the file counts as left by a process that was killed.
+    """
+    if read_session(file.header).state == CLEAN:
+        return
+    renew(file)
+    write_session(file.header, Session(CLEAN, boot_id(), file.oldest, file.sequence))
+    file.sync_header()
+
+
+class BackgroundSync:
+    """Syncs of one file in `process` mode, a step each time :meth:`advance` is called.
+
+    Waiting for the disk is done by another thread; everything else by the one that uses the file.
+    """
+
+    def __init__(self, file: SymbolFile, executor: Executor) -> None:
+        self._file = file
+        self._executor = executor
+        self._began = 0.0
+        self._data: tuple[int, Future[None]] | None = None
+        self._record: tuple[int, Future[None]] | None = None
+
+    def advance(self, now: float) -> None:
+        """Go on as far as the disk is: sync the prices, write a record of them, sync the record.
+
+        Parameters
+        ----------
+        now : float
+            Seconds on any clock that does not go back.
+
+        Raises
+        ------
+        OSError
+            When the disk has failed; what was durable still is.
+        """
+        if self._data is not None:
+            sequence, future = self._data
+            if future.done():
+                self._data = None
+                future.result()
+                self._write_record(sequence)
+        elif self._record is not None:
+            generation, future = self._record
+            if future.done():
+                self._record = None
+                future.result()
+                self._confirm(generation)
+        elif self._is_due(now):
+            self._began = now
+            self._data = self._file.sequence, self._executor.submit(self._file.sync)
+
+    def _is_due(self, now: float) -> bool:
+        if now - self._began < SYNC_SECONDS:
+            return False
+        return self._file.sequence > _newest(self._file).sequence
+
+    def wait(self) -> None:
+        """Wait until no other thread uses the file."""
+        for step in (self._data, self._record):
+            if step is not None:
+                step[1].exception()
+
+    def _write_record(self, sequence: int) -> None:
+        """Say that prices up to `sequence` are durable, unless too many have come meanwhile."""
+        file = self._file
+        with file:
+            limit = sequence + unsynced_max(file.geometry)
+            if not _newest(file).sequence < sequence <= file.sequence <= limit:
+                return
+            generation = _write_next(file, sequence, sequence)
+            # Until the record is known to be on disk, the one before it may be the truth there.
+            file.header[WORD_APPEND_LIMIT] = min(limit, file.append_limit)
+        self._record = generation, self._executor.submit(file.sync)
+
+    def _confirm(self, generation: int) -> None:
+        file = self._file
+        with file:
+            newest = _newest(file)
+            if newest.generation == generation:
+                _note_synced(file, generation, newest.sequence + unsynced_max(file.geometry))
+
+
+def _newest(file: SymbolFile) -> DurableRecord:
+    return max(record for record in file.records() if record is not None)
+
+
+def _synced(file: SymbolFile) -> DurableRecord:
+    """Return the record that is known to be on disk."""
+    generation = int(file.header[WORD_SYNCED_GENERATION])
+    return next(each for each in file.records() if each and each.generation == generation)
+
+
+def _write_next(file: SymbolFile, sequence: int, base: int, prices_checksum: int = 0) -> int:
+    """Write a record over the one that is not known to be on disk; return its generation."""
+    synced = int(file.header[WORD_SYNCED_GENERATION])
+    records = file.records()
+    slot = next(i for i in (1, 0) if not (each := records[i]) or each.generation != synced)
+    generation = _newest(file).generation + 1
+    write_record(file.header, slot, DurableRecord(generation, sequence, base, prices_checksum))
+    return generation
+
+
+def _note_synced(file: SymbolFile, generation: int, append_limit: int) -> None:
+    file.header[WORD_SYNCED_GENERATION] = generation
+    file.header[WORD_APPEND_LIMIT] = append_limit

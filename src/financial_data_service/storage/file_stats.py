@@ -1,0 +1,103 @@
+"""FileStats: the rolling statistics of one symbol that lives in a file, shared by processes."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import numpy as np
+import numpy.typing as npt
+
+from financial_data_service.engine import kernels
+from financial_data_service.engine.batch import refuse_unfit
+from financial_data_service.engine.running_stats import RunningStats
+from financial_data_service.engine.store import SymbolChangedError
+from financial_data_service.errors import SymbolFileError
+from financial_data_service.storage.durability import BackgroundSync, Durability, commit, revoke
+from financial_data_service.storage.symbol_file import SymbolFile
+
+__all__ = ["FileStats"]
+
+
+class FileStats(RunningStats):
+    """Rolling statistics over a :class:`~financial_data_service.storage.symbol_file.SymbolFile`.
+
+    Readers of any process take no lock; a batch is appended under the file's lock, which costs a
+    microsecond.
+
+    Parameters
+    ----------
+    file : SymbolFile
+        Mapped for writing, in use by this boot.
+    durability : "process" or "power"
+        Whether a batch is acknowledged before or after it is on disk.
+
+    Attributes
+    ----------
+    file : SymbolFile
+        The file.
+    sync : BackgroundSync or None
+        What syncs it in the background, if anything does.
+    """
+
+    def __init__(self, file: SymbolFile, durability: Durability) -> None:
+        self._use(file)
+        self.file = file
+        self.sync: BackgroundSync | None = None
+        self._is_power = durability == "power"
+
+    def append_prices(self, prices: npt.NDArray[np.float64]) -> int:
+        """Append what :func:`~financial_data_service.engine.batch.as_prices` has let through.
+
+        Raises
+        ------
+        InvalidBatchError
+            When a value is not finite or too large.
+        InsufficientStorageError
+            When the disk is full.
+        SymbolFileError
+            When the disk fails.
+        SymbolChangedError
+            When another process has deleted the symbol.
+        """
+        file = self.file
+        file.lock()
+        try:
+            end = file.sequence + prices.size
+            if end < prices.size:
+                raise SymbolChangedError
+            file.reserve(end)
+            sequence = self._store(prices, end)
+        except OSError as error:
+            if error.errno is None:  # It is one of ours, and says what there is to say.
+                raise
+            raise SymbolFileError(
+                str(file.path),
+                f"the disk fails ({error.strerror}): nothing of the batch was stored",
+            ) from error
+        finally:
+            file.unlock()
+        if sequence < 0:
+            refuse_unfit(prices)
+        return sequence
+
+    def _store(self, prices: npt.NDArray[np.float64], end: int) -> int:
+        file = self.file
+        if self._is_power:
+            sequence = int(kernels.store(file.header, file.region, prices))
+            if sequence >= 0:
+                commit(file, sequence)
+            return sequence
+        if end > file.append_limit:
+            revoke(file)
+        sequence = kernels.append(file.header, file.region, prices)
+        return int(sequence)
+
+    def writing(self) -> AbstractContextManager[object]:
+        """Return a context in which no other process appends."""
+        return self.file
+
+    def close(self) -> None:
+        """Let go of the file, once no other thread uses it. Idempotent."""
+        if self.sync is not None:
+            self.sync.wait()
+        super().close()

@@ -1,0 +1,253 @@
+"""What the header of a symbol's file says: what it is, who has it open, what of it is on disk.
+
+The words are those of :mod:`~financial_data_service.engine.layout`. Three parts, each with a
+checksum (XXH3, 64 bits, of the bytes before it):
+
+* the *static* part, written once: magic, version, geometry, name of the symbol;
+* the *session*: whether the file is in use or was closed cleanly, and in which boot;
+* two *durable records*, written in turn: how many prices are known to be on disk.
+
+A record is ``(generation, sequence, base, prices checksum, checksum)``. Prices up to ``base`` were
+on disk before the record was written; those from ``base`` to ``sequence`` may have been on their
+way together with it, and are on disk if their checksum says so. One flush of the disk makes both
+durable, where prices first and the record after them would take two. The record of the highest
+generation that holds is the truth; the other is the truth before it.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from financial_data_service.engine.layout import (
+    HEADER_WORDS,
+    MAGIC,
+    RECORD_WORDS,
+    VERSION,
+    WORD_APPEND_LIMIT,
+    WORD_BATCH_MAX,
+    WORD_COUNT,
+    WORD_CREATED_NS,
+    WORD_FANOUT_SHIFT,
+    WORD_LARGEST_WINDOW,
+    WORD_MAGIC,
+    WORD_NAME,
+    WORD_NAME_BYTES,
+    WORD_RECORD_A,
+    WORD_RECORD_B,
+    WORD_SESSION_CHECKSUM,
+    WORD_STATE,
+    WORD_STATIC_CHECKSUM,
+    WORD_SYNCED_GENERATION,
+    WORD_VERSION,
+    Geometry,
+)
+
+__all__ = [
+    "CLEAN",
+    "IN_USE",
+    "NOTHING_DURABLE",
+    "DurableRecord",
+    "HeaderError",
+    "Identity",
+    "Session",
+    "checksum",
+    "read_identity",
+    "read_records",
+    "read_session",
+    "record_words",
+    "refuse_strays",
+    "write_identity",
+    "write_record",
+    "write_session",
+]
+
+Words = npt.NDArray[np.int64]
+
+IN_USE = 1
+CLEAN = 2
+
+NOTHING_DURABLE = -1
+"""The sequence of a record by which newer prices may have overwritten what older records hold."""
+
+_SYMBOL_BYTES_MAX = 512  # 128 characters of up to 4 bytes
+_SLOTS = (WORD_RECORD_A, WORD_RECORD_B)
+
+assert WORD_NAME + _SYMBOL_BYTES_MAX // 8 <= HEADER_WORDS
+
+
+class HeaderError(Exception):
+    """A header is not what it should be; whoever knows the file makes an error for users of it."""
+
+
+class Identity(NamedTuple):
+    """The static part of a header."""
+
+    geometry: Geometry
+    symbol: str
+    created_ns: int
+
+
+class Session(NamedTuple):
+    """Who has a file open, or how it was closed.
+
+    Attributes
+    ----------
+    state : int
+        ``IN_USE`` or ``CLEAN``.
+    boot_id : bytes
+        16 bytes: the boot in which it was opened.
+    floor : int
+        Number of the oldest price that is known to be whole.
+    sequence : int
+        Prices at the time it was closed; 0 while it is in use.
+    """
+
+    state: int
+    boot_id: bytes
+    floor: int
+    sequence: int
+
+
+class DurableRecord(NamedTuple):
+    """What is known to be on disk; see the module."""
+
+    generation: int
+    sequence: int
+    base: int
+    prices_checksum: int
+
+
+def checksum(*parts: npt.NDArray[Any]) -> int:
+    """Return the 64-bit XXH3 of arrays, one after the other, as a signed word."""
+    digest = xxhash.xxh3_64()
+    for part in parts:
+        digest.update(part)
+    value: int = digest.intdigest()
+    return value - (1 << 64) if value >> 63 else value
+
+
+def write_identity(words: Words, identity: Identity) -> None:
+    """Write the static part."""
+    numbers = identity.geometry.header_words()
+    words[: len(numbers)] = numbers
+    name = identity.symbol.encode()
+    words[WORD_CREATED_NS] = identity.created_ns
+    words[WORD_NAME_BYTES] = len(name)
+    padded = name.ljust((HEADER_WORDS - WORD_NAME) * 8, b"\0")
+    words[WORD_NAME:] = np.frombuffer(padded, dtype="<i8")
+    words[WORD_STATIC_CHECKSUM] = _static_checksum(words)
+
+
+def read_identity(words: Words) -> Identity:
+    """Return the static part.
+
+    Raises
+    ------
+    HeaderError
+        When it is another program's, a later version's, or damaged.
+    """
+    if words[WORD_MAGIC] != MAGIC:
+        got = words[WORD_MAGIC : WORD_MAGIC + 1].tobytes()
+        raise HeaderError(f"expected the magic bytes {_magic()!r}, got {got!r}: not a file of fds")
+    version = int(words[WORD_VERSION])
+    is_whole = words[WORD_STATIC_CHECKSUM] == _static_checksum(words)
+    if version != VERSION and not _is_whole_as(words, VERSION):
+        raise HeaderError(
+            f"expected format version {VERSION}, got {version}: made by another version of fds"
+        )
+    if not is_whole:
+        raise HeaderError("expected another checksum of the header: its fixed part is damaged")
+    geometry = Geometry(
+        int(words[WORD_LARGEST_WINDOW]),
+        1 << int(words[WORD_FANOUT_SHIFT]),
+        int(words[WORD_BATCH_MAX]),
+    )
+    name = words[WORD_NAME:].tobytes()[: int(words[WORD_NAME_BYTES])]
+    return Identity(geometry, name.decode(), int(words[WORD_CREATED_NS]))
+
+
+def _magic() -> bytes:
+    return struct.pack("<q", MAGIC)
+
+
+def _static_checksum(words: Words) -> int:
+    return checksum(words[:WORD_STATIC_CHECKSUM], words[WORD_NAME:])
+
+
+def _is_whole_as(words: Words, version: int) -> bool:
+    """Tell whether only the version is wrong: a flipped bit, not a later version's file."""
+    mended = words.copy()
+    mended[WORD_VERSION] = version
+    return bool(words[WORD_STATIC_CHECKSUM] == _static_checksum(mended))
+
+
+def write_session(words: Words, session: Session) -> None:
+    """Write the session."""
+    part = words[WORD_STATE:WORD_SESSION_CHECKSUM]
+    boot = np.frombuffer(session.boot_id, dtype="<i8")
+    part[:] = [session.state, *boot, session.floor, session.sequence]
+    words[WORD_SESSION_CHECKSUM] = checksum(part)
+
+
+def read_session(words: Words) -> Session:
+    """Return the session.
+
+    Raises
+    ------
+    HeaderError
+        When it is damaged.
+    """
+    part = words[WORD_STATE:WORD_SESSION_CHECKSUM]
+    state = int(part[0])
+    if words[WORD_SESSION_CHECKSUM] != checksum(part) or state not in (IN_USE, CLEAN):
+        raise HeaderError("expected another checksum of the header: its session is damaged")
+    return Session(state, part[1:3].tobytes(), int(part[3]), int(part[4]))
+
+
+def record_words(words: Words) -> list[Words]:
+    """Return the words of both records, written or not."""
+    return [words[begin : begin + RECORD_WORDS] for begin in _SLOTS]
+
+
+def write_record(words: Words, slot: int, record: DurableRecord) -> None:
+    """Write a record to slot 0 or 1."""
+    part = record_words(words)[slot]
+    part[:-1] = np.array(record)
+    part[-1] = checksum(part[:-1])
+
+
+def read_records(words: Words) -> list[DurableRecord | None]:
+    """Return the two records, None for one that is torn, damaged or was never written."""
+    records: list[DurableRecord | None] = []
+    for part in record_words(words):
+        is_whole = part[0] > 0 and part[-1] == checksum(part[:-1])
+        records.append(DurableRecord._make(part[:-1].tolist()) if is_whole else None)
+    return records
+
+
+_KNOWN = (
+    range(WORD_STATIC_CHECKSUM + 1),
+    (WORD_COUNT, WORD_APPEND_LIMIT, WORD_SYNCED_GENERATION),
+    range(WORD_STATE, WORD_SESSION_CHECKSUM + 1),
+    *(range(begin, begin + RECORD_WORDS) for begin in _SLOTS),
+    range(WORD_NAME, HEADER_WORDS),
+)
+_STRAYS = np.setdiff1d(np.arange(HEADER_WORDS), np.concatenate([np.array(r) for r in _KNOWN]))
+
+
+def refuse_strays(words: Words) -> None:
+    """Check that words without a meaning are zero.
+
+    Raises
+    ------
+    HeaderError
+        When one is not.
+    """
+    strays = _STRAYS[words[_STRAYS] != 0]
+    if strays.size:
+        raise HeaderError(f"expected zero in word {strays[0]} of the header: it is damaged")

@@ -1,0 +1,200 @@
+"""What is believed of a file after its last process went, however it went.
+
+======================  =======================================  ====================
+the file says           prices believed                          levels
+======================  =======================================  ====================
+closed cleanly          its count, which the session repeats     believed
+in use, in this boot    its count: the page cache outlives       made again
+                        processes
+in use, another boot    the durable record of the highest        made again
+                        generation that holds
+======================  =======================================  ====================
+
+Whatever contradicts itself is refused; nothing is mended by guessing. :func:`plan` decides and
+writes nothing, :func:`adopt` carries it out.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple
+
+from financial_data_service.engine import kernels
+from financial_data_service.engine.layout import (
+    DELETED,
+    WORD_APPEND_LIMIT,
+    WORD_COUNT,
+    WORD_SYNCED_GENERATION,
+    Geometry,
+)
+from financial_data_service.engine.ring import Ring
+from financial_data_service.storage.header import (
+    CLEAN,
+    IN_USE,
+    NOTHING_DURABLE,
+    DurableRecord,
+    HeaderError,
+    Session,
+    checksum,
+    read_records,
+    read_session,
+    record_words,
+    write_session,
+)
+
+__all__ = ["NO_LIMIT", "State", "Trust", "adopt", "plan", "rebuild_levels", "unsynced_max"]
+
+
+class State(Enum):
+    """How a file was left, if it is not in use now."""
+
+    CLEAN = "closed cleanly"
+    KILLED = "left by a process that was killed"
+    POWER_LOST = "left by a machine that went down"
+    DELETED = "deleted"
+
+
+class Trust(NamedTuple):
+    """What is believed of a file.
+
+    Attributes
+    ----------
+    state : State
+        How it was left.
+    sequence : int
+        Prices believed to be there; -1 when the symbol was deleted.
+    floor : int
+        Number of the oldest price that is known to be whole.
+    append_limit : int
+        Prices up to which appends need not look after the durable records.
+    synced_generation : int
+        Generation of the durable record that is known to be on disk.
+    """
+
+    state: State
+    sequence: int
+    floor: int
+    append_limit: int
+    synced_generation: int
+
+
+NO_LIMIT = 1 << 62
+
+
+def unsynced_max(geometry: Geometry) -> int:
+    """Return how many prices may follow a durable record before it must be renewed or revoked.
+
+    Half the slack: so far, what was durable is whole, because nothing it counts on has been
+    overwritten. At least one batch, for which the slack always has room.
+    """
+    return max(geometry.batch_max, geometry.slack // 2)
+
+
+def plan(ring: Ring, boot_id: bytes) -> Trust:
+    """Decide what to believe of a file that no process has open. Writes nothing.
+
+    O(1), but for a file that another boot left in power mode: then O(b) in the prices of the last
+    batch.
+
+    Raises
+    ------
+    HeaderError
+        When nothing can be believed; the message says why.
+    """
+    session = read_session(ring.header)
+    count = int(ring.header[WORD_COUNT])
+    records = [record for record in read_records(ring.header) if record is not None]
+    if session.state == CLEAN:
+        return _closed(ring, session, count, records)
+    if count == DELETED:
+        return Trust(State.DELETED, DELETED, 0, 0, 0)
+    if session.boot_id == boot_id:
+        return _killed(ring, session, count, records)
+    return _power_lost(ring, session, records)
+
+
+def _closed(ring: Ring, session: Session, count: int, records: list[DurableRecord]) -> Trust:
+    newest = max(records, default=None)
+    if newest is None or not session.sequence == count == newest.sequence == newest.base:
+        said = "none" if newest is None else newest.sequence
+        raise HeaderError(
+            f"expected one count of prices, got {count} in the header, {session.sequence} when "
+            f"it was closed and {said} in its durable record: it is damaged"
+        )
+    if len(records) < _written(ring):
+        raise HeaderError("expected whole durable records in a file closed cleanly: it is damaged")
+    limit = count + unsynced_max(ring.geometry)
+    return Trust(State.CLEAN, count, session.floor, limit, newest.generation)
+
+
+def _written(ring: Ring) -> int:
+    """Return how many of the two records have ever been written."""
+    return int(sum(bool(part.any()) for part in record_words(ring.header)))
+
+
+def _killed(ring: Ring, session: Session, count: int, records: list[DurableRecord]) -> Trust:
+    generation = int(ring.header[WORD_SYNCED_GENERATION])
+    synced = next((each for each in records if each.generation == generation), None)
+    if synced is None:
+        raise HeaderError(
+            f"expected a durable record of generation {generation}, got "
+            f"{[each.generation for each in records]}: it is damaged"
+        )
+    limit = int(ring.header[WORD_APPEND_LIMIT])
+    reached = max(each.sequence for each in records)
+    if not 0 <= max(session.floor, reached - ring.geometry.batch_max) <= count <= limit:
+        raise HeaderError(
+            f"expected a count of prices between {reached} and {limit}, got {count}: it is damaged"
+        )
+    return Trust(State.KILLED, count, session.floor, limit, generation)
+
+
+def _power_lost(ring: Ring, session: Session, records: list[DurableRecord]) -> Trust:
+    held = [record for record in records if _holds(ring, record)]
+    newest = max(held, default=None)
+    if newest is None:
+        raise HeaderError("expected a durable record that holds, got none: it is damaged")
+    if newest.sequence == NOTHING_DURABLE:
+        raise HeaderError(
+            "the machine went down while prices came faster than they went to disk, which "
+            "durability 'process' allows: what is on disk cannot be told from what is not. Move "
+            "the file away to begin anew"
+        )
+    geometry = ring.geometry
+    # Prices that came after it may have overwritten what no window of it can reach.
+    floor = max(session.floor, newest.sequence - max(geometry.largest_window, geometry.batch_max))
+    limit = newest.sequence + unsynced_max(geometry)
+    return Trust(State.POWER_LOST, newest.sequence, floor, limit, newest.generation)
+
+
+def _holds(ring: Ring, record: DurableRecord) -> bool:
+    """Tell whether the prices that were on their way together with a record have arrived."""
+    if record.base == record.sequence:
+        return True
+    if not 0 <= record.sequence - record.base <= ring.geometry.capacity:
+        return False
+    return checksum(ring.read(record.base, record.sequence)) == record.prices_checksum
+
+
+def rebuild_levels(ring: Ring, count: int) -> None:
+    """Make every block summary again that prices up to number `count` complete. O(capacity)."""
+    geometry = ring.geometry
+    oldest = max(0, count - geometry.capacity)
+    for level in range(1, geometry.levels + 1):
+        shift = geometry.fanout_shift * level
+        kernels.store_blocks(ring.header, ring.region, level, -(-oldest >> shift), count >> shift)
+
+
+def adopt(ring: Ring, trust: Trust, boot_id: bytes) -> None:
+    """Make a file as it is believed to be, and note that it is in use by this boot.
+
+    The note is the last thing written: a process that dies on the way leaves the file for the next
+    to adopt. It has to be synced before anything is appended.
+    """
+    header = ring.header
+    if trust.state is not State.CLEAN:
+        rebuild_levels(ring, trust.sequence)
+    header[WORD_APPEND_LIMIT] = trust.append_limit
+    header[WORD_SYNCED_GENERATION] = trust.synced_generation
+    kernels.publish(header, trust.sequence)
+    write_session(header, Session(IN_USE, boot_id, trust.floor, 0))
