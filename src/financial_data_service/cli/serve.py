@@ -6,7 +6,10 @@ help, default and check of each are written there and nowhere else.
 
 from __future__ import annotations
 
+import os
+import re
 from inspect import Parameter, Signature
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
@@ -19,7 +22,7 @@ from .console import UsageError
 
 __all__ = ["serve", "settings_from"]
 
-_METAVARS: dict[Any, str] = {int: "INTEGER", float: "NUMBER"}
+_METAVARS: dict[Any, str] = {int: "INTEGER", float: "NUMBER", Path | None: "DIRECTORY"}
 
 
 def serve(**flags: str | bool | None) -> None:
@@ -28,6 +31,10 @@ def serve(**flags: str | bool | None) -> None:
     Each setting is a flag and an environment variable; the flag wins.
     """
     settings = settings_from(flags)
+    if settings.workers > 1:
+        from ..server import workers  # It leaves the engine to the processes that it starts.
+
+        raise typer.Exit(workers.serve(settings))
     from ..server import run  # Not before the settings are good: it loads the engine.
 
     raise typer.Exit(run.serve(settings))
@@ -49,10 +56,17 @@ def settings_from(flags: dict[str, str | bool | None]) -> Settings:
 
 
 def _sentence(detail: Any, given: dict[str, str | bool]) -> str:
-    name = str(detail["loc"][0])
-    source = _flag(name) if name in given else _variable(name)
     complaint = detail["msg"].replace("Input should be", "must be", 1).split(", unable")[0]
-    return f"{source} {complaint}, got {detail['input']!r}."
+    if not detail["loc"]:  # Several settings do not go together; the complaint names them.
+        return re.sub("`(.+?)`", lambda name: _source(name[1], given), complaint) + "."
+    return f"{_source(str(detail['loc'][0]), given)} {complaint}, got {detail['input']!r}."
+
+
+def _source(name: str, given: dict[str, str | bool]) -> str:
+    """Return where a setting came from, or the flag that would bring it."""
+    variable = _variable(name)
+    is_set = variable in map(str.upper, os.environ)
+    return variable if is_set and name not in given else _flag(name)
 
 
 def _flag(name: str) -> str:
@@ -83,7 +97,10 @@ def _help(name: str, field: FieldInfo) -> str:
     text = field.description or ""
     if get_origin(field.annotation) is Literal:
         text += f" One of {', '.join(get_args(field.annotation))}."
-    default = {True: "on", False: "off"}.get(field.default, str(field.default) or "empty")
+    if isinstance(field.default, bool):
+        default = "on" if field.default else "off"
+    else:
+        default = "none" if field.default is None else str(field.default) or "empty"
     source = f"[yellow]{_variable(name)}[/yellow][dim], default {escape(default)}[/dim]"
     return f"{escape(text)}\n\n{source}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,7 +12,9 @@ from fastapi_offline import FastAPIOffline
 from starlette.requests import Request
 
 from financial_data_service import __version__
+from financial_data_service.engine.layout import Geometry
 from financial_data_service.engine.running_stats import warm_up
+from financial_data_service.engine.store import SymbolStore
 from financial_data_service.engine.symbol_manager import SymbolManager
 from financial_data_service.server.errors import add_error_handlers
 from financial_data_service.server.own_origin import OwnOriginMiddleware
@@ -19,7 +22,9 @@ from financial_data_service.server.paths import EncodedSlashMiddleware
 from financial_data_service.server.routes import router_for
 from financial_data_service.settings import Settings
 
-__all__ = ["create_app"]
+__all__ = ["create_app", "open_prices", "store_for"]
+
+logger = logging.getLogger("uvicorn.error")
 
 _DESCRIPTION = """\
 Exact rolling **min, max, last, avg, var** over the last 10 to {largest_window:,} trading prices of
@@ -42,13 +47,16 @@ _TAGS = [
 ]
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+def create_app(settings: Settings | None = None, *, store: SymbolStore | None = None) -> FastAPI:
     """Return the ASGI application, with symbols of its own.
 
     Parameters
     ----------
     settings : Settings, optional
         From the environment (``FDS_*``) if not given.
+    store : SymbolStore, optional
+        Where the symbols live; what the settings say if not given. It is opened when the
+        application starts, if it is not by then, and closed when it ends.
     """
     settings = settings or Settings()
     app = FastAPIOffline(
@@ -66,8 +74,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.settings = settings
     app.state.manager = SymbolManager(
-        settings.max_symbols, settings.largest_window, settings.batch_max
+        settings.max_symbols,
+        settings.largest_window,
+        settings.batch_max,
+        store=store or store_for(settings),
     )
+    app.state.is_open = False
     add_error_handlers(app)
     app.include_router(router_for(settings))
     app.add_api_route("/", _front_page, include_in_schema=False)
@@ -76,12 +88,62 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     return app
 
 
+def store_for(settings: Settings, *, temporary: bool = False) -> SymbolStore | None:
+    """Return where the settings want the symbols to live; None is in memory. Touches no file.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of the service.
+    temporary : bool
+        Whether the data directory is to be removed by the last process that has it open.
+    """
+    if settings.data_dir is None:
+        return None
+    from financial_data_service.storage.directory import DirectoryStore
+
+    return DirectoryStore(
+        settings.data_dir,
+        Geometry(settings.largest_window, batch_max=settings.batch_max),
+        settings.max_symbols,
+        settings.durability,
+        temporary=temporary,
+    )
+
+
+def open_prices(app: FastAPI, *, quiet: bool = False) -> None:
+    """Open where the prices live, and log which of their files are refused. Idempotent.
+
+    Parameters
+    ----------
+    app : FastAPI
+        The application.
+    quiet : bool
+        Leave out the log: another process has told already.
+
+    Raises
+    ------
+    DataDirectoryError
+        When the data directory cannot be used.
+    """
+    if app.state.is_open:
+        return
+    manager: SymbolManager = app.state.manager
+    manager.open()
+    app.state.is_open = True
+    if not quiet:
+        for file, reason in manager.refused.items():
+            logger.warning("%s is not served: %s", file, reason)
+
+
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Compile the kernels before the first request, and give the memory back after the last."""
+    """Compile the kernels and open the prices before the first request; close them at the end."""
     warm_up()
+    open_prices(app)
     yield
     app.state.manager.close()
+    app.state.is_open = False
 
 
 async def _front_page(request: Request) -> RedirectResponse:

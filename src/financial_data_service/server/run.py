@@ -1,35 +1,39 @@
-"""Running the service: a bound socket, uvicorn, and an orderly end.
+"""Running the service: the data directory, a bound socket, uvicorn, and an orderly end.
 
 SIGTERM and Ctrl-C stop accepting connections, let the requests under way finish, and exit with 0.
+The same process serves alone (:func:`serve`) or as one of several (:func:`serve_as_worker`), which
+:mod:`~financial_data_service.server.workers` starts and ends.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import gc
 import os
 import signal
 import socket
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 
-from financial_data_service.server.app import create_app
+from financial_data_service.errors import DataDirectoryError
+from financial_data_service.server.accepting import Acceptor, ConnectionCounts
+from financial_data_service.server.app import create_app, open_prices, store_for
 from financial_data_service.server.fast_lane import FastLane, FastLaneProtocol
 from financial_data_service.server.guard import GuardedProtocol, sweep
+from financial_data_service.server.process import (
+    BACKLOG,
+    DRAIN_SECONDS,
+    announce,
+    bound_socket,
+    complain,
+)
 from financial_data_service.settings import Settings
 
-__all__ = ["serve"]
-
-DRAIN_SECONDS = 10
-"""How long requests under way may take to finish once the service is told to stop: longer than
-any request takes, shorter than the 30 s after which supervisors use force."""
-
-BACKLOG = 2048  # connections the kernel holds while the event loop is busy; uvicorn's default
-
+__all__ = ["WorkerLink", "serve", "serve_as_worker"]
 
 KEEP_ALIVE_SECONDS = 75
 """How long an idle connection is kept. Longer than the pools of common clients keep theirs, so that
@@ -37,22 +41,115 @@ it is they who close, and no request meets a connection that is just being close
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, which says where it serves once it does, and looks after slow connections."""
+    """uvicorn, which looks after slow connections and after the prices, and tells once it serves.
+
+    Parameters
+    ----------
+    config : uvicorn.Config
+        With the application.
+    app : FastAPI
+        The application, whose symbols are tended.
+    """
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._manager = app.state.manager
 
     async def on_tick(self, counter: int) -> bool:
         if counter % 10 == 0:  # once a second
             sweep(self.server_state.connections, asyncio.get_running_loop().time())
+            self._manager.tend()
         return await super().on_tick(counter)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        if self.started and sockets:
+        if self.started:
             # What is there by now stays: collections need not look at it again.
             gc.collect()
             gc.freeze()
-            url = _url_of(sockets[0])
-            print(f"Serving on {url}", flush=True)
-            print(f"Try it: {url}/docs", flush=True)
+            self.on_started(sockets or [])
+
+    def on_started(self, sockets: list[socket.socket]) -> None:
+        announce(sockets[0])
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLink:
+    """What ties a worker to the process that started it, and to its fellows.
+
+    Attributes
+    ----------
+    index : int
+        Which of the workers it is; 0 is the first.
+    listener : socket.socket
+        Bound, not blocking, shared by all.
+    counts : ConnectionCounts
+        Of all workers.
+    parent : int
+        File descriptor that can be read once the parent has gone.
+    serving : int
+        File descriptor to write a byte to once the worker serves.
+    temporary : bool
+        Whether the data directory goes with the last of the workers.
+    """
+
+    index: int
+    listener: socket.socket
+    counts: ConnectionCounts
+    parent: int
+    serving: int
+    temporary: bool
+
+
+class _Counted(asyncio.Protocol):
+    """Part of a protocol: the acceptor hears of the end of each connection."""
+
+    acceptor: Acceptor
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.acceptor.forget()
+
+
+class _WorkerServer(_Server):
+    """A server that shares its socket with others, and ends with its parent."""
+
+    def __init__(
+        self, config: uvicorn.Config, app: FastAPI, link: WorkerLink, acceptor: Acceptor
+    ) -> None:
+        super().__init__(config, app)
+        self._link = link
+        self._acceptor = acceptor
+
+    def on_started(self, sockets: list[socket.socket]) -> None:
+        asyncio.get_running_loop().add_reader(self._link.parent, self._on_orphaned)
+        self._acceptor.start(self._connection, BACKLOG)
+        os.write(self._link.serving, b"1")
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().remove_reader(self._link.parent)
+        await self._acceptor.stop()
+        await super().shutdown(sockets)
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        # A terminal sends Ctrl-C to the parent as well, which knows whether it is the first.
+        if sig != signal.SIGINT:
+            super().handle_exit(sig, frame)
+
+    def quit(self) -> None:
+        """End without waiting for the requests under way."""
+        self.should_exit = self.force_exit = True
+
+    def _connection(self) -> asyncio.Protocol:
+        protocol: type[Any] = self.config.http_protocol_class
+        made: asyncio.Protocol = protocol(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return made
+
+    def _on_orphaned(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._link.parent)
+        self.should_exit = True
 
 
 def serve(settings: Settings) -> int:
@@ -61,18 +158,65 @@ def serve(settings: Settings) -> int:
     Returns
     -------
     int
-        0 after SIGTERM or Ctrl-C, 1 when the address cannot be had; the reason is on stderr.
+        0 after SIGTERM or Ctrl-C; 1 when the address or the data directory cannot be had, the
+        reason is on stderr.
     """
-    try:
-        listener = _bind(settings.host, settings.port)
-    except OSError as error:
-        print(_reason(error, settings), file=sys.stderr)
+    listener = bound_socket(settings)
+    if listener is None:
         return 1
-    app = create_app(settings)
-    config = uvicorn.Config(
+    with listener:
+        app = create_app(settings)
+        server = _Server(_config_of(app, settings), app)
+        _stop_on_signals(server)
+        return _run(server, app, [listener])
+
+
+def serve_as_worker(settings: Settings, link: WorkerLink) -> int:
+    """Serve as one of several processes; to be called with SIGTERM blocked, which is undone.
+
+    Returns
+    -------
+    int
+        0 when told to stop or when the parent has gone, 1 when the data directory cannot be had.
+    """
+    app = create_app(settings, store=store_for(settings, temporary=link.temporary))
+    acceptor = Acceptor(link.listener, link.counts, link.index)
+    server = _WorkerServer(_config_of(app, settings, acceptor), app, link, acceptor)
+    _stop_on_signals(server)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGQUIT, lambda _signal, _frame: server.quit())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    # Its fellows have the same files; one of them telling of those that are refused is enough.
+    return _run(server, app, [], quiet=link.index > 0)
+
+
+def _run(
+    server: _Server, app: FastAPI, sockets: list[socket.socket], *, quiet: bool = False
+) -> int:
+    try:
+        open_prices(app, quiet=quiet)
+    except DataDirectoryError as error:
+        print(error, file=sys.stderr)
+        return 1
+    try:
+        server.run(sockets=sockets)
+    except OSError as error:
+        complain(error, app.state.settings)
+        return 1
+    finally:
+        # uvicorn tells the application of its end only where there was time to wait for requests.
+        app.state.manager.close()
+    return 0 if server.started else 1
+
+
+def _config_of(
+    app: FastAPI, settings: Settings, acceptor: Acceptor | None = None
+) -> uvicorn.Config:
+    """Return uvicorn's configuration, which has set up its log."""
+    return uvicorn.Config(
         app,
         loop="uvloop",
-        http=_protocol_for(app, settings),
+        http=_protocol_for(app, settings, acceptor),
         ws="none",
         lifespan="on",
         log_level=settings.log_level,
@@ -82,67 +226,23 @@ def serve(settings: Settings) -> int:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
-    server = _Server(config)
-    _stop_on_signals(server)
-    try:
-        server.run(sockets=[listener])
-    except OSError as error:
-        print(_reason(error, settings), file=sys.stderr)
-        return 1
-    finally:
-        listener.close()
-    return 0 if server.started else 1
 
 
-def _protocol_for(app: FastAPI, settings: Settings) -> type[asyncio.Protocol]:
-    """Return the protocol of connections: both lanes, or the slow one alone."""
-    base = GuardedProtocol
+def _protocol_for(
+    app: FastAPI, settings: Settings, acceptor: Acceptor | None
+) -> type[asyncio.Protocol]:
+    """Return the protocol of connections: both lanes or the slow one alone, counted or not."""
+    base: type[asyncio.Protocol] = GuardedProtocol
     if settings.fast_lane:
         app.state.fast_lane = FastLane(app.state.manager, settings)
         base = FastLaneProtocol
-    limits = {
+    members: dict[str, Any] = {
         "arrival_seconds_max": settings.request_seconds,
         "idle_seconds_max": KEEP_ALIVE_SECONDS,
     }
-    return type("Protocol", (base,), limits)
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    """Return a socket bound to the address; listening is left to uvicorn, once it is ready."""
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
-
-def _reason(error: OSError, settings: Settings) -> str:
-    """Return why the address cannot be had, and what to do about it."""
-    where = f"{settings.host}:{settings.port}"
-    if isinstance(error, socket.gaierror):
-        return f"Cannot serve on {where}: the host name is not known ({error.strerror})."
-    if error.errno == errno.EADDRINUSE:
-        return (
-            f"Cannot serve on {where}: the port is in use. Stop what listens there, or choose "
-            "another with --port."
-        )
-    if error.errno == errno.EACCES:
-        return (
-            f"Cannot serve on {where}: ports below 1024 need privileges. Choose another with "
-            "--port."
-        )
-    return f"Cannot serve on {where}: {os.strerror(error.errno or 0)}."
-
-
-def _url_of(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    if acceptor is None:
+        return type("Protocol", (base,), members)
+    return type("Protocol", (_Counted, base), members | {"acceptor": acceptor})
 
 
 def _stop_on_signals(server: uvicorn.Server) -> None:
