@@ -24,6 +24,7 @@ from financial_data_service.server import schemas
 from financial_data_service.server.app import create_app
 from financial_data_service.settings import Settings
 from financial_data_service.storage import verify
+from financial_data_service.storage.held import Held
 from in_process import InProcess
 
 PRICES = [189.5, 189.7, 189.6]
@@ -312,7 +313,7 @@ def test_verify_of_a_window_that_is_overwritten_all_the_time(
     add(client, "A", PRICES)
     ring = ring_of(client, "A")
 
-    def overtaken(held: verify.Held, begin: int, end: int) -> Any:
+    def overtaken(held: Held, begin: int, end: int) -> Any:
         ring.header[WORD_COUNT] += ring.geometry.capacity
         return add_up(held, begin, end)
 
@@ -333,7 +334,7 @@ def test_others_are_answered_while_a_window_is_recomputed(
     started, may_end = threading.Event(), threading.Event()
     symbols = []
 
-    def slow(held: verify.Held, length: int) -> verify.WindowCheck:
+    def slow(held: Held, length: int) -> verify.WindowCheck:
         symbols.append(held.symbol)
         started.set()
         assert may_end.wait(30)

@@ -6,6 +6,8 @@
 3
 >>> stats.stats(1).var
 0.6666666666666666
+
+:func:`open` reads the data directory of a service, from any process.
 """
 
 from __future__ import annotations
@@ -29,11 +31,13 @@ from financial_data_service.errors import (
 if TYPE_CHECKING:
     from financial_data_service.engine.running_stats import RunningStats, WindowStats
     from financial_data_service.engine.symbol_manager import BatchReceipt, SymbolManager
+    from financial_data_service.storage.reader import DataDirectory, SymbolReader, open
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BatchReceipt",
+    "DataDirectory",
     "DataDirectoryError",
     "FdsError",
     "InsufficientStorageError",
@@ -46,24 +50,29 @@ __all__ = [
     "SymbolLimitError",
     "SymbolManager",
     "SymbolNotFoundError",
+    "SymbolReader",
     "WindowSizeError",
     "WindowStats",
     "__version__",
+    "open",
 ]
 
-_ENGINE = {
-    "BatchReceipt": "symbol_manager",
-    "RunningStats": "running_stats",
-    "SymbolManager": "symbol_manager",
-    "WindowStats": "running_stats",
+_LOADED_WHEN_ASKED_FOR = {
+    "BatchReceipt": "engine.symbol_manager",
+    "DataDirectory": "storage.reader",
+    "RunningStats": "engine.running_stats",
+    "SymbolManager": "engine.symbol_manager",
+    "SymbolReader": "storage.reader",
+    "WindowStats": "engine.running_stats",
+    "open": "storage.reader",
 }
 
 
 def __getattr__(name: str) -> Any:
     """Load the engine, and with it Numba, when it is first asked for: the client needs neither."""
-    if name not in _ENGINE:
+    if name not in _LOADED_WHEN_ASKED_FOR:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    module = import_module(f"financial_data_service.engine.{_ENGINE[name]}")
+    module = import_module(f"financial_data_service.{_LOADED_WHEN_ASKED_FOR[name]}")
     return getattr(module, name)

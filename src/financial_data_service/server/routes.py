@@ -25,7 +25,8 @@ from financial_data_service.server.documentation import (
 )
 from financial_data_service.server.paths import symbol_in_path
 from financial_data_service.settings import Settings
-from financial_data_service.storage.verify import Held, check_window
+from financial_data_service.storage.held import Held
+from financial_data_service.storage.verify import check_window
 
 __all__ = ["router_for"]
 

@@ -1,0 +1,463 @@
+"""Reading a data directory from any process: a notebook, a script, the commands ``fds``.
+
+Nothing is written and no lock is held, so a service may go on with the directory, be started and be
+stopped. An answer is checked against the count once it is complete; a view on prices is the
+reader's to check (:meth:`SymbolReader.is_held`).
+
+A file that a process left without closing it is not read: only a service may say what of it is
+sound, and says so when it is started.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Self, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from financial_data_service.engine.ring import Ring
+from financial_data_service.engine.running_stats import RunningStats, WindowStats
+from financial_data_service.engine.symbol_manager import check_symbol
+from financial_data_service.errors import (
+    DataDirectoryError,
+    OverwrittenError,
+    SymbolFileError,
+    SymbolNotFoundError,
+    WindowSizeError,
+)
+from financial_data_service.storage.boot import boot_id
+from financial_data_service.storage.directory import SETTINGS_FILE, is_in_use
+from financial_data_service.storage.file_names import SUFFIX, file_name_of
+from financial_data_service.storage.header import IN_USE, HeaderError, Identity, read_session
+from financial_data_service.storage.held import Held
+from financial_data_service.storage.recovery import State, Trust
+from financial_data_service.storage.symbol_file import SymbolFile, read_header
+
+__all__ = ["DataDirectory", "SymbolReader", "open", "ring_files", "trust_of"]
+
+Prices = npt.NDArray[np.float64]
+Default = TypeVar("Default")
+
+TRIES = 5
+"""How often prices are copied anew because a writer went over them."""
+
+
+def open(data_dir: str | os.PathLike[str]) -> DataDirectory:
+    """Open a data directory to read it, be a service at work in it or not.
+
+    Parameters
+    ----------
+    data_dir : path-like
+        What ``fds serve --data-dir`` was given.
+
+    Raises
+    ------
+    DataDirectoryError
+        When it is no data directory, or this user may not read it.
+
+    Examples
+    --------
+    >>> import financial_data_service as fds
+    >>> with fds.open("/var/lib/fds") as data:      # doctest: +SKIP
+    ...     aapl = data["AAPL"]
+    ...     print(aapl.stats(3).avg)                # the last 10**3 prices, as the service says
+    ...     print(aapl.window(2500).var)            # any window
+    ...     returns = np.diff(np.log(aapl.values(last=100_000)))
+    """
+    return DataDirectory(data_dir)
+
+
+class DataDirectory(Mapping[str, "SymbolReader"]):
+    """The symbols of a data directory, read-only: a mapping from names to readers.
+
+    It is as it is now: symbols come and go with what a service does. Use it as a context manager,
+    or :meth:`close` it. For one thread at a time.
+
+    Parameters
+    ----------
+    path : path-like
+        The directory.
+
+    Raises
+    ------
+    DataDirectoryError
+        When it is no data directory, or this user may not read it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._readers: dict[str, SymbolReader] = {}
+        self._is_closed = False
+        self.symbols()  # Whatever is wrong with the directory is said now.
+
+    def symbols(self) -> list[str]:
+        """Return the names of the symbols, oldest first; files that cannot be read are left out."""
+        if self._is_closed:
+            raise ValueError(f"{self!r} is closed")
+        identities = []
+        for path in ring_files(self.path):
+            identity = _identity(path)
+            if identity is not None:
+                identities.append(identity)
+        return [each.symbol for each in sorted(identities, key=lambda each: each.created_ns)]
+
+    def __getitem__(self, symbol: str) -> SymbolReader:
+        """Return the reader of a symbol, always the same one while the symbol is there.
+
+        Raises
+        ------
+        SymbolNotFoundError
+            When there is no such symbol.
+        SymbolFileError
+            When its file is damaged, or was left by a process that did not close it.
+        """
+        if self._is_closed:
+            raise ValueError(f"{self!r} is closed")
+        reader = self._readers.get(symbol)
+        if reader is not None and reader.is_there:
+            return reader
+        self._forget(symbol)
+        reader = self._readers[symbol] = SymbolReader(self.path, symbol)
+        return reader
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.symbols())
+
+    def __len__(self) -> int:
+        return len(self.symbols())
+
+    def __contains__(self, symbol: object) -> bool:
+        return symbol in self.symbols()
+
+    def get(  # type: ignore[override]  # Mapping's knows KeyError alone.
+        self, symbol: str, default: Default | None = None
+    ) -> SymbolReader | Default | None:
+        """Return the reader of a symbol, or `default` when there is no such symbol."""
+        try:
+            return self[symbol]
+        except SymbolNotFoundError:
+            return default
+
+    def close(self) -> None:
+        """Let go of all files. Idempotent; views on prices live for as long as they are kept."""
+        self._is_closed = True
+        for symbol in list(self._readers):
+            self._forget(symbol)
+
+    def _forget(self, symbol: str) -> None:
+        reader = self._readers.pop(symbol, None)
+        if reader is not None:
+            reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        if self._is_closed:
+            return f"<DataDirectory {str(self.path)!r}, closed>"
+        return f"<DataDirectory {str(self.path)!r}: {', '.join(self.symbols()) or 'no symbols'}>"
+
+
+class _Stats(RunningStats):
+    """Statistics over a ring that is only read."""
+
+    def __init__(self, ring: Ring) -> None:
+        self._use(ring)
+
+
+class SymbolReader:
+    """One symbol of a data directory, read-only; taken from a :class:`DataDirectory`.
+
+    Numbers are what a service over the same directory answers, from the same kernels, as of the
+    moment of the call. For one thread at a time.
+
+    Attributes
+    ----------
+    symbol : str
+        Its name.
+    path : Path
+        Its file.
+    """
+
+    def __init__(self, directory: Path, symbol: str) -> None:
+        check_symbol(symbol)
+        self.symbol = symbol
+        self.path = directory / file_name_of(symbol)
+        try:
+            self._file = SymbolFile.open_read_only(self.path)
+        except FileNotFoundError:
+            raise SymbolNotFoundError(symbol) from None
+        try:
+            _must_be_sound(self._file)
+            self._stats = _Stats(self._file)
+            self._held = Held(symbol, self._file)
+        except BaseException:
+            self._file.close()
+            raise
+        self._is_closed = False
+
+    # How much is there
+
+    @property
+    def sequence(self) -> int:
+        """Number of prices ever appended.
+
+        Raises
+        ------
+        SymbolNotFoundError
+            When the symbol was deleted.
+        """
+        self._must_be_open()
+        return self._held.sequence
+
+    @property
+    def oldest(self) -> int:
+        """Number of the oldest price that is still held, counted from the first ever."""
+        self._must_be_open()
+        return self._held.oldest
+
+    @property
+    def values_held(self) -> int:
+        """Prices that can be read: the largest window, and somewhat more."""
+        return self.sequence - self.oldest
+
+    @property
+    def largest_window(self) -> int:
+        """Longest window in prices."""
+        return self._file.geometry.largest_window
+
+    @property
+    def k_max(self) -> int:
+        """Largest k of the windows ``10**k``."""
+        return self._stats.k_max
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the symbol is there still: neither deleted nor closed here."""
+        return not self._is_closed and self._file.sequence >= 0
+
+    @property
+    def ring(self) -> Ring:
+        """The mapped file, for those who look at its levels."""
+        self._must_be_open()
+        return self._file
+
+    # Statistics
+
+    def stats(self, k: int) -> WindowStats:
+        """Return the statistics of the last ``10**k`` prices. O(1).
+
+        Raises
+        ------
+        WindowSizeError
+            When there is no such window.
+        SymbolNotFoundError
+            When the symbol was deleted.
+        """
+        self._must_be_open()
+        return self._there(self._stats.stats(k))
+
+    def window(self, length: int) -> WindowStats:
+        """Return the statistics of the last `length` prices. O(1); errors as of :meth:`stats`."""
+        self._must_be_open()
+        return self._there(self._stats.window(length))
+
+    def all_stats(self) -> list[WindowStats]:
+        """Return the statistics of every window, ``k = 1 … k_max``, as of one moment."""
+        self._must_be_open()
+        return [self._there(answer) for answer in self._stats.all_stats()]
+
+    # Prices
+
+    def values(self, last: int | None = None, *, copy: bool = False) -> Prices:
+        """Return the last prices, oldest first.
+
+        Without `copy` a view on the mapped file, which costs nothing, however many they are. It is
+        good for ever if no service is at work. If one is, newer prices will come round to the
+        view's first: not before ``capacity - batch_max`` prices have been appended after it, which
+        for the default sizes is 650,000 after the largest window was asked for, and 10^8 after a
+        small one was. Take `copy` for prices that stay what they are, or :meth:`prices` and
+        :meth:`is_held` to find out.
+
+        (Where the prices go round the end of the ring the view is a copy, of no age.)
+
+        Parameters
+        ----------
+        last : int, optional
+            1 to the largest window, which it is if not given; while fewer prices have come, all.
+        copy : bool
+            Copy them, and make sure that nobody wrote to them meanwhile.
+
+        Returns
+        -------
+        float64[n]
+            Read-only, unless it is a copy that was asked for.
+
+        Raises
+        ------
+        WindowSizeError
+            When the length is out of range.
+        OverwrittenError
+            When newer prices came faster than they could be copied.
+        SymbolNotFoundError
+            When the symbol was deleted.
+        """
+        length = self.largest_window if last is None else operator.index(last)
+        if not 1 <= length <= self.largest_window:
+            raise WindowSizeError(
+                f"Window size (last={length}) must be between 1 and {self.largest_window}"
+            )
+        for remaining in range(TRIES - 1, -1, -1):
+            sequence = self.sequence
+            begin = max(0, sequence - length)
+            prices = self._file.read(begin, sequence)
+            if copy and prices.base is not None:
+                prices = prices.copy()
+            try:
+                self._held.must_hold(begin)
+                break
+            except OverwrittenError:
+                if not remaining:
+                    raise
+        prices.flags.writeable = copy
+        return prices
+
+    def prices(self, begin: int, end: int) -> Prices:
+        """Return prices number ``begin`` to ``end``, counted from the first ever, oldest first.
+
+        Read-only, and a view as :meth:`values` describes it; good if, once you are done with it,
+        ``is_held(begin)`` says so.
+
+        Raises
+        ------
+        WindowSizeError
+            When some of them are not held: not yet appended, or overwritten.
+        SymbolNotFoundError
+            When the symbol was deleted.
+        """
+        oldest, sequence = self.oldest, self.sequence
+        if not oldest <= begin <= end <= sequence:
+            raise WindowSizeError(
+                f"Expected prices between {oldest} and {sequence}, got {begin} to {end}"
+            )
+        prices = self._file.read(begin, end)
+        prices.flags.writeable = False
+        return prices
+
+    def is_held(self, begin: int) -> bool:
+        """Tell whether price number ``begin`` and all later ones are what they were.
+
+        True means that whatever was read of them up to now was right.
+        """
+        return begin >= self.oldest
+
+    # Ends
+
+    def close(self) -> None:
+        """Let go of the file. Idempotent; views on prices live for as long as they are kept."""
+        if not self._is_closed:
+            self._is_closed = True
+            del self._held  # It would keep the file mapped.
+            self._file.close()
+
+    def __repr__(self) -> str:
+        if self._is_closed:
+            return f"<SymbolReader {self.symbol!r}, closed>"
+        if not self.is_there:
+            return f"<SymbolReader {self.symbol!r}, deleted>"
+        return (
+            f"<SymbolReader {self.symbol!r}: {self.sequence:,} prices, {self.values_held:,} held>"
+        )
+
+    def _must_be_open(self) -> None:
+        if self._is_closed:
+            raise ValueError(f"{self!r}: nothing can be asked of it")
+
+    def _there(self, answer: WindowStats) -> WindowStats:
+        if answer.sequence < 0:
+            raise SymbolNotFoundError(self.symbol)
+        return answer
+
+
+def ring_files(directory: Path) -> list[Path]:
+    """Return the files of symbols in a data directory, by name; what is in them is not looked at.
+
+    Raises
+    ------
+    DataDirectoryError
+        When it is no data directory, or this user may not read it.
+    """
+    try:
+        names = sorted(os.listdir(directory))
+    except NotADirectoryError:
+        raise DataDirectoryError(f"{directory}: expected a directory, got a file") from None
+    except OSError as error:
+        raise DataDirectoryError(f"{directory}: cannot be read: {error.strerror}") from error
+    files = [name for name in names if name.endswith(SUFFIX) and not name.startswith(".")]
+    if not files and SETTINGS_FILE not in names:
+        raise DataDirectoryError(
+            f"{directory}: expected a data directory, got one without {SETTINGS_FILE} and without "
+            f"a file of the form *{SUFFIX}"
+        )
+    return [directory / name for name in files]
+
+
+def trust_of(file: SymbolFile) -> Trust | None:
+    """Return what a service would believe of a file when it starts, or None while one is at work.
+
+    Raises
+    ------
+    SymbolFileError
+        When it would refuse the file.
+    """
+    if _is_live(file):
+        return None
+    trust = error = None
+    try:
+        trust = file.trust
+    except SymbolFileError as refusal:
+        error = refusal
+    if trust is not None and trust.state is State.CLEAN:
+        return trust
+    if _is_live(file):  # A service has been started since.
+        return None
+    if error is not None:
+        raise error
+    return trust
+
+
+def _is_live(file: SymbolFile) -> bool:
+    try:
+        session = read_session(file.header)
+    except HeaderError as error:
+        raise SymbolFileError(str(file.path), str(error)) from None
+    is_used = session.state == IN_USE and session.boot_id == boot_id()
+    return is_used and is_in_use(file.path.parent)
+
+
+def _must_be_sound(file: SymbolFile) -> None:
+    """Refuse a file that has no service and was not closed by one."""
+    trust = trust_of(file)
+    state = State.CLEAN if trust is None else trust.state
+    if state is State.DELETED or file.sequence < 0:
+        raise SymbolNotFoundError(file.symbol)
+    if state is not State.CLEAN:
+        raise SymbolFileError(
+            str(file.path),
+            f"it was {state.value}. Start `fds serve --data-dir {file.path.parent}` once, with the "
+            "settings it had: it finds out what is sound",
+        )
+
+
+def _identity(path: Path) -> Identity | None:
+    try:
+        return read_header(path)
+    except (SymbolFileError, FileNotFoundError):
+        return None
