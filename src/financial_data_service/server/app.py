@@ -21,6 +21,7 @@ from financial_data_service.server.own_origin import OwnOriginMiddleware
 from financial_data_service.server.paths import EncodedSlashMiddleware
 from financial_data_service.server.routes import router_for
 from financial_data_service.settings import Settings
+from financial_data_service.storage.directory import DirectoryStore
 
 __all__ = ["create_app", "open_prices", "store_for"]
 
@@ -100,8 +101,6 @@ def store_for(settings: Settings, *, temporary: bool = False) -> SymbolStore | N
     """
     if settings.data_dir is None:
         return None
-    from financial_data_service.storage.directory import DirectoryStore
-
     return DirectoryStore(
         settings.data_dir,
         Geometry(settings.largest_window, batch_max=settings.batch_max),

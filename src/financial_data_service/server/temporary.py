@@ -15,47 +15,86 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from financial_data_service.engine.layout import Geometry
 from financial_data_service.settings import Settings
 
-__all__ = ["remove_stale", "temporary_directory"]
+__all__ = ["TemporaryDirectory", "remove_stale"]
 
 PREFIX = "fds-"
 MARK = "temporary"  # the file whose lock says that the directory is in use
 
+# As of storage.directory, which would load the engine.
+SETTINGS_FILE = "directory.json"
+
 SHARED_MEMORY = Path("/dev/shm")
 
 
-@contextmanager
-def temporary_directory(settings: Settings) -> Iterator[Path]:
-    """Make a directory that only this user can enter, and remove it at the end.
+class TemporaryDirectory:
+    """A directory that only this user can enter, for as long as the block runs.
 
-    Processes that are forked meanwhile hold it too. Directories that earlier services have left
-    behind are removed first.
+    Directories that earlier services have left behind are removed first.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of the service: how much may come to lie in the directory.
     """
-    remove_stale()
-    path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=_place_for(settings)))
-    try:
-        lock = os.open(path / MARK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield path
-        finally:
-            os.close(lock)
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._keep = -1
+
+    def __enter__(self) -> Self:
+        remove_stale()
+        self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=_place_for(self._settings)))
+        self._mark = os.open(self.path / MARK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._mark, fcntl.LOCK_EX)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+        self.let_go()
+        os.close(self._mark)
+
+    def keep(self) -> None:
+        """Keep the last worker from removing it, now that one serves: another may take its place.
+
+        The lock is that of every process which has the directory open, and goes with this one.
+        """
+        if self._keep >= 0:
+            return
+        with suppress(OSError):  # Just closed by the last of them, or just being opened.
+            descriptor = os.open(self.path / SETTINGS_FILE, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                os.close(descriptor)
+            else:
+                self._keep = descriptor
+
+    def let_go(self) -> None:
+        """Leave :meth:`keep` to the parent; to be called in what it has forked."""
+        if self._keep >= 0:
+            os.close(self._keep)
+            self._keep = -1
 
 
 def remove_stale() -> None:
     """Remove the directories of services that were killed, all of their processes."""
     for place in {SHARED_MEMORY, Path(tempfile.gettempdir())}:
-        # Whatever cannot be looked at or removed is not ours, or another's to clean up just now.
-        with suppress(OSError):
-            for path in place.glob(f"{PREFIX}*"):
+        for path in place.glob(f"{PREFIX}*"):
+            # What cannot be looked at is another's, or gone by now.
+            with suppress(OSError):
                 _remove_if_stale(path)
 
 
@@ -63,17 +102,13 @@ def _remove_if_stale(path: Path) -> None:
     status = path.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
         return
+    # Without the mark it is not ours, or just being made.
+    mark = os.open(path / MARK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        lock = os.open(path / MARK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:  # Not one of ours, or just being made.
-        return
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)  # or it is in use
         shutil.rmtree(path, ignore_errors=True)
-    except BlockingIOError:  # In use.
-        pass
     finally:
-        os.close(lock)
+        os.close(mark)
 
 
 def _place_for(settings: Settings) -> Path | None:

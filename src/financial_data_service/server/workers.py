@@ -38,7 +38,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -46,7 +46,7 @@ import uvicorn
 
 from financial_data_service.server.accepting import ConnectionCounts
 from financial_data_service.server.process import DRAIN_SECONDS, announce, bound_socket
-from financial_data_service.server.temporary import temporary_directory
+from financial_data_service.server.temporary import TemporaryDirectory
 from financial_data_service.settings import Settings
 
 __all__ = ["serve"]
@@ -103,11 +103,12 @@ def serve(settings: Settings) -> int:
     listener.setblocking(False)
     # Nothing is served by this; it sets up the log as that of the workers.
     uvicorn.Config("", log_level=settings.log_level)
-    is_temporary = settings.data_dir is None
-    directory = temporary_directory(settings) if is_temporary else nullcontext(settings.data_dir)
-    with listener, _caught_signals() as wake_up, directory as path:
-        settings = settings.model_copy(update={"data_dir": path})
-        return _Supervisor(settings, listener, wake_up, is_temporary=is_temporary).run()
+    with listener, _caught_signals() as wake_up:
+        if settings.data_dir is not None:
+            return _Supervisor(settings, listener, wake_up, None).run()
+        with TemporaryDirectory(settings) as directory:
+            settings = settings.model_copy(update={"data_dir": directory.path})
+            return _Supervisor(settings, listener, wake_up, directory).run()
 
 
 @contextmanager
@@ -138,13 +139,12 @@ class _Supervisor:
         settings: Settings,
         listener: socket.socket,
         wake_up: socket.socket,
-        *,
-        is_temporary: bool,
+        temporary: TemporaryDirectory | None,
     ) -> None:
         self._settings = settings
         self._listener = listener
         self._wake_up = wake_up
-        self._is_temporary = is_temporary
+        self._temporary = temporary
         self._counts = ConnectionCounts(settings.workers)
         self._workers = [_Worker(index) for index in range(settings.workers)]
         self._parent_reader, self._parent_writer = os.pipe()
@@ -239,6 +239,8 @@ class _Supervisor:
             # The server lets SIGTERM through once it can end in good order.
             signal.pthread_sigmask(signal.SIG_SETMASK, {*mask, signal.SIGTERM})
             os.close(self._parent_writer)
+            if self._temporary is not None:
+                self._temporary.let_go()
             for other in self._workers:
                 if other.ready >= 0:
                     os.close(other.ready)
@@ -262,7 +264,7 @@ class _Supervisor:
             counts=self._counts,
             parent=self._parent_reader,
             serving=serving,
-            temporary=self._is_temporary,
+            temporary=self._temporary is not None,
         )
         return run.serve_as_worker(self._settings, link)
 
@@ -277,6 +279,8 @@ class _Supervisor:
         worker.is_serving = True
         worker.serving_since = time.monotonic()
         self._has_served = True
+        if self._temporary is not None:
+            self._temporary.keep()
         if all(each.is_serving for each in self._workers) and not self._is_announced:
             self._is_announced = True
             announce(self._listener)
