@@ -53,11 +53,11 @@ __all__ = [
     "PRICE_MAX",
     "append",
     "combine",
+    "complete_blocks",
     "copy_prices",
     "divide_pair",
     "find_unfit",
     "publish",
-    "store",
     "store_blocks",
     "summarise_blocks",
     "summarise_prices",
@@ -433,31 +433,15 @@ def store_prices(header, region, values):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def store(header, region, values):  # type: ignore[no-untyped-def]
-    """Do all of an append but its last step; return the sequence to publish, or -1.
-
-    The values go to their slots, and the blocks they complete are summarised level by level.
-    Nothing that a window can reach has changed until the new count is published: a batch that
-    turns out unfit half-way, or whose writer dies, has not happened.
-
-    Parameters
-    ----------
-    values : float64[n]
-        1 to ``batch_max`` prices, oldest first.
-    """
-    fence_release()  # A reader who sees a price of this batch sees the count before it as well.
-    if not store_prices(header, region, values):
-        return np.int64(-1)
-    sequence = header[WORD_COUNT]
-    new_sequence = sequence + len(values)
-    for level in range(2, header[WORD_LEVELS] + 1):
+def complete_blocks(header, region, lowest, sequence, new_sequence):  # type: ignore[no-untyped-def]
+    """Store the summaries of the blocks that an append completes, from level `lowest` upwards."""
+    for level in range(lowest, header[WORD_LEVELS] + 1):
         shift = header[WORD_FANOUT_SHIFT] * level
         first = sequence >> shift
         end = new_sequence >> shift
         if first == end:
             break
         store_blocks(header, region, level, first, end)
-    return new_sequence
 
 
 @compiled
@@ -470,9 +454,21 @@ def publish(header, sequence):  # type: ignore[no-untyped-def]
 def append(header, region, values):  # type: ignore[no-untyped-def]
     """Append a batch and return the new sequence, or -1 if a value is not a price.
 
-    O(n), independent of any window; parameters as of :func:`store`.
+    The values go to their slots, the blocks they complete are summarised level by level, and last
+    the new count is published: until then, nothing that a window can reach has changed, so a batch
+    that turns out unfit half-way, or whose writer dies, has not happened. O(n), independent of any
+    window.
+
+    Parameters
+    ----------
+    values : float64[n]
+        1 to ``batch_max`` prices, oldest first.
     """
-    new_sequence = store(header, region, values)
-    if new_sequence >= 0:
-        store_release(header, WORD_COUNT, new_sequence)
+    fence_release()  # A reader who sees a price of this batch sees the count before it as well.
+    if not store_prices(header, region, values):
+        return np.int64(-1)
+    sequence = header[WORD_COUNT]
+    new_sequence = sequence + len(values)
+    complete_blocks(header, region, 2, sequence, new_sequence)
+    store_release(header, WORD_COUNT, new_sequence)
     return new_sequence

@@ -311,7 +311,8 @@ def warm_up() -> None:
     assert stats.window(10).values == len(prices)
     for batch in (prices, read_only):
         assert kernels.find_unfit(batch) == -1
-        assert kernels.store(stats._ring.header, stats._ring.region, batch) == 3 * len(prices)
-    kernels.store_blocks(stats._ring.header, stats._ring.region, 1, 0, 1)
-    kernels.publish(stats._ring.header, 2 * len(prices))
+    header, region = stats._ring.header, stats._ring.region
+    kernels.complete_blocks(header, region, 1, 0, len(prices))
+    kernels.store_blocks(header, region, 1, 0, 1)
+    kernels.publish(header, stats.sequence)
     stats.close()

@@ -20,6 +20,8 @@ from typing import Literal
 from financial_data_service.engine import kernels
 from financial_data_service.engine.layout import (
     WORD_APPEND_LIMIT,
+    WORD_RECORD_A,
+    WORD_RECORD_B,
     WORD_SYNCED_GENERATION,
 )
 from financial_data_service.storage.boot import boot_id
@@ -52,9 +54,8 @@ def commit(file: SymbolFile, new_sequence: int) -> None:
     OSError
         When the disk fails: then the batch has not happened.
     """
-    base = _synced(file).sequence
-    prices = file.checksum_of(base, new_sequence)
-    generation = _write_next(file, new_sequence, base, prices)
+    base = _synced_sequence(file)
+    generation = _write_next(file, new_sequence, base, file.checksum_of(base, new_sequence))
     file.sync_prices(base, new_sequence)
     _note_synced(file, generation, new_sequence + unsynced_max(file.geometry))
     kernels.publish(file.header, new_sequence)
@@ -68,7 +69,7 @@ def revoke(file: SymbolFile) -> None:
     OSError
         When the disk fails: then the records of before still hold.
     """
-    generation = _write_next(file, NOTHING_DURABLE, NOTHING_DURABLE)
+    generation = _write_next(file, NOTHING_DURABLE)
     file.sync_header()
     _note_synced(file, generation, NO_LIMIT)
 
@@ -83,7 +84,7 @@ def renew(file: SymbolFile) -> None:
     """
     sequence = file.sequence
     file.sync()
-    generation = _write_next(file, sequence, sequence)
+    generation = _write_next(file, sequence)
     file.sync_header()
     _note_synced(file, generation, sequence + unsynced_max(file.geometry))
 
@@ -165,9 +166,9 @@ class BackgroundSync:
             limit = sequence + unsynced_max(file.geometry)
             if not _newest(file).sequence < sequence <= file.sequence <= limit:
                 return
-            generation = _write_next(file, sequence, sequence)
+            generation = _write_next(file, sequence)
             # Until the record is known to be on disk, the one before it may be the truth there.
-            file.header[WORD_APPEND_LIMIT] = min(limit, file.append_limit)
+            file.words[WORD_APPEND_LIMIT] = min(limit, file.append_limit)
         self._record = generation, self._executor.submit(file.sync)
 
     def _confirm(self, generation: int) -> None:
@@ -182,22 +183,28 @@ def _newest(file: SymbolFile) -> DurableRecord:
     return max(record for record in file.records() if record is not None)
 
 
-def _synced(file: SymbolFile) -> DurableRecord:
-    """Return the record that is known to be on disk."""
-    generation = int(file.header[WORD_SYNCED_GENERATION])
-    return next(each for each in file.records() if each and each.generation == generation)
-
-
-def _write_next(file: SymbolFile, sequence: int, base: int, prices_checksum: int = 0) -> int:
+def _write_next(
+    file: SymbolFile, sequence: int, base: int | None = None, prices_checksum: int = 0
+) -> int:
     """Write a record over the one that is not known to be on disk; return its generation."""
-    synced = int(file.header[WORD_SYNCED_GENERATION])
-    records = file.records()
-    slot = next(i for i in (1, 0) if not (each := records[i]) or each.generation != synced)
-    generation = _newest(file).generation + 1
-    write_record(file.header, slot, DurableRecord(generation, sequence, base, prices_checksum))
+    words = file.words
+    first, second = words[WORD_RECORD_A], words[WORD_RECORD_B]
+    slot = int(first == words[WORD_SYNCED_GENERATION])
+    generation = max(first, second) + 1
+    record = DurableRecord(
+        generation, sequence, sequence if base is None else base, prices_checksum
+    )
+    write_record(file.header, slot, record)
     return generation
 
 
+def _synced_sequence(file: SymbolFile) -> int:
+    """Return the sequence of the record that is known to be on disk."""
+    words = file.words
+    is_first = words[WORD_RECORD_A] == words[WORD_SYNCED_GENERATION]
+    return words[(WORD_RECORD_A if is_first else WORD_RECORD_B) + 1]
+
+
 def _note_synced(file: SymbolFile, generation: int, append_limit: int) -> None:
-    file.header[WORD_SYNCED_GENERATION] = generation
-    file.header[WORD_APPEND_LIMIT] = append_limit
+    file.words[WORD_SYNCED_GENERATION] = generation
+    file.words[WORD_APPEND_LIMIT] = append_limit

@@ -83,10 +83,13 @@ class FileStats(RunningStats):
     def _store(self, prices: npt.NDArray[np.float64], end: int) -> int:
         file = self.file
         if self._is_power:
-            sequence = int(kernels.store(file.header, file.region, prices))
-            if sequence >= 0:
-                commit(file, sequence)
-            return sequence
+            if kernels.find_unfit(prices) >= 0:
+                return -1
+            begin = end - prices.size
+            file.write(begin, prices)
+            kernels.complete_blocks(file.header, file.region, 1, begin, end)
+            commit(file, end)
+            return end
         if end > file.append_limit:
             revoke(file)
         sequence = kernels.append(file.header, file.region, prices)

@@ -59,7 +59,7 @@ __all__ = [
     "read_identity",
     "read_records",
     "read_session",
-    "record_words",
+    "records_written",
     "refuse_strays",
     "write_identity",
     "write_record",
@@ -76,6 +76,8 @@ NOTHING_DURABLE = -1
 
 _SYMBOL_BYTES_MAX = 512  # 128 characters of up to 4 bytes
 _SLOTS = (WORD_RECORD_A, WORD_RECORD_B)
+_RECORD = struct.Struct(f"<{RECORD_WORDS - 1}q")
+_CHECKSUM = struct.Struct("<q")
 
 assert WORD_NAME + _SYMBOL_BYTES_MAX // 8 <= HEADER_WORDS
 
@@ -122,13 +124,13 @@ class DurableRecord(NamedTuple):
     prices_checksum: int
 
 
-def checksum(*parts: npt.NDArray[Any]) -> int:
+def checksum(*parts: npt.NDArray[Any] | bytes) -> int:
     """Return the 64-bit XXH3 of arrays, one after the other, as a signed word."""
     digest = xxhash.xxh3_64()
     for part in parts:
         digest.update(part)
-    value: int = digest.intdigest()
-    return value - (1 << 64) if value >> 63 else value
+    word: int = _CHECKSUM.unpack(digest.intdigest().to_bytes(8, "little"))[0]
+    return word
 
 
 def write_identity(words: Words, identity: Identity) -> None:
@@ -209,25 +211,31 @@ def read_session(words: Words) -> Session:
     return Session(state, part[1:3].tobytes(), int(part[3]), int(part[4]))
 
 
-def record_words(words: Words) -> list[Words]:
-    """Return the words of both records, written or not."""
-    return [words[begin : begin + RECORD_WORDS] for begin in _SLOTS]
-
-
 def write_record(words: Words, slot: int, record: DurableRecord) -> None:
     """Write a record to slot 0 or 1."""
-    part = record_words(words)[slot]
-    part[:-1] = np.array(record)
-    part[-1] = checksum(part[:-1])
+    fields = _RECORD.pack(*record)
+    begin = _SLOTS[slot] * 8
+    _bytes_of(words)[begin : begin + RECORD_WORDS * 8] = fields + _CHECKSUM.pack(checksum(fields))
 
 
 def read_records(words: Words) -> list[DurableRecord | None]:
     """Return the two records, None for one that is torn, damaged or was never written."""
     records: list[DurableRecord | None] = []
-    for part in record_words(words):
-        is_whole = part[0] > 0 and part[-1] == checksum(part[:-1])
-        records.append(DurableRecord._make(part[:-1].tolist()) if is_whole else None)
+    for slot in _SLOTS:
+        part = _bytes_of(words)[slot * 8 : (slot + RECORD_WORDS) * 8].tobytes()
+        fields = part[: _RECORD.size]
+        is_whole = any(fields) and part[_RECORD.size :] == _CHECKSUM.pack(checksum(fields))
+        records.append(DurableRecord._make(_RECORD.unpack(fields)) if is_whole else None)
     return records
+
+
+def records_written(words: Words) -> int:
+    """Return how many of the two records have ever been written, whole or not."""
+    return sum(bool(words[slot : slot + RECORD_WORDS].any()) for slot in _SLOTS)
+
+
+def _bytes_of(words: Words) -> memoryview:
+    return words.data.cast("B")
 
 
 _KNOWN = (

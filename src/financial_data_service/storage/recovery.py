@@ -38,7 +38,7 @@ from financial_data_service.storage.header import (
     checksum,
     read_records,
     read_session,
-    record_words,
+    records_written,
     write_session,
 )
 
@@ -121,15 +121,10 @@ def _closed(ring: Ring, session: Session, count: int, records: list[DurableRecor
             f"expected one count of prices, got {count} in the header, {session.sequence} when "
             f"it was closed and {said} in its durable record: it is damaged"
         )
-    if len(records) < _written(ring):
+    if len(records) < records_written(ring.header):
         raise HeaderError("expected whole durable records in a file closed cleanly: it is damaged")
     limit = count + unsynced_max(ring.geometry)
     return Trust(State.CLEAN, count, session.floor, limit, newest.generation)
-
-
-def _written(ring: Ring) -> int:
-    """Return how many of the two records have ever been written."""
-    return int(sum(bool(part.any()) for part in record_words(ring.header)))
 
 
 def _killed(ring: Ring, session: Session, count: int, records: list[DurableRecord]) -> Trust:

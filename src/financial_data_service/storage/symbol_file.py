@@ -24,10 +24,12 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+import numpy.typing as npt
 
 from financial_data_service.engine.layout import (
     FIELDS,
     HEADER_BYTES,
+    MAGIC,
     WORD_APPEND_LIMIT,
     WORD_SYNCED_GENERATION,
     Geometry,
@@ -74,6 +76,8 @@ class SymbolFile(Ring):
         Whose prices it holds.
     created_ns : int
         When it was made, in nanoseconds since 1970.
+    words : memoryview
+        The header, for reading and writing single words.
     """
 
     def __init__(self, path: Path, descriptor: int, identity: Identity, *, read_only: bool) -> None:
@@ -84,7 +88,14 @@ class SymbolFile(Ring):
         except OSError as error:
             reason = f"no address space for a symbol of {size_bytes} bytes: {error.strerror}"
             raise InsufficientStorageError(f"{path}: {reason}") from error
+        # A page of its own for the header, with nothing read ahead: as part of a large one its few
+        # words would take others along whenever they go to disk. The advice is taken back, as the
+        # system syncs each stretch of a mapping that has an advice of its own by itself.
+        mapping.madvise(mmap.MADV_RANDOM, 0, HEADER_BYTES)
+        assert mapping[0] == MAGIC & 0xFF or not read_only
+        mapping.madvise(mmap.MADV_NORMAL, 0, HEADER_BYTES)
         super().__init__(identity.geometry, mapping)
+        self.words = self.header.data  # single words, three times as fast as from the array
         self.path = path
         self.symbol = identity.symbol
         self.created_ns = identity.created_ns
@@ -225,6 +236,25 @@ class SymbolFile(Ring):
 
     # What is on disk
 
+    def write(self, begin: int, prices: npt.NDArray[np.float64]) -> None:
+        """Put prices number `begin` and on into their slots, by a call of the system.
+
+        Everyone who has the file mapped sees them at once. The system knows to the block what has
+        to go to disk; what is stored through a mapping counts by pages, which may be large.
+        """
+        first = begin % self.geometry.capacity
+        before_wrap = min(prices.size, self.geometry.capacity - first)
+        self._write_slots(first, prices[:before_wrap])
+        if before_wrap < prices.size:
+            self._write_slots(0, prices[before_wrap:])
+
+    def _write_slots(self, slot: int, prices: npt.NDArray[np.float64]) -> None:
+        offset = (self.geometry.offsets[0] + slot) * 8
+        data = prices.data.cast("B")
+        while data:
+            written = os.pwrite(self._descriptor, data, offset)
+            data, offset = data[written:], offset + written
+
     def sync(self) -> None:
         """Return once all of the file is on disk. Safe to call from another thread."""
         disk.sync_file(self._descriptor)
@@ -255,10 +285,11 @@ class SymbolFile(Ring):
     @property
     def append_limit(self) -> int:
         """Prices up to which appends need not look after the durable records."""
-        return int(self.header[WORD_APPEND_LIMIT])
+        return self.words[WORD_APPEND_LIMIT]
 
     def close(self) -> None:
         """Let go of the mapping and the file. Idempotent."""
+        self.words = memoryview(bytes(HEADER_BYTES)).cast("q")
         super().close()
         if self._descriptor >= 0:
             os.close(self._descriptor)
@@ -292,7 +323,7 @@ def _checked_header(path: Path, descriptor: int, *, own: bool) -> Identity:
                 f"expected a file of user {os.geteuid()}, who runs this process, "
                 f"got one of user {status.st_uid}"
             )
-        header = os.pread(descriptor, HEADER_BYTES, 0) if stat.S_ISREG(status.st_mode) else b""
+        header = _read_header_page(descriptor) if stat.S_ISREG(status.st_mode) else b""
         if len(header) < HEADER_BYTES:
             raise HeaderError(f"expected a header of {HEADER_BYTES} bytes, got {len(header)}")
         words = np.frombuffer(header, dtype="<i8")
@@ -312,6 +343,15 @@ def _checked_header(path: Path, descriptor: int, *, own: bool) -> Identity:
     except HeaderError as error:
         raise SymbolFileError(str(path), str(error)) from None
     return identity
+
+
+def _read_header_page(descriptor: int) -> bytes:
+    """Return the first page, and have no other read ahead along with it."""
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+    try:
+        return os.pread(descriptor, HEADER_BYTES, 0)
+    finally:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_NORMAL)
 
 
 def _areas(geometry: Geometry, begin: int, end: int) -> Iterator[tuple[int, int]]:
