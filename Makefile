@@ -61,9 +61,9 @@ stats: $(LOAD)  ## load the server with requests for statistics and report (args
 	@$(BIN)/python scripts/test_stats_stream.py $(args)
 
 .PHONY: monitor
-monitor: $(RUN)  ## watch the server's process in htop
+monitor: $(RUN)  ## watch the server's process, and its workers, in htop
 	@command -v htop >/dev/null || { echo "make monitor needs htop: apt install htop" >&2; exit 1; }
-	@pid=$$($(BIN)/python scripts/server_process.py pid) && exec htop -p "$$pid"
+	@pids=$$($(BIN)/python scripts/server_process.py pids) && exec htop -p "$$pids"
 
 .PHONY: monitor-ui
 monitor-ui: $(MONITOR)  ## the live page of all symbols on http://127.0.0.1:8501

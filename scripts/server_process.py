@@ -1,9 +1,9 @@
 """Finds the running server for make, tmux and htop.
 
-``server_process.py pid`` prints the process id of what listens on the port; ``wait`` returns once
-the server answers ``/readyz``. Standard library only, so that any Python 3.11 runs it. The pid is
-read from ``/proc`` rather than from a file, so that it is right however the server was started and
-there is nothing to go stale.
+``server_process.py pid`` prints the process id of what listens on the port; ``pids`` that and those
+of its workers, with commas between; ``wait`` returns once the server answers ``/readyz``. Standard
+library only, so that any Python 3.11 runs it. The pid is read from ``/proc`` rather than from a
+file, so that it is right however the server was started and there is nothing to go stale.
 """
 
 from __future__ import annotations
@@ -40,13 +40,24 @@ def holds_any(process: Path, links: set[str]) -> bool:
         return False
 
 
-def server_pid(port: int) -> int | None:
-    """Process id of the listener on `port`; the oldest when workers share the socket."""
+def parent_of(pid: int) -> int:
+    """Process id of a process's parent; 0 when it has gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return 0
+    return int(stat.rpartition(")")[2].split()[1])  # the name before may hold anything
+
+
+def server_pids(port: int) -> list[int]:
+    """Process ids of what has the listener on `port`: the server, then its workers if any."""
     links = {f"socket:[{inode}]" for inode in listening_inodes(port)}
     if not links:
-        return None
+        return []
     processes = [entry for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-    return min((int(p.name) for p in processes if holds_any(p, links)), default=None)
+    pids = sorted(int(p.name) for p in processes if holds_any(p, links))
+    # The workers share the socket of the process that started them; numbers of processes wrap.
+    return sorted(pids, key=lambda pid: parent_of(pid) in pids)
 
 
 def is_ready(url: str) -> bool:
@@ -75,7 +86,7 @@ def wait(url: str, timeout: float) -> int:
 def main() -> int:
     """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("action", choices=["pid", "wait"])
+    parser.add_argument("action", choices=["pid", "pids", "wait"])
     parser.add_argument("--host", default=os.environ.get("FDS_HOST", "127.0.0.1"))
     parser.add_argument("--port", type=int, default=int(os.environ.get("FDS_PORT", "8000")))
     parser.add_argument("--timeout", type=float, default=600.0, help="seconds to wait at most")
@@ -83,11 +94,11 @@ def main() -> int:
     if options.action == "wait":
         host = "127.0.0.1" if options.host == "0.0.0.0" else options.host
         return wait(f"http://{host}:{options.port}", options.timeout)
-    pid = server_pid(options.port)
-    if pid is None:
+    pids = server_pids(options.port)
+    if not pids:
         print(f"No server listens on port {options.port}; `make run` starts one.", file=sys.stderr)
         return 1
-    print(pid)
+    print(*(pids if options.action == "pids" else pids[:1]), sep=",")
     return 0
 
 

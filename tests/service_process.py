@@ -81,6 +81,7 @@ def started(directory: Path, flags: Sequence[str] = LIGHT, **variables: str) -> 
             stderr=stderr,
             text=True,
             env=environment(**variables),
+            process_group=0,  # as a terminal would give it; Ctrl-C in it reaches no test
         ) as process,
     ):
         try:

@@ -22,8 +22,9 @@ from fastapi import FastAPI
 from financial_data_service.errors import DataDirectoryError
 from financial_data_service.server.accepting import Acceptor, ConnectionCounts
 from financial_data_service.server.app import create_app, open_prices, store_for
-from financial_data_service.server.fast_lane import FastLane, FastLaneProtocol
+from financial_data_service.server.fast_lane import FastLaneProtocol
 from financial_data_service.server.guard import GuardedProtocol, sweep
+from financial_data_service.server.known_requests import FastLane
 from financial_data_service.server.process import (
     BACKLOG,
     DRAIN_SECONDS,
@@ -68,6 +69,13 @@ class _Server(uvicorn.Server):
             gc.collect()
             gc.freeze()
             self.on_started(sockets or [])
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        if self.force_exit:
+            # After a second Ctrl-C uvicorn leaves the application where it was: it would say so
+            # with a traceback.
+            await self.lifespan.shutdown()
 
     def on_started(self, sockets: list[socket.socket]) -> None:
         announce(sockets[0])
@@ -204,7 +212,7 @@ def _run(
         complain(error, app.state.settings)
         return 1
     finally:
-        # uvicorn tells the application of its end only where there was time to wait for requests.
+        # Also when the application was never told of its end.
         app.state.manager.close()
     return 0 if server.started else 1
 
