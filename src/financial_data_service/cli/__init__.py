@@ -1,11 +1,12 @@
-"""The command ``fds``: run the service, load files into it, read its statistics.
+"""The command ``fds``: run the service, load files into it, read its statistics; look at its files.
 
-One module per command (``serve``, ``load``, ``stats``) and per thing they share: ``console`` says
-things to people, ``service`` speaks HTTP, ``price_files`` reads CSV and Parquet.
+One module per command (``serve``, ``load``, ``stats``; ``inspect``, ``verify``, ``export``) and per
+thing they share: ``console`` says things to people, ``service`` speaks HTTP, ``price_files`` reads
+CSV and Parquet.
 
 Invariants: every failure is one sentence on stderr and an exit code (1: it did not work, 2: it was
 asked wrongly, 130: interrupted), never a traceback unless ``FDS_DEBUG=1``; the client commands
-never load the engine.
+never load the engine, those on a data directory not before their arguments are understood.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ import typer
 
 from .. import __version__
 from .console import Commands, examples, paragraphs
+from .export import export
+from .inspect import inspect
 from .load import load
 from .serve import serve
 from .stats import stats
+from .verify import verify
 
 __all__ = ["app", "main"]
 
@@ -56,6 +60,19 @@ _COMMANDS: dict[Callable[..., None], tuple[str, ...]] = {
         "fds stats BTCUSDT",
         "fds stats BTCUSDT --last 5000 --json",
     ),
+    inspect: (
+        "fds inspect /var/lib/fds",
+        "fds inspect /var/lib/fds --json",
+    ),
+    verify: (
+        "fds verify /var/lib/fds",
+        "fds verify /var/lib/fds BTCUSDT",
+    ),
+    export: (
+        "fds export BTCUSDT --to btcusdt.parquet --data-dir /var/lib/fds",
+        "fds export BTCUSDT --to last.csv --last 1000000",
+        "FDS_DATA_DIR=/var/lib/fds fds export BTCUSDT --to btcusdt.npy --force",
+    ),
 }
 for _command, _examples in _COMMANDS.items():
     app.command(help=paragraphs(_command.__doc__), epilog=examples(*_examples))(_command)
@@ -83,7 +100,8 @@ def _fds(
     """Exact min, max, last, avg and var over the last 10 to 100,000,000 prices of a symbol.
 
     Start the service with [bold]fds serve[/bold], put prices in with [bold]fds load[/bold], read
-    the statistics with [bold]fds stats[/bold].
+    the statistics with [bold]fds stats[/bold]. With a data directory, [bold]fds inspect[/bold],
+    [bold]fds verify[/bold] and [bold]fds export[/bold] look at its files, service or no service.
     """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())

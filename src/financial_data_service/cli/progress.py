@@ -1,10 +1,11 @@
-"""The progress bar of a load: rows, rate, time left; nothing where there is no terminal."""
+"""Progress bars: rows or prices, rate, time left; nothing where there is no terminal."""
 
 from __future__ import annotations
 
 import time
 from typing import Self
 
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
@@ -16,7 +17,7 @@ from rich.progress import (
 
 from .console import output, printable
 
-__all__ = ["LoadProgress"]
+__all__ = ["LoadProgress", "PriceProgress"]
 
 
 class LoadProgress:
@@ -58,3 +59,39 @@ class LoadProgress:
         rate = sent / (time.perf_counter() - self._started)
         count = f"{rows:,} prices, {rate:,.0f}/s"
         self._progress.update(self._task, completed=position, count=count)
+
+
+class PriceProgress:
+    """A bar on stderr of prices dealt with, there from ``with`` to its end.
+
+    Parameters
+    ----------
+    title : str
+        What is being done, or to which symbol.
+    total : int
+        Prices there are to deal with.
+    """
+
+    def __init__(self, title: str, total: int) -> None:
+        console = Console(stderr=True, highlight=False)
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._task = self._progress.add_task(printable(title), total=total)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def advance(self, prices: int) -> None:
+        """Move the bar by a number of prices."""
+        self._progress.update(self._task, advance=prices)

@@ -80,6 +80,11 @@ class Held:
         written = self.sequence + geometry.batch_max
         return max(int(self._header[WORD_FLOOR]), written - geometry.capacity)
 
+    @property
+    def longest_window(self) -> int:
+        """Prices in the largest window."""
+        return min(self.sequence, self.geometry.largest_window)
+
     def must_hold(self, begin: int) -> None:
         """Check that prices number ``begin`` and later are still what was read.
 

@@ -43,7 +43,7 @@ Prices = npt.NDArray[np.float64]
 Default = TypeVar("Default")
 
 TRIES = 5
-"""How often prices are copied anew because a writer went over them."""
+"""How often the last prices are read anew because a writer went over them."""
 
 
 def open(data_dir: str | os.PathLike[str]) -> DataDirectory:
@@ -316,29 +316,25 @@ class SymbolReader:
             )
         for remaining in range(TRIES - 1, -1, -1):
             sequence = self.sequence
-            begin = max(0, sequence - length)
-            prices = self._file.read(begin, sequence)
-            if copy and prices.base is not None:
-                prices = prices.copy()
             try:
-                self._held.must_hold(begin)
-                break
+                return self._read(max(0, sequence - length), sequence, copy=copy)
             except OverwrittenError:
                 if not remaining:
                     raise
-        prices.flags.writeable = copy
-        return prices
+        raise AssertionError("unreachable")
 
-    def prices(self, begin: int, end: int) -> Prices:
+    def prices(self, begin: int, end: int, *, copy: bool = False) -> Prices:
         """Return prices number ``begin`` to ``end``, counted from the first ever, oldest first.
 
-        Read-only, and a view as :meth:`values` describes it; good if, once you are done with it,
+        A view or a copy, as of :meth:`values`. A view is good if, once you are done with it,
         ``is_held(begin)`` says so.
 
         Raises
         ------
         WindowSizeError
             When some of them are not held: not yet appended, or overwritten.
+        OverwrittenError
+            When they were overwritten while they were copied.
         SymbolNotFoundError
             When the symbol was deleted.
         """
@@ -347,9 +343,7 @@ class SymbolReader:
             raise WindowSizeError(
                 f"Expected prices between {oldest} and {sequence}, got {begin} to {end}"
             )
-        prices = self._file.read(begin, end)
-        prices.flags.writeable = False
-        return prices
+        return self._read(begin, end, copy=copy)
 
     def is_held(self, begin: int) -> bool:
         """Tell whether price number ``begin`` and all later ones are what they were.
@@ -375,6 +369,14 @@ class SymbolReader:
         return (
             f"<SymbolReader {self.symbol!r}: {self.sequence:,} prices, {self.values_held:,} held>"
         )
+
+    def _read(self, begin: int, end: int, *, copy: bool) -> Prices:
+        prices = self._file.read(begin, end)
+        if copy and prices.base is not None:
+            prices = prices.copy()
+        self._held.must_hold(begin)
+        prices.flags.writeable = copy
+        return prices
 
     def _must_be_open(self) -> None:
         if self._is_closed:

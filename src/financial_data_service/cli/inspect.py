@@ -1,0 +1,253 @@
+"""``fds inspect``: what is in a data directory, seen from outside; nothing is written."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from .console import complain, output, printable
+
+if TYPE_CHECKING:
+    from ..storage.symbol_file import SymbolFile
+
+__all__ = ["inspect"]
+
+_SETTINGS = {
+    "durability": "durability {}",
+    "largest_window": "windows of up to {:,}",
+    "batch_max": "batches of up to {:,}",
+    "fanout": "fanout {}",
+    "max_symbols": "up to {:,} symbols",
+}
+
+
+class FileReport(NamedTuple):
+    """What there is to say of one file.
+
+    Attributes
+    ----------
+    file : str
+        Its name.
+    symbol : str or None
+        Whose prices it holds; None when it does not say.
+    sequence, values : int or None
+        Prices ever appended, and in the largest window.
+    disk_bytes, size_bytes : int
+        What it takes on disk, and what ``ls -l`` shows.
+    state : str
+        ``in_use``, ``clean``, ``unclean``, ``deleted`` or ``refused``.
+    kept : int or None
+        Of a file that ended uncleanly: the prices that a service will go on with.
+    reason : str or None
+        Why it is refused, or how it ended.
+    changed : datetime
+        When it was last written to, as far as the file system knows.
+    geometry : dict
+        ``largest_window``, ``batch_max`` and ``fanout`` of the file; empty when it does not say.
+    """
+
+    file: str
+    symbol: str | None
+    sequence: int | None
+    values: int | None
+    disk_bytes: int
+    size_bytes: int
+    state: str
+    kept: int | None
+    reason: str | None
+    changed: datetime
+    geometry: dict[str, int]
+
+
+def inspect(
+    data_dir: Annotated[
+        Path, typer.Argument(metavar="DATA_DIR", help="What fds serve --data-dir was given.")
+    ],
+    as_json: Annotated[
+        bool, typer.Option("--json", metavar="", help="Print the same as JSON, sizes in bytes.")
+    ] = False,
+) -> None:
+    """Show what is in a data directory: symbols, prices, sizes, and how each file was left.
+
+    Reads only, and may be used while a service is at work there. The exit code is 1 when a file is
+    refused, which is then said on stderr.
+    """
+    from ..storage.directory import is_in_use, read_settings
+    from ..storage.reader import ring_files
+
+    paths = ring_files(data_dir)
+    is_used, settings = is_in_use(data_dir), read_settings(data_dir)
+    found = (_report(path, settings if is_used else {}) for path in paths)
+    reports = [report for report in found if report is not None]
+    if as_json:
+        _print_json(data_dir, is_used, settings, reports)
+    else:
+        _print_table(data_dir, is_used, settings, reports)
+    refused = [report for report in reports if report.state == "refused"]
+    for report in refused:
+        complain(f"{report.file}: {report.reason}.")
+    if refused:
+        raise typer.Exit(1)
+
+
+def _report(path: Path, settings: dict[str, Any]) -> FileReport | None:
+    """Look at a file; None when it has just been deleted."""
+    from ..errors import SymbolFileError
+    from ..storage.symbol_file import SymbolFile
+
+    try:
+        status = path.stat()
+        report = FileReport(
+            file=path.name,
+            symbol=None,
+            sequence=None,
+            values=None,
+            disk_bytes=status.st_blocks * 512,
+            size_bytes=status.st_size,
+            state="refused",
+            kept=None,
+            reason=None,
+            changed=datetime.fromtimestamp(status.st_mtime, UTC),
+            geometry={},
+        )
+        file = SymbolFile.open_read_only(path)
+    except FileNotFoundError:
+        return None
+    except SymbolFileError as error:
+        return report._replace(reason=error.reason)
+    try:
+        return _judged(report, file, settings)
+    except SymbolFileError as error:
+        return report._replace(symbol=file.symbol, reason=error.reason)
+    finally:
+        file.close()
+
+
+def _judged(report: FileReport, file: SymbolFile, settings: dict[str, Any]) -> FileReport:
+    """Fill in what a sound header says, and what a service would make of it."""
+    from ..storage.reader import trust_of
+    from ..storage.recovery import State
+
+    geometry = file.geometry
+    trust = trust_of(file)
+    sequence = file.sequence
+    state = "in_use" if trust is None else _STATES[trust.state.name]
+    report = report._replace(
+        symbol=file.symbol,
+        sequence=sequence,
+        values=min(sequence, geometry.largest_window),
+        state="deleted" if sequence < 0 else state,
+        geometry={
+            "largest_window": geometry.largest_window,
+            "batch_max": geometry.batch_max,
+            "fanout": geometry.fanout,
+        },
+    )
+    if trust is None or sequence < 0:
+        return report
+    if trust.state is not State.CLEAN:
+        report = report._replace(kept=trust.sequence, reason=trust.state.value)
+    other = {
+        name: value for name, value in report.geometry.items() if settings.get(name, value) != value
+    }
+    if not other:
+        return report
+    made, used = (
+        ", ".join(f"{name} {values[name]}" for name in other) for values in (other, settings)
+    )
+    reason = f"it was made with {made}, the directory is in use with {used}"
+    return report._replace(state="refused", reason=reason)
+
+
+_STATES = {
+    "CLEAN": "clean",
+    "KILLED": "unclean",
+    "POWER_LOST": "unclean",
+    "DELETED": "deleted",
+}
+
+
+def _print_json(
+    data_dir: Path, is_used: bool, settings: dict[str, Any], reports: list[FileReport]
+) -> None:
+    symbols = [{**report._asdict(), "changed": report.changed.isoformat()} for report in reports]
+    content = {
+        "directory": str(data_dir),
+        "in_use": is_used,
+        "settings": settings,
+        "symbols": symbols,
+    }
+    sys.stdout.write(json.dumps(content, indent=2) + "\n")
+
+
+def _print_table(
+    data_dir: Path, is_used: bool, settings: dict[str, Any], reports: list[FileReport]
+) -> None:
+    console = output()
+    title = Text(printable(str(data_dir)), "bold")
+    console.print(title.append(f"  {_use(is_used, settings)}", "not bold dim"), soft_wrap=True)
+    if not reports:
+        console.print("No symbols.")
+        return
+    table = Table(
+        box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold"
+    )
+    for heading in ("symbol", "file"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("sequence", "values", "on disk", "apparent"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("state", overflow="fold")
+    table.add_column("last change", no_wrap=True)
+    for report in reports:
+        table.add_row(*_cells(report), style="bold red" if report.state == "refused" else "")
+    console.print(table)
+
+
+def _use(is_used: bool, settings: dict[str, Any]) -> str:
+    said = ", ".join(
+        text.format(settings[name]) for name, text in _SETTINGS.items() if name in settings
+    )
+    if is_used:
+        return f"in use by process {settings.get('pid', 'unknown')}: {said}"
+    return f"not in use; last with {said}" if said else "not in use"
+
+
+def _cells(report: FileReport) -> tuple[str, ...]:
+    state = {
+        "in_use": "in use",
+        "clean": "closed cleanly",
+        "unclean": f"ended uncleanly, {report.kept or 0:,} prices will be kept",
+        "deleted": "deleted",
+        "refused": "refused, see below",
+    }[report.state]
+    counts = (
+        "–" if count is None or count < 0 else f"{count:,}"
+        for count in (report.sequence, report.values)
+    )
+    return (
+        "–" if report.symbol is None else printable(report.symbol),
+        printable(report.file),
+        *counts,
+        size(report.disk_bytes),
+        size(report.size_bytes),
+        state,
+        f"{report.changed.astimezone():%Y-%m-%d %H:%M:%S}",
+    )
+
+
+def size(size_bytes: int) -> str:
+    """Return a size in three digits: ``837 MB``, ``1.05 MB``, ``0 kB``."""
+    value = size_bytes / 1000
+    for unit in ("kB", "MB", "GB"):
+        if value < 999.5:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} TB"

@@ -1,0 +1,120 @@
+"""``fds verify``: recompute what is stored above the prices, and what is answered, and compare."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .console import complain, output, printable
+from .load import EXIT_INTERRUPTED
+from .options import check_symbol
+
+if TYPE_CHECKING:
+    from ..storage.reader import DataDirectory, SymbolReader
+
+__all__ = ["verify"]
+
+SHOWN_MAX = 10
+"""Faults of a symbol that are shown one by one."""
+
+
+def verify(
+    data_dir: Annotated[
+        Path, typer.Argument(metavar="DATA_DIR", help="What fds serve --data-dir was given.")
+    ],
+    symbol: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="SYMBOL", callback=check_symbol, help="Symbol to verify; all without it."
+        ),
+    ] = None,
+) -> None:
+    """Recompute every summary and every window of a data directory from its prices, and compare.
+
+    Some 20 ns a price, two seconds for 100,000,000. The prices are added up one by one, by other
+    arithmetic than the service's: min, max and last must be the same, sums exactly what the prices
+    add up to, avg within 1 unit of the last place, var within 1e-14.
+
+    Reads only, and may be used while a service is at work there. The exit code is 1 when something
+    differs; which level, block and field then stands on stderr, with what is stored and what was
+    expected.
+    """
+    from ..storage import reader
+
+    try:
+        with reader.open(data_dir) as data:
+            verified = [_verify(data[symbol])] if symbol is not None else list(_verify_all(data))
+    except KeyboardInterrupt:
+        complain("Interrupted.")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    if not all(verified):
+        raise typer.Exit(1)
+    if not verified:
+        output().print(printable(f"{data_dir}: no symbols."))
+
+
+def _verify_all(data: DataDirectory) -> Iterator[bool]:
+    """Verify one symbol after the other; those whose file is refused count as failed."""
+    from ..errors import SymbolFileError, SymbolNotFoundError
+    from ..storage.reader import ring_files
+    from ..storage.symbol_file import read_header
+
+    for path in ring_files(data.path):
+        try:
+            yield _verify(data[read_header(path).symbol])
+        except (SymbolNotFoundError, FileNotFoundError):  # It was deleted meanwhile.
+            continue
+        except SymbolFileError as error:
+            complain(str(error))
+            yield False
+
+
+def _verify(reader: SymbolReader) -> bool:
+    """Verify one symbol, and say in a sentence what came of it."""
+    from ..errors import OverwrittenError
+    from ..storage.held import Held
+    from ..storage.verify import WindowCheck, check_windows, verify_levels, work_of_levels
+    from .progress import PriceProgress
+
+    held = Held(reader.symbol, reader.ring)
+    started = time.perf_counter()
+    checks: list[WindowCheck] = []
+    faults: list[str] = []
+    with PriceProgress(reader.symbol, work_of_levels(held) + held.longest_window) as progress:
+        levels = verify_levels(held, progress.advance)
+        try:
+            checks = check_windows(held, advance=progress.advance)
+        except OverwrittenError as error:
+            faults.append(f"the windows could not be compared. {error}, again and again")
+    elapsed_seconds = time.perf_counter() - started
+    faults = [
+        *map(str, levels.wrong),
+        *(str(check) for check in checks if check.differing),
+        *faults,
+    ]
+    said = (
+        f"{_counted(levels.blocks, 'summary')} on {_counted(held.geometry.levels, 'level')} and "
+        f"{_counted(len(checks), 'window')}"
+    )
+    for fault in faults[:SHOWN_MAX]:
+        complain(f"{reader.symbol}: {fault}.")
+    if len(faults) > SHOWN_MAX:
+        complain(f"{reader.symbol}: and {len(faults) - SHOWN_MAX:,} more.")
+    if faults:
+        complain(f"{reader.symbol}: {_counted(len(faults), 'fault')} in {said}.")
+        return False
+    line = (
+        f"{reader.symbol}: {said} agree with the prices, {held.sequence - held.oldest:,} held of "
+        f"{held.sequence:,} ({elapsed_seconds:.2f} s)."
+    )
+    output().print(printable(line), soft_wrap=True)
+    return True
+
+
+def _counted(count: int, noun: str) -> str:
+    plural = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
+    return f"{count:,} {noun if count == 1 else plural}"
