@@ -482,6 +482,8 @@ def check_windows(
 
 
 def _checked(held: Held, lengths: list[int], sequence: int, advance: Advance) -> list[WindowCheck]:
+    if sequence == 0:
+        return []
     served = [held.window(length, sequence) for length in lengths]
     exact = _recomputed(held, lengths, sequence, advance)
     return [
