@@ -112,6 +112,13 @@ class TestHelp:
             assert field.description
             assert field.description in text
 
+    def test_defaults_are_shown(self) -> None:
+        text = fds("serve", "--help").stdout
+        for default in ("PORT, default 8000", "WORKERS, default 1", "DATA_DIR, default none"):
+            assert f"FDS_{default}" in text
+        assert "FDS_FAST_LANE, default on" in text
+        assert "FDS_ROOT_PATH, default empty" in text
+
     def test_every_switch_can_be_turned_either_way(self, monkeypatch: pytest.MonkeyPatch) -> None:
         served: list[Settings] = []
 
@@ -154,6 +161,25 @@ class TestSettings:
         settings = settings_from({"port": "9002", "max_symbols": None, "host": None})
         assert (settings.port, settings.max_symbols, settings.host) == (9002, 20, "127.0.0.1")
 
+    def test_several_workers_are_started_without_the_engine(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        served = []
+
+        def serve(settings: Settings) -> int:
+            served.append(settings)
+            return 0
+
+        monkeypatch.setattr("financial_data_service.server.workers.serve", serve)
+        assert fds("serve", "--workers", "3", "--data-dir", "prices").exit_code == 0
+        assert served == [Settings(workers=3, data_dir=Path("prices"))]
+        code = (
+            "import sys, financial_data_service.cli, financial_data_service.server.workers\n"
+            "heavy = {'numba', 'numpy', 'fastapi', 'uvloop', 'httptools'} & sys.modules.keys()\n"
+            "assert not heavy, heavy\n"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+
     def test_flags_reach_the_server(self, monkeypatch: pytest.MonkeyPatch) -> None:
         served = []
 
@@ -173,6 +199,10 @@ class TestSettings:
             (["--port", "abc"], {}, ["--port must be a valid integer, got 'abc'"]),
             (["--log-level", "loud"], {}, ["--log-level", "'info'", "got 'loud'"]),
             ([], {"FDS_PORT": "abc"}, ["FDS_PORT must be a valid integer, got 'abc'"]),
+            (["--workers", "65"], {}, ["--workers must be less than or equal to 64, got '65'"]),
+            (["--data-dir", ""], {}, ["--data-dir must name a directory or not be given"]),
+            (["--durability", "power"], {}, ["--durability power needs --data-dir: "]),
+            ([], {"FDS_DURABILITY": "power"}, ["FDS_DURABILITY power needs --data-dir: "]),
             ([], {"FDS_ACCESS_LOG": "maybe"}, ["FDS_ACCESS_LOG", "'maybe'"]),
         ],
     )

@@ -244,3 +244,57 @@ def test_access_log_is_the_same_in_both_lanes(tmp_path: Path) -> None:
         lines["slow"].splitlines()[0].endswith('client - "POST /add_batch/ HTTP/1.1" 201 Created')
     )
     assert lines["slow"].count("\n") == 7
+
+
+class TestDataDirectory:
+    """Prices in files: kept over every end, refused one by one, and a directory for one alone."""
+
+    def test_prices_are_kept(self, tmp_path: Path) -> None:
+        flags = (*LIGHT, "--data-dir", str(tmp_path / "a" / "prices"))
+        with started(tmp_path, flags) as service:
+            assert service.add(batch("BTC/USDT", [1.0, 2.5])).status == 201
+            service.process.kill()
+            service.process.wait(20)
+        with started(tmp_path, flags) as service:
+            assert service.get("/stats/BTC%2FUSDT/1")["avg"] == 1.75
+            assert service.add(batch("BTC/USDT", [4.0])).json()["sequence"] == 3
+            state = service.state()
+            # A second Ctrl-C, too, leaves the files closed.
+            with service.connect() as upload, service.connect() as other:
+                upload.send(post(batch("S", [1.0]))[:-1])
+                assert other.is_usable()
+                service.process.send_signal(signal.SIGINT)
+                poll(lambda: "Waiting for connections to close" in service.log.read_text())
+                end(service, signal.SIGINT)
+        with running(tmp_path, (*flags, "--durability", "power")) as service:
+            assert service.state() == state
+            assert "BTC" not in service.log.read_text(), "closed in good order, nothing to recover"
+
+    def test_a_file_that_is_refused_is_told_of_and_the_others_are_served(
+        self, tmp_path: Path
+    ) -> None:
+        prices = tmp_path / "prices"
+        with running(tmp_path, (*LIGHT, "--data-dir", str(prices))) as service:
+            for symbol in ("A", "B"):
+                assert service.add(batch(symbol, [1.0])).status == 201
+        (prices / "A.ring").write_bytes(b"not prices")
+        for workers in ("1", "2"):
+            flags = (*LIGHT, "--data-dir", str(prices), "--workers", workers)
+            with running(tmp_path, flags) as service:
+                assert service.get("/stats/B/1")["last"] == 1.0
+                assert service.ask(get("/stats/A/1")).status == 503
+                assert service.get("/readyz")["refused"][0]["file"] == "A.ring"
+                (told,) = re.findall(r"WARNING: +A.ring is not served: .+", service.log.read_text())
+                assert len(told) > len("WARNING:  A.ring is not served: ")
+
+    def test_a_directory_that_is_a_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "prices"
+        path.touch()
+        said = failure("--port", "0", "--data-dir", str(path))
+        assert said == f"{path}: expected a directory, got a file"
+
+    def test_a_directory_in_use_with_other_settings(self, tmp_path: Path) -> None:
+        prices = str(tmp_path / "prices")
+        with running(tmp_path, (*LIGHT, "--data-dir", prices)) as service:
+            said = failure(*LIGHT, "--data-dir", prices, "--max-symbols", "11")
+            assert f"in use by process {service.process.pid} with max_symbols 10" in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,9 @@ DEFAULTS = {
     "largest_window": 100_000_000,
     "batch_max": 10_000,
     "body_max_bytes": 2_097_152,
+    "data_dir": None,
+    "durability": "process",
+    "workers": 1,
     "log_level": "info",
     "access_log": False,
     "root_path": "",
@@ -52,6 +56,10 @@ def test_defaults() -> None:
         ("FDS_LARGEST_WINDOW", "12345", 12345),
         ("FDS_BATCH_MAX", "1000000", 1_000_000),
         ("FDS_BODY_MAX_BYTES", "1024", 1024),
+        ("FDS_DATA_DIR", "/var/lib/fds", Path("/var/lib/fds")),
+        ("FDS_DATA_DIR", "prices", Path("prices")),
+        ("FDS_DATA_DIR", "~/prices", Path.home() / "prices"),
+        ("FDS_WORKERS", "64", 64),
         ("FDS_LOG_LEVEL", "trace", "trace"),
         ("FDS_ACCESS_LOG", "1", True),
         ("FDS_ACCESS_LOG", "false", False),
@@ -91,6 +99,10 @@ def test_variables_of_others_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> 
         ("batch_max", 0, "Input should be greater than or equal to 1"),
         ("batch_max", 1_000_001, "Input should be less than or equal to 1000000"),
         ("body_max_bytes", 1023, "Input should be greater than or equal to 1024"),
+        ("workers", 0, "Input should be greater than or equal to 1"),
+        ("workers", 65, "Input should be less than or equal to 64"),
+        ("durability", "disk", "Input should be 'process' or 'power'"),
+        ("data_dir", "", "must name a directory or not be given"),
         ("port", "http", "Input should be a valid integer, unable to parse string as an integer"),
         (
             "log_level",
@@ -107,6 +119,18 @@ def test_values_out_of_range(
     monkeypatch.setenv(f"FDS_{name.upper()}", str(value))
     error = error_of()
     assert (error["loc"], error["msg"]) == ((name,), message)
+
+
+def test_durability_against_power_failures_needs_a_directory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    error = error_of(durability="power")
+    assert error["loc"] == ()
+    assert error["msg"] == (
+        "`durability` power needs `data_dir`: prices in memory survive no power failure"
+    )
+    monkeypatch.setenv("FDS_DATA_DIR", "/var/lib/fds")
+    assert Settings(durability="power").durability == "power"
 
 
 def test_a_setting_that_does_not_exist() -> None:
