@@ -201,7 +201,7 @@ class SymbolReader:
         except BaseException:
             self._file.close()
             raise
-        self._is_closed = False
+        self._is_closed = self._is_deleted = False
 
     # How much is there
 
@@ -358,14 +358,14 @@ class SymbolReader:
         """Let go of the file. Idempotent; views on prices live for as long as they are kept."""
         if not self._is_closed:
             self._is_closed = True
+            self._is_deleted = self._file.sequence < 0
             del self._held  # It would keep the file mapped.
             self._file.close()
 
     def __repr__(self) -> str:
-        if self._is_closed:
-            return f"<SymbolReader {self.symbol!r}, closed>"
         if not self.is_there:
-            return f"<SymbolReader {self.symbol!r}, deleted>"
+            is_deleted = self._is_deleted or not self._is_closed
+            return f"<SymbolReader {self.symbol!r}, {'deleted' if is_deleted else 'closed'}>"
         return (
             f"<SymbolReader {self.symbol!r}: {self.sequence:,} prices, {self.values_held:,} held>"
         )
@@ -379,6 +379,8 @@ class SymbolReader:
         return prices
 
     def _must_be_open(self) -> None:
+        if self._is_deleted:
+            raise SymbolNotFoundError(self.symbol)
         if self._is_closed:
             raise ValueError(f"{self!r}: nothing can be asked of it")
 
