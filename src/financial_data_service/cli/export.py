@@ -11,7 +11,7 @@ import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
@@ -76,9 +76,9 @@ def export(
         raise UsageError("Which data directory? Give --data-dir DIRECTORY or set FDS_DATA_DIR.")
     writer = _writer_for(to)
     _must_be_free(to, force=force)
-    from ..storage import reader
-
     try:
+        from ..storage import reader
+
         with reader.open(data_dir.expanduser()) as data:
             started = time.perf_counter()
             begin, end = _carry(data[symbol], to, writer, last, force=force)
@@ -109,13 +109,12 @@ def _carry(
         with (
             PriceProgress(reader.symbol, end - begin) as progress,
             _put_in_place(to, force=force) as file,
+            closing(writer(file, end - begin)) as written,
         ):
-            written = writer(file, end - begin)
             for first in range(begin, end, writer.at_once):
                 part = reader.prices(first, min(first + writer.at_once, end), copy=True)
                 written.write(first, part)
                 progress.advance(len(part))
-            written.finish()
     except (OverwrittenError, WindowSizeError):
         raise CliError(
             f"Newer prices of {reader.symbol} came faster than the older ones could be written. "
@@ -173,8 +172,8 @@ class Writer(ABC):
     def write(self, first: int, prices: npt.NDArray[np.float64]) -> None:
         """Write prices, of which the first has number `first`."""
 
-    def finish(self) -> None:  # noqa: B027 - two of three formats have no end
-        """Write what comes after the prices."""
+    def close(self) -> None:  # noqa: B027 - two of three formats have no end
+        """Write what comes after the prices; the file stays open."""
 
 
 class CsvWriter(Writer):
@@ -238,7 +237,7 @@ class ParquetWriter(Writer):
         columns = {"sequence": np.arange(first, first + len(prices)), "price": prices}
         self._parquet.write_table(self._table(columns))
 
-    def finish(self) -> None:
+    def close(self) -> None:
         """Write the footer."""
         self._parquet.close()
 

@@ -43,9 +43,9 @@ def verify(
     differs; which level, block and field then stands on stderr, with what is stored and what was
     expected.
     """
-    from ..storage import reader
-
     try:
+        from ..storage import reader
+
         with reader.open(data_dir) as data:
             verified = [_verify(data[symbol])] if symbol is not None else list(_verify_all(data))
     except KeyboardInterrupt:
