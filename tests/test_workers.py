@@ -23,7 +23,6 @@ from typing import Any
 import pytest
 
 from financial_data_service.server import temporary
-from financial_data_service.server.accepting import ConnectionCounts
 from financial_data_service.settings import Settings
 from financial_data_service.storage import directory
 from raw_http import Connection, Reply, batch, get, post
@@ -231,7 +230,10 @@ class TestLife:
         assert not prices.exists()
         assert "Traceback" not in service.log.read_text()
 
-    def test_sigterm_while_the_first_worker_starts(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+    def test_an_end_while_the_first_worker_starts(
+        self, tmp_path: Path, number: signal.Signals
+    ) -> None:
         log = tmp_path / "stderr.log"
         with (
             log.open("wb") as stderr,
@@ -239,11 +241,15 @@ class TestLife:
                 command(*WORKERS), stdout=subprocess.PIPE, stderr=stderr, env=environment()
             ) as process,
         ):
+            service = Service("", process, log)  # type: ignore[arg-type]
             poll(lambda: "Started server process" in log.read_text())
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(60) == 0
+            workers, prices = workers_of(service), directory_of(service)
+            process.send_signal(number)
+            assert process.wait(60) == (0 if number == signal.SIGTERM else -number)
+            poll(lambda: not any(map(is_there, workers)))
             assert process.stdout is not None
             assert process.stdout.read() == b""
+        assert not prices.exists()
         assert "Traceback" not in log.read_text()
         assert log.read_text().count("Started server process") == 1
 
@@ -478,21 +484,6 @@ class TestTemporaryDirectory:
 
     def test_it_speaks_of_the_same_file_as_the_store(self) -> None:
         assert temporary.SETTINGS_FILE == directory.SETTINGS_FILE
-
-
-def test_who_has_more_connections_than_another_holds_back() -> None:
-    counts = ConnectionCounts(3)
-    counts.set(1, 5)
-    assert counts.may_accept(1), "the others do not serve"
-    counts.set(0, 4)
-    assert [counts.may_accept(i) for i in (0, 1)] == [True, False]
-    counts.set(0, 5)
-    assert [counts.may_accept(i) for i in (0, 1)] == [True, True]
-    for index, connections in enumerate((16, 18, 19)):
-        counts.set(index, connections)
-    assert [counts.may_accept(i) for i in range(3)] == [True, True, False]
-    counts.retire(0)
-    assert counts.may_accept(2)
 
 
 def test_scripts_find_the_parent_first_then_its_workers(shared: Service) -> None:

@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,7 +89,9 @@ class WorkerLink:
     Attributes
     ----------
     index : int
-        Which of the workers it is; 0 is the first.
+        Which of the workers it is, from 0.
+    is_first : bool
+        Whether no other has served before.
     listener : socket.socket
         Bound, not blocking, shared by all.
     counts : ConnectionCounts
@@ -102,6 +105,7 @@ class WorkerLink:
     """
 
     index: int
+    is_first: bool
     listener: socket.socket
     counts: ConnectionCounts
     parent: int
@@ -132,7 +136,8 @@ class _WorkerServer(_Server):
     def on_started(self, sockets: list[socket.socket]) -> None:
         asyncio.get_running_loop().add_reader(self._link.parent, self._on_orphaned)
         self._acceptor.start(self._connection, BACKLOG)
-        os.write(self._link.serving, b"1")
+        with suppress(BrokenPipeError):  # The parent has gone meanwhile.
+            os.write(self._link.serving, b"1")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         asyncio.get_running_loop().remove_reader(self._link.parent)
@@ -194,8 +199,8 @@ def serve_as_worker(settings: Settings, link: WorkerLink) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGQUIT, lambda _signal, _frame: server.quit())
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-    # Its fellows have the same files; one of them telling of those that are refused is enough.
-    return _run(server, app, [], quiet=link.index > 0)
+    # All have the same files; one of them telling of those that are refused is enough.
+    return _run(server, app, [], quiet=not link.is_first)
 
 
 def _run(
@@ -237,7 +242,7 @@ def _config_of(
 
 
 def _protocol_for(
-    app: FastAPI, settings: Settings, acceptor: Acceptor | None
+    app: FastAPI, settings: Settings, acceptor: Acceptor | None = None
 ) -> type[asyncio.Protocol]:
     """Return the protocol of connections: both lanes or the slow one alone, counted or not."""
     base: type[asyncio.Protocol] = GuardedProtocol

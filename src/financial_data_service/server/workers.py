@@ -260,6 +260,7 @@ class _Supervisor:
 
         link = run.WorkerLink(
             index=worker.index,
+            is_first=not self._has_served,
             listener=self._listener,
             counts=self._counts,
             parent=self._parent_reader,
