@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 
 from financial_data_service.engine.symbol_manager import SymbolManager
-from financial_data_service.server import fast_lane
+from financial_data_service.server import known_requests
 from financial_data_service.server.app import create_app
-from financial_data_service.server.fast_lane import FastLane, FastLaneProtocol
+from financial_data_service.server.fast_lane import FastLaneProtocol
 from financial_data_service.server.guard import GuardedProtocol
+from financial_data_service.server.known_requests import FastLane
 from financial_data_service.server.run import _protocol_for
 from financial_data_service.settings import Settings
 from raw_http import batch, get, post, post_chunked
@@ -135,7 +136,7 @@ def test_all_else_is_handed_over_byte_for_byte(
 
 
 def test_known_heads_are_bounded(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fast_lane, "KNOWN_HEADS_MAX", 8)
+    monkeypatch.setattr(known_requests, "KNOWN_HEADS_MAX", 8)
     known = wire.app.state.fast_lane.known
     wire.manager.add_batch("S", [1.0])
     connection = wire.connect()
@@ -146,7 +147,7 @@ def test_known_heads_are_bounded(wire: Wire, monkeypatch: pytest.MonkeyPatch) ->
             assert len(known) <= 8
         assert connection.ask(get("/livez", f"X-Trace: {trace_id}")).endswith(b"}")
         assert len(known) <= 8
-    assert fast_lane.KNOWN_HEAD_BYTES_MAX * 4096 == 8 * 2**20
+    assert known_requests.KNOWN_HEAD_BYTES_MAX * 4096 == 8 * 2**20
 
 
 def test_long_heads_are_never_kept(wire: Wire) -> None:
@@ -154,7 +155,7 @@ def test_long_heads_are_never_kept(wire: Wire) -> None:
     connection = wire.connect()
     expected = connection.ask(QUERY)
     known = wire.app.state.fast_lane.known
-    for size in (fast_lane.KNOWN_HEAD_BYTES_MAX, 10_000, 60_000):
+    for size in (known_requests.KNOWN_HEAD_BYTES_MAX, 10_000, 60_000):
         for request in (get("/stats/S/1", f"X: {'x' * size}"), get(f"/stats/{'S' * size}/1")):
             for _ in range(2):
                 connection.ask(request)

@@ -24,8 +24,8 @@ from pydantic import ValidationError
 
 from financial_data_service.server import json_batch
 from financial_data_service.server.app import create_app
-from financial_data_service.server.fast_lane import FastLane
 from financial_data_service.server.json_batch import PlainReader, msgspec_reader, simdjson_reader
+from financial_data_service.server.known_requests import FastLane
 from financial_data_service.server.schemas import AddBatchRequest
 from financial_data_service.settings import Settings
 from raw_http import get, post
@@ -323,7 +323,7 @@ def test_the_server_answers_the_same_with_either_reader(monkeypatch: pytest.Monk
     answers = []
     for reader in (simdjson_reader, msgspec_reader):
         with monkeypatch.context() as patch:
-            patch.setattr("financial_data_service.server.fast_lane.plain_reader", reader)
+            patch.setattr("financial_data_service.server.known_requests.plain_reader", reader)
             with Wire() as wire:
                 connection = wire.connect()
                 answers.append([connection.ask(request) for request in requests])
@@ -334,7 +334,7 @@ def test_the_server_answers_the_same_with_either_reader(monkeypatch: pytest.Monk
 @pytest.mark.usefixtures("without_simdjson")
 def test_the_fast_lane_takes_the_reader_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "financial_data_service.server.fast_lane.plain_reader", json_batch.plain_reader
+        "financial_data_service.server.known_requests.plain_reader", json_batch.plain_reader
     )
     settings = Settings(largest_window=1000)
     lane = FastLane(create_app(settings).state.manager, settings)

@@ -6,17 +6,8 @@ FastAPI: the fast lane looks at bytes between two requests, takes whole requests
 understands, and hands over all others as they came. It skips work whose result is known; it is
 never a second behaviour, and one conformance suite runs against both.
 
-How a request becomes known
----------------------------
-Clients send the same head over and over: same request line, same headers. The first time, a head
-is parsed (by the same parser that uvicorn uses) and judged: what would the routes make of it? The
-verdict is kept under the very bytes of the head. From then on those bytes, met where a request
-begins, are one look-up in a dictionary. A ``GET`` is nothing but its head; for a ``POST`` the body
-of the declared length follows, and is read by
-:mod:`~financial_data_service.server.json_batch`.
-
-A reply to ``GET`` depends on the symbol, the window and the symbol's sequence; it is kept with the
-verdict and sent again while the sequence, and the second in its ``date`` header, stay the same.
+Which requests are known, and how they become so, is the business of
+:mod:`~financial_data_service.server.known_requests`.
 
 Invariants
 ----------
@@ -28,175 +19,17 @@ Invariants
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import parse_qsl, quote, unquote
+from urllib.parse import quote
 
-from financial_data_service.engine.running_stats import RunningStats
-from financial_data_service.engine.symbol_manager import SymbolManager, check_symbol
-from financial_data_service.errors import FdsError, InvalidSymbolError
-from financial_data_service.server import replies
-from financial_data_service.server.body import is_json
 from financial_data_service.server.guard import GuardedProtocol
-from financial_data_service.server.json_batch import plain_reader
-from financial_data_service.server.request_head import HEAD_END, RequestHead, parse_head
-from financial_data_service.settings import Settings
+from financial_data_service.server.known_requests import FastLane, KnownBatch, KnownQuery
+from financial_data_service.server.request_head import HEAD_END
 
-__all__ = ["FastLane", "FastLaneProtocol"]
-
-KNOWN_HEADS_MAX = 4096
-"""Heads kept. A head that never came before (a trace id, another length of the body) is judged
-anew, which takes some microseconds; when such heads have filled the dictionary it is emptied."""
-
-KNOWN_HEAD_BYTES_MAX = 2048  # so that the known heads take 8 MiB at most
+__all__ = ["FastLaneProtocol"]
 
 _LETTER_G = ord("G")
 
 _UNKNOWN: Any = object()  # a head that was never judged, where None is a verdict
-
-
-class KnownQuery:
-    """A head that asks for one window of one symbol, and the last reply to it."""
-
-    __slots__ = ("_headers", "_reply", "_running_stats", "_sequence", "k", "path", "symbol")
-
-    def __init__(self, symbol: str, k: int, path: str) -> None:
-        self.symbol = symbol
-        self.k = k
-        self.path = path
-        self._running_stats: RunningStats | None = None
-        self._sequence = -1
-        self._headers = b""
-        self._reply = b""
-
-    def reply(self, manager: SymbolManager, headers: bytes) -> bytes | None:
-        """Return the reply as of now, or None where there is an error to tell.
-
-        Parameters
-        ----------
-        manager : SymbolManager
-            The symbols.
-        headers : bytes
-            What every reply begins with in this second.
-        """
-        running_stats = manager.get(self.symbol)
-        if running_stats is None:
-            return None
-        sequence = running_stats.sequence
-        if (
-            sequence != self._sequence
-            or headers is not self._headers
-            or running_stats is not self._running_stats
-        ):
-            body = replies.stats(self.symbol, self.k, 10**self.k, running_stats.stats(self.k))
-            self._reply = _response(b"200 OK", headers, body)
-            self._sequence = sequence
-            self._headers = headers
-            self._running_stats = running_stats
-        return self._reply
-
-
-class KnownBatch:
-    """A head that announces a batch as JSON, of a length in bytes."""
-
-    __slots__ = ("body_bytes", "path")
-
-    def __init__(self, body_bytes: int, path: str) -> None:
-        self.body_bytes = body_bytes
-        self.path = path
-
-
-class FastLane:
-    """What the connections of a server share: the known heads, a JSON reader, the symbols.
-
-    Parameters
-    ----------
-    manager : SymbolManager
-        The symbols.
-    settings : Settings
-        Of which the limit on bodies and the largest window matter here.
-    """
-
-    def __init__(self, manager: SymbolManager, settings: Settings) -> None:
-        self.manager = manager
-        self._body_bytes_max = settings.body_max_bytes
-        self._access_log = settings.access_log
-        self._batch_max = manager.batch_max
-        self._k_max = manager.k_max
-        self._read_batch = plain_reader()
-        self._default_headers: list[tuple[bytes, bytes]] = []
-        self._headers = b""
-        self.known: dict[bytes, KnownQuery | KnownBatch | None] = {}
-
-    def headers(self, default_headers: list[tuple[bytes, bytes]]) -> bytes:
-        """Return uvicorn's default headers as bytes; it makes a new list of them every second."""
-        if default_headers is not self._default_headers:
-            self._default_headers = default_headers
-            self._headers = b"".join(b"%b: %b\r\n" % header for header in default_headers)
-        return self._headers
-
-    def judge(self, head: bytes) -> KnownQuery | KnownBatch | None:
-        """Return what a head asks for, and remember it; None is for the slow lane to answer."""
-        if len(head) > KNOWN_HEAD_BYTES_MAX:
-            return None
-        parsed = parse_head(head)
-        verdict = None if parsed is None else self._verdict(parsed)
-        if len(self.known) >= KNOWN_HEADS_MAX:
-            self.known.clear()
-        self.known[head] = verdict
-        return verdict
-
-    def add(self, body: bytes, headers: bytes) -> tuple[bytes, bytes] | None:
-        """Store a batch and return status and response, or None where nothing was stored."""
-        batch = self._read_batch(body)
-        if batch is None or not 0 < len(batch[1]) <= self._batch_max:
-            return None
-        try:
-            receipt = self.manager.add_prices(*batch)
-        except FdsError:
-            return None
-        status = b"201 Created" if receipt.added else b"200 OK"
-        return status, _response(status, headers, replies.added(receipt))
-
-    def _verdict(self, head: RequestHead) -> KnownQuery | KnownBatch | None:
-        unusual = [b"content-encoding", b"expect", b"transfer-encoding", b"upgrade"]
-        if head.http_version != "1.1" or not head.keep_alive:
-            return None
-        if self._access_log:
-            # The log names the client that a proxy speaks for.
-            unusual += [b"x-forwarded-for", b"x-forwarded-proto"]
-        if any(name in head.headers for name in unusual):
-            return None
-        path, question_mark, query = head.target.partition(b"?")
-        if head.method == b"GET" and b"content-length" not in head.headers:
-            asked = _asked_in_query(path, query) if question_mark else _asked_in_path(path)
-            return self._query(asked, head.target)
-        if head.method == b"POST" and path in (b"/add_batch/", b"/add_batch") and not question_mark:
-            return self._batch(head)
-        return None
-
-    def _query(self, asked: tuple[str, str] | None, target: bytes) -> KnownQuery | None:
-        if asked is None:
-            return None
-        symbol, exponent = asked
-        # Other spellings of a number, such as "+3" or "03", are left to the validating path.
-        if not (len(exponent) == 1 and "1" <= exponent <= "9" and int(exponent) <= self._k_max):
-            return None
-        try:
-            check_symbol(symbol)
-        except InvalidSymbolError:
-            return None
-        return KnownQuery(symbol, int(exponent), _logged(target))
-
-    def _batch(self, head: RequestHead) -> KnownBatch | None:
-        content_type = head.only(b"content-type")
-        content_length = head.only(b"content-length")
-        if content_type is None or not is_json(content_type.decode("latin-1")):
-            return None
-        if content_length is None or not content_length.isdigit():
-            return None
-        body_bytes = int(content_length)
-        if not 0 < body_bytes <= self._body_bytes_max:
-            return None
-        return KnownBatch(body_bytes, _logged(head.target))
 
 
 class FastLaneProtocol(GuardedProtocol):
@@ -352,40 +185,3 @@ class FastLaneProtocol(GuardedProtocol):
                 "1.1",
                 int(status[:3]),
             )
-
-
-def _response(status: bytes, headers: bytes, body: bytes) -> bytes:
-    """Return status line, headers and body as uvicorn and Starlette would write them."""
-    return b"HTTP/1.1 %b\r\n%bcontent-length: %d\r\ncontent-type: application/json\r\n\r\n%b" % (
-        status,
-        headers,
-        len(body),
-        body,
-    )
-
-
-def _asked_in_path(path: bytes) -> tuple[str, str] | None:
-    """Return symbol and exponent of ``/stats/{symbol}/{k}``, each segment decoded by itself."""
-    segments = path.split(b"/")
-    if len(segments) != 4 or segments[:2] != [b"", b"stats"] or not path.isascii():
-        return None
-    if b"#" in path:  # A fragment is no part of the path.
-        return None
-    return unquote(segments[2].decode("ascii")), segments[3].decode("ascii")
-
-
-def _asked_in_query(path: bytes, query: bytes) -> tuple[str, str] | None:
-    """Return symbol and exponent of ``/stats/?symbol=…&k=…``, each given once and nothing else."""
-    if path not in (b"/stats/", b"/stats") or b"#" in query:
-        return None
-    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
-    asked = dict(pairs)
-    if len(pairs) != 2 or asked.keys() != {"symbol", "k"}:
-        return None
-    return asked["symbol"], asked["k"]
-
-
-def _logged(target: bytes) -> str:
-    """Return a target as uvicorn's access log writes it: the path decoded and quoted again."""
-    path, question_mark, query = target.decode("ascii", "replace").partition("?")
-    return quote(unquote(path)) + question_mark + query

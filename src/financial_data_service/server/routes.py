@@ -159,7 +159,8 @@ def _answer(
             manager.check_exponent(k)
         return _json(replies.all_stats(manager, k))
     if k is not None:
-        return _one_window(symbol, k, 10**k, manager.stats(symbol, k))
+        answer = manager.stats(symbol, k)  # It refuses a k whose power would take forever.
+        return _one_window(symbol, k, 10**k, answer)
     if last is not None:
         return _one_window(symbol, None, last, manager.window(symbol, last))
     return _json(replies.symbol_stats(symbol, manager[symbol]))
