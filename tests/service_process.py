@@ -70,8 +70,17 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 @contextmanager
-def started(directory: Path, flags: Sequence[str] = LIGHT, **variables: str) -> Iterator[Service]:
-    """Start the service and wait until it serves; kill it if the test did not end it."""
+def started(
+    directory: Path,
+    flags: Sequence[str] = LIGHT,
+    *,
+    process_group: int | None = None,
+    **variables: str,
+) -> Iterator[Service]:
+    """Start the service and wait until it serves; kill it if the test did not end it.
+
+    A process group of its own (0) is what a terminal would give it, and what its Ctrl-C goes to.
+    """
     log = directory / "stderr.log"
     with (
         log.open("wb") as stderr,
@@ -81,7 +90,7 @@ def started(directory: Path, flags: Sequence[str] = LIGHT, **variables: str) -> 
             stderr=stderr,
             text=True,
             env=environment(**variables),
-            process_group=0,  # as a terminal would give it; Ctrl-C in it reaches no test
+            process_group=process_group,
         ) as process,
     ):
         try:
@@ -104,6 +113,7 @@ def end(service: Service, number: signal.Signals = signal.SIGTERM) -> None:
 @contextmanager
 def running(directory: Path, flags: Sequence[str] = LIGHT, **variables: str) -> Iterator[Service]:
     """Run the service while the block runs, and have it end well."""
-    with started(directory, flags, **variables) as service:
+    # Variables are in capitals, and so none of them is the process group.
+    with started(directory, flags, **variables) as service:  # type: ignore[arg-type]
         yield service
         end(service)

@@ -195,7 +195,10 @@ class TestLife:
 
     def test_ctrl_c_in_a_terminal_lets_an_upload_finish(self, tmp_path: Path) -> None:
         request = post(batch("S", [1.0] * 5000))
-        with started(tmp_path, WORKERS) as service, connected_to_all(service) as connections:
+        with (
+            started(tmp_path, WORKERS, process_group=0) as service,
+            connected_to_all(service) as connections,
+        ):
             workers = workers_of(service)
             for connection in connections:
                 connection.send(request[: len(request) // 2])
@@ -215,7 +218,10 @@ class TestLife:
         assert "Traceback" not in service.log.read_text()
 
     def test_a_second_ctrl_c_waits_for_nobody(self, tmp_path: Path) -> None:
-        with started(tmp_path, WORKERS) as service, connected_to_all(service) as connections:
+        with (
+            started(tmp_path, WORKERS, process_group=0) as service,
+            connected_to_all(service) as connections,
+        ):
             workers, prices = workers_of(service), directory_of(service)
             for connection in connections:
                 connection.send(post(batch("S", [1.0]))[:-1])
@@ -307,7 +313,7 @@ class TestDeath:
 
     def test_no_way_to_be_killed_leaves_anything(self, tmp_path: Path) -> None:
         """Killed whole, a service leaves its directory to the next; without its parent, nothing."""
-        with started(tmp_path, WORKERS) as service:
+        with started(tmp_path, WORKERS, process_group=0) as service:
             left = directory_of(service)
             assert service.add(batch("S", [1.0])).status == 201
             os.killpg(service.process.pid, signal.SIGKILL)
