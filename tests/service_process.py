@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -70,17 +70,26 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 @contextmanager
-def started(
-    directory: Path,
-    flags: Sequence[str] = LIGHT,
-    *,
-    process_group: int | None = None,
-    **variables: str,
-) -> Iterator[Service]:
-    """Start the service and wait until it serves; kill it if the test did not end it.
+def started(directory: Path, flags: Sequence[str] = LIGHT, **variables: str) -> Iterator[Service]:
+    """Start the service and wait until it serves; kill it if the test did not end it."""
+    with _started(directory, flags, variables) as service:
+        yield service
 
-    A process group of its own (0) is what a terminal would give it, and what its Ctrl-C goes to.
-    """
+
+@contextmanager
+def started_in_group(directory: Path, flags: Sequence[str] = LIGHT) -> Iterator[Service]:
+    """Start the service in a process group of its own: what a terminal's Ctrl-C goes to."""
+    with _started(directory, flags, {}, process_group=0) as service:
+        yield service
+
+
+@contextmanager
+def _started(
+    directory: Path,
+    flags: Sequence[str],
+    variables: Mapping[str, str],
+    process_group: int | None = None,
+) -> Iterator[Service]:
     log = directory / "stderr.log"
     with (
         log.open("wb") as stderr,
@@ -113,7 +122,6 @@ def end(service: Service, number: signal.Signals = signal.SIGTERM) -> None:
 @contextmanager
 def running(directory: Path, flags: Sequence[str] = LIGHT, **variables: str) -> Iterator[Service]:
     """Run the service while the block runs, and have it end well."""
-    # Variables are in capitals, and so none of them is the process group.
-    with started(directory, flags, **variables) as service:  # type: ignore[arg-type]
+    with started(directory, flags, **variables) as service:
         yield service
         end(service)

@@ -35,6 +35,7 @@ from service_process import (
     environment,
     running,
     started,
+    started_in_group,
 )
 
 WORKERS = (*LIGHT, "--workers", "2")
@@ -196,7 +197,7 @@ class TestLife:
     def test_ctrl_c_in_a_terminal_lets_an_upload_finish(self, tmp_path: Path) -> None:
         request = post(batch("S", [1.0] * 5000))
         with (
-            started(tmp_path, WORKERS, process_group=0) as service,
+            started_in_group(tmp_path, WORKERS) as service,
             connected_to_all(service) as connections,
         ):
             workers = workers_of(service)
@@ -219,7 +220,7 @@ class TestLife:
 
     def test_a_second_ctrl_c_waits_for_nobody(self, tmp_path: Path) -> None:
         with (
-            started(tmp_path, WORKERS, process_group=0) as service,
+            started_in_group(tmp_path, WORKERS) as service,
             connected_to_all(service) as connections,
         ):
             workers, prices = workers_of(service), directory_of(service)
@@ -313,7 +314,7 @@ class TestDeath:
 
     def test_no_way_to_be_killed_leaves_anything(self, tmp_path: Path) -> None:
         """Killed whole, a service leaves its directory to the next; without its parent, nothing."""
-        with started(tmp_path, WORKERS, process_group=0) as service:
+        with started_in_group(tmp_path, WORKERS) as service:
             left = directory_of(service)
             assert service.add(batch("S", [1.0])).status == 201
             os.killpg(service.process.pid, signal.SIGKILL)
