@@ -6,6 +6,7 @@ Invariant: a symbol exists from its first stored batch on; a batch that is refus
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -88,6 +89,12 @@ class SymbolManager:
     store : SymbolStore, optional
         Where the symbols live, with sizes and limit of its own; in memory if not given.
 
+    Attributes
+    ----------
+    listener : callable, optional
+        Called with symbol and new sequence after each append by this process, while somebody
+        listens; it must be quick and must not raise.
+
     Examples
     --------
     >>> manager = SymbolManager()
@@ -111,6 +118,7 @@ class SymbolManager:
         self.max_symbols = store.max_symbols
         self.largest_window = store.geometry.largest_window
         self.batch_max = store.geometry.batch_max
+        self.listener: Callable[[str, int], None] | None = None
         # What this process has seen of the store; another may have created and deleted since.
         self._symbols: dict[str, RunningStats] = {}
 
@@ -175,15 +183,22 @@ class SymbolManager:
         """
         while True:
             try:
-                running_stats = self.get(symbol)
-                if running_stats is None:
-                    return self._create(symbol, prices, from_sequence)
-                if from_sequence is None:
-                    sequence = running_stats.append_prices(prices)
-                    return BatchReceipt(symbol, prices.size, sequence)
-                return _add_missing(symbol, running_stats, prices, from_sequence)
+                receipt = self._add(symbol, prices, from_sequence)
             except SymbolChangedError:
                 continue
+            if self.listener is not None and receipt.added:
+                self.listener(symbol, receipt.sequence)
+            return receipt
+
+    def _add(
+        self, symbol: str, prices: npt.NDArray[np.float64], from_sequence: int | None
+    ) -> BatchReceipt:
+        running_stats = self.get(symbol)
+        if running_stats is None:
+            return self._create(symbol, prices, from_sequence)
+        if from_sequence is None:
+            return BatchReceipt(symbol, prices.size, running_stats.append_prices(prices))
+        return _add_missing(symbol, running_stats, prices, from_sequence)
 
     def stats(self, symbol: str, k: int) -> WindowStats:
         """Return the statistics of a symbol's last ``10**k`` prices. O(1).

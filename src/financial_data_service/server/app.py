@@ -16,6 +16,7 @@ from financial_data_service.engine.layout import Geometry
 from financial_data_service.engine.running_stats import warm_up
 from financial_data_service.engine.store import SymbolStore
 from financial_data_service.engine.symbol_manager import SymbolManager
+from financial_data_service.server import bulk, stream
 from financial_data_service.server.errors import add_error_handlers
 from financial_data_service.server.own_origin import OwnOriginMiddleware
 from financial_data_service.server.paths import EncodedSlashMiddleware
@@ -82,7 +83,8 @@ def create_app(settings: Settings | None = None, *, store: SymbolStore | None = 
     )
     app.state.is_open = False
     add_error_handlers(app)
-    app.include_router(router_for(settings))
+    for router in (router_for(settings), bulk.router_for(settings), stream.router_for(settings)):
+        app.include_router(router)
     app.add_api_route("/", _front_page, include_in_schema=False)
     app.add_middleware(EncodedSlashMiddleware)
     app.add_middleware(OwnOriginMiddleware)
