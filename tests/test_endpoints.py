@@ -10,6 +10,7 @@ import math
 import re
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -17,6 +18,7 @@ import httpx
 import pytest
 from pydantic import BaseModel
 
+from data_directories import fill, spoil
 from financial_data_service import __version__
 from financial_data_service.engine.layout import DELETED, WORD_COUNT
 from financial_data_service.engine.symbol_manager import SymbolManager
@@ -405,6 +407,26 @@ def test_readiness_names_the_files_that_are_refused(
     expected = {"status": "degraded", "refused": refused}
     assert checked(schemas.DegradedReply, client.get("/readyz")) == expected
     assert checked(schemas.HealthReply, client.get("/livez")) == {"status": "ok"}
+
+
+def test_a_refused_file_is_said_and_the_other_symbols_go_on(tmp_path: Path) -> None:
+    data_dir = fill(tmp_path / "data", {"AAPL": PRICES, "BTC/USDT": PRICES})
+    spoil(data_dir / "AAPL.ring")
+    settings = Settings(data_dir=data_dir, largest_window=1000, batch_max=100)
+    with InProcess(create_app(settings)) as client:
+        # The file of the other symbol is of another fanout than the service's.
+        reply = checked(schemas.DegradedReply, client.get("/readyz"))
+        reasons = {entry["file"]: entry["reason"] for entry in reply["refused"]}
+        assert "is damaged" in reasons["AAPL.ring"]
+        assert "fanout" in reasons["BTC%2FUSDT.ring"]
+        add(client, "NEW", PRICES)
+        for symbol, reason in (("AAPL", "damaged"), ("BTC%2FUSDT", "fanout")):
+            for target in (f"/stats/{symbol}/1", f"/stats/{symbol}", f"/verify/{symbol}/1"):
+                assert reason in refused(client.get(target), 503)
+        assert "damaged" in refused(add(client, "AAPL", PRICES), 503)
+        assert checked(schemas.VerifyReply, client.get("/verify/NEW/1"))["equal"]
+        assert [entry["symbol"] for entry in client.get("/symbols").json()["symbols"]] == ["NEW"]
+        assert [entry["symbol"] for entry in client.get("/stats/").json()["symbols"]] == ["NEW"]
 
 
 def test_a_symbol_that_another_process_deletes_meanwhile(
