@@ -68,6 +68,20 @@ _ALL = 1 << 62  # more prices than there will ever be
 class SymbolFile(Ring):
     """A file that is mapped; made by :meth:`create` or :meth:`open`.
 
+    ::
+
+        bytes     0        4096                                              size_bytes
+                  +--------+------------------+---------------------+-----+-----------+
+                  | header | prices           | level 1             | ... | level L   |
+                  +--------+------------------+---------------------+-----+-----------+
+        header    0-511 magic, version, geometry, checksum   512 count   576 session
+                  1024 durable record A   1536 durable record B   2048 symbol
+        prices    float64[capacity], price i in slot i mod capacity
+        level l   float64[5][capacity / fanout^l]: min, max, sum_high, sum_low, m2
+
+    All of it little-endian; ``docs/format.md`` has every word. One process writes at a time, with
+    the lock held; any number reads, without.
+
     Attributes
     ----------
     path : Path
