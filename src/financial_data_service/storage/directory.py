@@ -63,6 +63,10 @@ __all__ = ["SETTINGS_FILE", "DirectoryStore", "is_in_use", "read_settings"]
 SETTINGS_FILE = "directory.json"
 _NEW = ".new"
 
+# Whoever looks whether a directory is in use holds its lock for some microseconds.
+_LOOKS = 3
+_LOOK_SECONDS = 0.005
+
 _logger = logging.getLogger("uvicorn.error")
 
 
@@ -153,7 +157,7 @@ class DirectoryStore(SymbolStore):
             if self._executor is not None:
                 self._executor.shutdown()
                 self._executor = None
-            if _try_lock(descriptor):
+            if _lock_alone_at_last(descriptor):
                 if self.temporary:
                     shutil.rmtree(self.path, ignore_errors=True)
                 else:
@@ -261,36 +265,62 @@ class DirectoryStore(SymbolStore):
 
         The file gets its name when the batch is in it: no process ever sees a symbol without.
         """
-        name = file_name_of(symbol)
-        path = self.path / name
-        unfinished = self.path / f".{name}{_NEW}"
+        path = self.path / file_name_of(symbol)
         with self._exclusively():
-            if path.exists():
+            if path.exists() and not self._finish_deletion(path):
                 raise SymbolChangedError
             if sum(1 for _ in self._paths()) >= self.max_symbols:
                 raise SymbolLimitError(self.max_symbols)
-            unfinished.unlink(missing_ok=True)
-            file = SymbolFile.create(unfinished, self.geometry, symbol)
             try:
-                if self.temporary:
-                    file.header[WORD_APPEND_LIMIT] = NO_LIMIT
-                stats = FileStats(file, self.durability)
-                stats.append_prices(prices)
-                self._make_durable(file)
-                unfinished.rename(path)
-                file.path = path
-            except BaseException:
-                file.close()
-                unfinished.unlink(missing_ok=True)
+                file = self._make_file(path, symbol, prices)
+            except InsufficientStorageError:
                 raise
+            except OSError as error:
+                raise _disk_fails(path, error, "nothing of the batch was stored") from error
+        return self._give(FileStats(file, self.durability))
+
+    def _make_file(
+        self, path: Path, symbol: str, prices: npt.NDArray[np.float64]
+    ) -> SymbolFile:
+        """Make a file that holds a batch, and give it its name once all of it is on disk.
+
+        That is so for `process` durability too: a symbol without a price is not to be found even
+        after a loss of power.
+        """
+        unfinished = path.with_name(f".{path.name}{_NEW}")
+        unfinished.unlink(missing_ok=True)
+        file = SymbolFile.create(unfinished, self.geometry, symbol)
+        try:
+            if self.temporary:
+                file.header[WORD_APPEND_LIMIT] = NO_LIMIT
+            FileStats(file, "process" if self.temporary else "power").append_prices(prices)
+            unfinished.rename(path)
+            file.path = path
             if not self.temporary:
                 disk.sync_directory(self.path)
-        return self._give(stats)
+        except BaseException:
+            if file.path == path:  # Others may have found it by now.
+                kernels.publish(file.header, DELETED)
+            file.path.unlink(missing_ok=True)
+            file.close()
+            raise
+        return file
 
-    def _make_durable(self, file: SymbolFile) -> None:
-        """Have a file's header on disk before its name is; what it says of prices is true then."""
-        if not self.temporary:
-            file.sync_header()
+    def _finish_deletion(self, path: Path) -> bool:
+        """Remove a file whose deletion was cut short; tell whether it was. The lock is held."""
+        try:
+            file = SymbolFile.open(path)
+        except (SymbolFileError, FileNotFoundError):
+            return False
+        try:
+            if plan(file, boot_id()).state is not State.DELETED:
+                return False
+            path.unlink(missing_ok=True)
+        except HeaderError:
+            return False
+        finally:
+            file.close()
+        return True
 
     def names(self) -> list[str]:
         """Return the names of all symbols that can be served, oldest first."""
@@ -441,6 +471,11 @@ class DirectoryStore(SymbolStore):
         return stats
 
 
+def _disk_fails(path: Path, error: OSError, outcome: str) -> SymbolFileError:
+    said = error.strerror or getattr(error, "reason", error)
+    return SymbolFileError(str(path), f"the disk fails ({said}): {outcome}")
+
+
 def is_in_use(path: str | os.PathLike[str]) -> bool:
     """Tell whether a process has a directory open."""
     with suppress(FileNotFoundError):
@@ -476,6 +511,15 @@ def _lock_alone_or_shared(descriptor: int) -> bool:
     if _try_lock(descriptor):
         return True
     fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return False
+
+
+def _lock_alone_at_last(descriptor: int) -> bool:
+    """Take the exclusive lock if nobody else has the directory open, or is just looking at it."""
+    for _ in range(_LOOKS):
+        if _try_lock(descriptor):
+            return True
+        time.sleep(_LOOK_SECONDS)
     return False
 
 
