@@ -204,12 +204,29 @@ class TestSettings:
             (["--durability", "power"], {}, ["--durability power needs --data-dir: "]),
             ([], {"FDS_DURABILITY": "power"}, ["FDS_DURABILITY power needs --data-dir: "]),
             ([], {"FDS_ACCESS_LOG": "maybe"}, ["FDS_ACCESS_LOG", "'maybe'"]),
+            ([], {"FDS_CORS_ORIGINS": "a.com"}, ["FDS_CORS_ORIGINS must be * or origins as"]),
+            (["--ssl-keyfile", "x"], {}, ["--ssl-keyfile needs --ssl-certfile: "]),
         ],
     )
     def test_a_bad_setting_is_one_sentence_that_names_its_source(
         self, flags: list[str], environment: dict[str, str], parts: list[str]
     ) -> None:
         assert_one_sentence(fds("serve", *flags, env=environment), 2, *parts)
+
+    @pytest.mark.parametrize(
+        ("flags", "variables"),
+        [(["--api-key", "my-secret"], {}), ([], {"FDS_API_KEY": "my-secret"})],
+    )
+    def test_a_bad_key_is_not_quoted(self, flags: list[str], variables: dict[str, str]) -> None:
+        result = fds("serve", *flags, env=variables)
+        assert_one_sentence(result, 2, "must be 16 to 256 printable ASCII characters")
+        assert "my-secret" not in result.stdout + result.stderr
+
+    def test_help_shows_no_key(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("FDS_API_KEY", "a-key-of-24-characters-x")
+        result = fds("serve", "--help")
+        assert result.exit_code == 0
+        assert "24-characters" not in result.stdout
 
     def test_two_bad_settings_are_both_named(self) -> None:
         with pytest.raises(UsageError, match=r"--port .*\. --max-symbols .*\."):

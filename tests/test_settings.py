@@ -22,9 +22,21 @@ DEFAULTS = {
     "durability": "process",
     "workers": 1,
     "log_level": "info",
+    "log_format": "human",
     "access_log": False,
     "root_path": "",
+    "api_key": None,
+    "in_flight_max": 1000,
+    "cors_origins": (),
+    "ssl_certfile": None,
+    "ssl_keyfile": None,
+    "ssl_keyfile_password": None,
+    "stream_connections_max": 1000,
+    "stream_subscriptions_max": 200,
+    "stream_message_bytes_max": 65_536,
 }
+
+KEY = "a-key-of-24-characters-x"
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +77,20 @@ def test_defaults() -> None:
         ("FDS_ACCESS_LOG", "false", False),
         ("FDS_FAST_LANE", "0", False),
         ("FDS_ROOT_PATH", "/prices", "/prices"),
+        ("FDS_LOG_FORMAT", "json", "json"),
+        ("FDS_IN_FLIGHT_MAX", "1", 1),
+        ("FDS_CORS_ORIGINS", "", ()),
+        ("FDS_CORS_ORIGINS", "*", ("*",)),
+        ("FDS_CORS_ORIGINS", "http://localhost:8501", ("http://localhost:8501",)),
+        (
+            "FDS_CORS_ORIGINS",
+            "https://a.example, http://[::1]",
+            ("https://a.example", "http://[::1]"),
+        ),
+        ("FDS_SSL_CERTFILE", "~/chain.pem", Path.home() / "chain.pem"),
+        ("FDS_STREAM_CONNECTIONS_MAX", "1", 1),
+        ("FDS_STREAM_SUBSCRIPTIONS_MAX", "10000", 10_000),
+        ("FDS_STREAM_MESSAGE_BYTES_MAX", "1024", 1024),
         ("fds_port", "9000", 9000),
     ],
 )
@@ -103,6 +129,15 @@ def test_variables_of_others_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> 
         ("workers", 65, "Input should be less than or equal to 64"),
         ("durability", "disk", "Input should be 'process' or 'power'"),
         ("data_dir", "", "must name a directory or not be given"),
+        ("ssl_certfile", "", "must name a file or not be given"),
+        ("ssl_keyfile", "", "must name a file or not be given"),
+        ("log_format", "xml", "Input should be 'human' or 'json'"),
+        ("in_flight_max", 0, "Input should be greater than or equal to 1"),
+        ("stream_connections_max", 0, "Input should be greater than or equal to 1"),
+        ("stream_subscriptions_max", 0, "Input should be greater than or equal to 1"),
+        ("stream_subscriptions_max", 10_001, "Input should be less than or equal to 10000"),
+        ("stream_message_bytes_max", 1023, "Input should be greater than or equal to 1024"),
+        ("stream_message_bytes_max", 2**24 + 1, "Input should be less than or equal to 16777216"),
         ("port", "http", "Input should be a valid integer, unable to parse string as an integer"),
         (
             "log_level",
@@ -131,6 +166,79 @@ def test_durability_against_power_failures_needs_a_directory(
     )
     monkeypatch.setenv("FDS_DATA_DIR", "/var/lib/fds")
     assert Settings(durability="power").durability == "power"
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "example.com",
+        "https://a.example/",
+        "https://a.example/x",
+        "https://A.example",
+        "null",
+        "https://u@a",
+    ],
+)
+def test_origins_are_written_as_browsers_send_them(origin: str) -> None:
+    error = error_of(cors_origins=f"https://fine.example,{origin}")
+    assert error["loc"] == ("cors_origins",)
+    assert "as browsers send them" in error["msg"]
+
+
+@pytest.mark.parametrize("name", ["ssl_keyfile", "ssl_keyfile_password"])
+def test_there_is_no_tls_without_a_certificate(name: str) -> None:
+    values: dict[str, Any] = {name: "something"}
+    error = error_of(**values)
+    assert error["loc"] == ()
+    assert error["msg"] == (f"`{name}` needs `ssl_certfile`: there is no TLS without a certificate")
+    settings = Settings(ssl_certfile=Path("chain.pem"), **values)
+    assert settings.ssl_certfile == Path("chain.pem")
+
+
+@pytest.mark.parametrize("key", [KEY, "!" * 16, "~" * 256])
+def test_a_key_that_fits_into_a_header(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("FDS_API_KEY", key)
+    api_key = Settings().api_key
+    assert api_key is not None
+    assert api_key.get_secret_value() == key
+
+
+@pytest.mark.parametrize(
+    "key", ["", "x" * 15, "x" * 257, "a key with some spaces", "ключ" * 5, f"{KEY}\n"]
+)
+def test_a_key_that_does_not_fit(key: str) -> None:
+    error = error_of(api_key=key)
+    assert error["msg"] == "must be 16 to 256 printable ASCII characters without spaces"
+
+
+def test_secrets_are_not_shown() -> None:
+    password = "a-password-of-some-length"
+    settings = Settings(api_key=KEY, ssl_certfile="x.pem", ssl_keyfile_password=password)  # type: ignore[arg-type]
+    for text in (
+        repr(settings),
+        str(settings),
+        str(settings.model_dump()),
+        settings.model_dump_json(),
+    ):
+        assert KEY not in text
+        assert password not in text
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"api_key": "short-secret"},
+        {"api_key": KEY, "durability": "power"},
+        {"ssl_keyfile_password": "short-secret"},
+        {"api_key": KEY, "port": -1},
+    ],
+)
+def test_secrets_are_in_no_error(values: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError) as raised:
+        Settings(**values)
+    for text in (str(raised.value), repr(raised.value)):
+        assert "short-secret" not in text
+        assert KEY not in text
 
 
 def test_a_setting_that_does_not_exist() -> None:

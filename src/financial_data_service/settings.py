@@ -6,17 +6,25 @@ checks a setting again.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-__all__ = ["Durability", "LogLevel", "Settings"]
+__all__ = ["Durability", "LogFormat", "LogLevel", "Settings"]
 
 Durability = Literal["process", "power"]
+LogFormat = Literal["human", "json"]
 LogLevel = Literal["critical", "error", "warning", "info", "debug", "trace"]
+
+# What a header can hold without quoting; short keys can be guessed.
+_API_KEY = re.compile(r"[!-~]{16,256}")
+
+# As browsers send it: scheme, host, port where it is not the scheme's own; no path, no capitals.
+_ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^\sA-Z/?#@,]+")
 
 
 class Settings(BaseSettings):
@@ -29,7 +37,11 @@ class Settings(BaseSettings):
         two do not go together; the message names both, in backquotes.
     """
 
-    model_config = SettingsConfigDict(env_prefix="FDS_", extra="forbid", frozen=True)
+    # An error quotes no input: that of a check over several settings would be all of them, the
+    # secret ones as well.
+    model_config = SettingsConfigDict(
+        env_prefix="FDS_", extra="forbid", frozen=True, hide_input_in_errors=True
+    )
 
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(
@@ -68,6 +80,9 @@ class Settings(BaseSettings):
         "cores gain nothing.",
     )
     log_level: LogLevel = Field(default="info", description="How much the server logs.")
+    log_format: LogFormat = Field(
+        default="human", description="How lines of the log are written: for people, or as JSON."
+    )
     access_log: bool = Field(default=False, description="Log a line per request.")
     fast_lane: bool = Field(
         default=True, description="Answer plain requests before the framework is asked."
@@ -80,20 +95,102 @@ class Settings(BaseSettings):
         pattern="^(/[^?#]*[^/?#])?$",
         description="Path prefix under which a proxy publishes the service.",
     )
+    api_key: SecretStr | None = Field(
+        default=None,
+        description="Key that requests must carry, of 16 characters or more. Give it as a "
+        "variable: every user of the machine can see flags.",
+    )
+    in_flight_max: int = Field(
+        default=1000,
+        ge=1,
+        description="Requests under way in one process at most; more are answered 429.",
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Origins whose pages may read answers in a browser, separated by commas, such "
+        "as https://desk.example.com; * is every one.",
+    )
+    ssl_certfile: Path | None = Field(
+        default=None,
+        description="Certificate chain (PEM) to serve https with, own certificate first.",
+    )
+    ssl_keyfile: Path | None = Field(
+        default=None,
+        description="Private key (PEM) of the certificate, if it is not in the same file.",
+    )
+    ssl_keyfile_password: SecretStr | None = Field(
+        default=None, description="Password of the private key, if it has one."
+    )
+    stream_connections_max: int = Field(
+        default=1000, ge=1, description="WebSockets and event streams open in one process at most."
+    )
+    stream_subscriptions_max: int = Field(
+        default=200, ge=1, le=10_000, description="Streams subscribed to by one WebSocket at most."
+    )
+    stream_message_bytes_max: int = Field(
+        default=65536,
+        ge=1024,
+        le=16 * 1024 * 1024,
+        description="Size of a message of commands to a WebSocket at most, in bytes.",
+    )
 
-    @field_validator("data_dir", mode="before")
+    @field_validator("data_dir", "ssl_certfile", "ssl_keyfile", mode="before")
     @classmethod
-    def _refuse_no_name(cls, value: object) -> object:
+    def _refuse_no_name(cls, value: object, info: ValidationInfo) -> object:
         # To Path it would be the current directory; to whoever wrote $UNSET it would be no prices.
         if value == "":
-            raise PydanticCustomError("empty_path", "must name a directory or not be given")
+            kind = "directory" if info.field_name == "data_dir" else "file"
+            raise PydanticCustomError("empty_path", f"must name a {kind} or not be given")
         return value
 
-    @field_validator("data_dir")
+    @field_validator("data_dir", "ssl_certfile", "ssl_keyfile")
     @classmethod
     def _expand_home(cls, value: Path | None) -> Path | None:
         # Environment files and service managers leave the tilde to the program.
         return None if value is None else value.expanduser()
+
+    @field_validator("api_key")
+    @classmethod
+    def _check_api_key(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not _API_KEY.fullmatch(value.get_secret_value()):
+            raise PydanticCustomError(
+                "api_key", "must be 16 to 256 printable ASCII characters without spaces"
+            )
+        return value
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(filter(None, (part.strip() for part in value.split(","))))
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if not _ORIGIN.fullmatch(origin):
+                raise PydanticCustomError(
+                    "origin",
+                    "must be * or origins as browsers send them (https://host or "
+                    "https://host:port, lower-case, nothing behind), separated by commas",
+                )
+        return value
+
+    @model_validator(mode="after")
+    def _check_certificate(self) -> Self:
+        if self.ssl_certfile is None and self.ssl_keyfile is not None:
+            raise PydanticCustomError(
+                "key_without_certificate",
+                "`ssl_keyfile` needs `ssl_certfile`: there is no TLS without a certificate",
+            )
+        if self.ssl_certfile is None and self.ssl_keyfile_password is not None:
+            raise PydanticCustomError(
+                "password_without_certificate",
+                "`ssl_keyfile_password` needs `ssl_certfile`: there is no TLS without a "
+                "certificate",
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_durability(self) -> Self:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from rich.markup import escape
 
@@ -22,7 +22,7 @@ from .console import UsageError
 
 __all__ = ["serve", "settings_from"]
 
-_METAVARS: dict[Any, str] = {int: "INTEGER", float: "NUMBER", Path | None: "DIRECTORY"}
+_METAVARS: dict[Any, str] = {int: "INTEGER", float: "NUMBER"}
 
 
 def serve(**flags: str | bool | None) -> None:
@@ -59,7 +59,14 @@ def _sentence(detail: Any, given: dict[str, str | bool]) -> str:
     complaint = detail["msg"].replace("Input should be", "must be", 1).split(", unable")[0]
     if not detail["loc"]:  # Several settings do not go together; the complaint names them.
         return re.sub("`(.+?)`", lambda name: _source(name[1], given), complaint) + "."
-    return f"{_source(str(detail['loc'][0]), given)} {complaint}, got {detail['input']!r}."
+    name = str(detail["loc"][0])
+    got = "" if _is_secret(name) else f", got {detail['input']!r}"
+    return f"{_source(name, given)} {complaint}{got}."
+
+
+def _is_secret(name: str) -> bool:
+    field = Settings.model_fields.get(name)
+    return field is not None and SecretStr in get_args(field.annotation)
 
 
 def _source(name: str, given: dict[str, str | bool]) -> str:
@@ -84,13 +91,19 @@ def _parameter(name: str, field: FieldInfo) -> Parameter:
     off = f"/--no-{name.replace('_', '-')}" if is_switch and field.default else ""
     option = typer.Option(
         _flag(name) + off,
-        metavar="" if is_switch else _METAVARS.get(field.annotation, "TEXT"),
+        metavar="" if is_switch else _metavar(name, field),
         show_default=False,
         help=_help(name, field),
     )
     # Text goes to Settings as it is, so that one place checks it, whether flag or variable.
     kind: Any = bool | None if is_switch else str | None
     return Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option])
+
+
+def _metavar(name: str, field: FieldInfo) -> str:
+    if Path in get_args(field.annotation):
+        return "DIRECTORY" if name.endswith("_dir") else "FILE"
+    return _METAVARS.get(field.annotation, "TEXT")
 
 
 def _help(name: str, field: FieldInfo) -> str:
@@ -100,7 +113,7 @@ def _help(name: str, field: FieldInfo) -> str:
     if isinstance(field.default, bool):
         default = "on" if field.default else "off"
     else:
-        default = "none" if field.default is None else str(field.default) or "empty"
+        default = "none" if field.default in (None, ()) else str(field.default) or "empty"
     source = f"[yellow]{_variable(name)}[/yellow][dim], default {escape(default)}[/dim]"
     return f"{escape(text)}\n\n{source}"
 
