@@ -34,7 +34,7 @@ from financial_data_service.storage.header import (
     write_record,
     write_session,
 )
-from financial_data_service.storage.recovery import NO_LIMIT, unsynced_max
+from financial_data_service.storage.recovery import NO_LIMIT
 from financial_data_service.storage.symbol_file import SymbolFile
 
 __all__ = ["BackgroundSync", "Durability", "close_cleanly", "commit", "renew", "revoke"]
@@ -57,7 +57,7 @@ def commit(file: SymbolFile, new_sequence: int) -> None:
     base = _synced_sequence(file)
     generation = _write_next(file, new_sequence, base, file.checksum_of(base, new_sequence))
     file.sync_prices(base, new_sequence)
-    _note_synced(file, generation, new_sequence + unsynced_max(file.geometry))
+    _note_synced(file, generation, new_sequence + file.unsynced_max)
     kernels.publish(file.header, new_sequence)
 
 
@@ -86,7 +86,7 @@ def renew(file: SymbolFile) -> None:
     file.sync()
     generation = _write_next(file, sequence)
     file.sync_header()
-    _note_synced(file, generation, sequence + unsynced_max(file.geometry))
+    _note_synced(file, generation, sequence + file.unsynced_max)
 
 
 def close_cleanly(file: SymbolFile) -> None:
@@ -163,7 +163,7 @@ class BackgroundSync:
         """Say that prices up to `sequence` are durable, unless too many have come meanwhile."""
         file = self._file
         with file:
-            limit = sequence + unsynced_max(file.geometry)
+            limit = sequence + file.unsynced_max
             if not _newest(file).sequence < sequence <= file.sequence <= limit:
                 return
             generation = _write_next(file, sequence)
@@ -176,7 +176,7 @@ class BackgroundSync:
         with file:
             newest = _newest(file)
             if newest.generation == generation:
-                _note_synced(file, generation, newest.sequence + unsynced_max(file.geometry))
+                _note_synced(file, generation, newest.sequence + file.unsynced_max)
 
 
 def _newest(file: SymbolFile) -> DurableRecord:

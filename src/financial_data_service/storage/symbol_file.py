@@ -92,6 +92,8 @@ class SymbolFile(Ring):
         When it was made, in nanoseconds since 1970.
     words : memoryview
         The header, for reading and writing single words.
+    unsynced_max : int
+        Prices that may follow a durable record (:func:`~.recovery.unsynced_max`).
     """
 
     def __init__(self, path: Path, descriptor: int, identity: Identity, *, read_only: bool) -> None:
@@ -110,6 +112,9 @@ class SymbolFile(Ring):
         mapping.madvise(mmap.MADV_NORMAL, 0, HEADER_BYTES)
         super().__init__(identity.geometry, mapping)
         self.words = self.header.data  # single words, three times as fast as from the array
+        # The geometry works these out anew each time, which takes longer than a batch of one.
+        self.unsynced_max = unsynced_max(identity.geometry)
+        self._capacity = identity.geometry.capacity
         self.path = path
         self.symbol = identity.symbol
         self.created_ns = identity.created_ns
@@ -256,14 +261,16 @@ class SymbolFile(Ring):
         Everyone who has the file mapped sees them at once. The system knows to the block what has
         to go to disk; what is stored through a mapping counts by pages, which may be large.
         """
-        first = begin % self.geometry.capacity
-        before_wrap = min(prices.size, self.geometry.capacity - first)
-        self._write_slots(first, prices[:before_wrap])
-        if before_wrap < prices.size:
+        first = begin % self._capacity
+        before_wrap = self._capacity - first
+        if prices.size <= before_wrap:
+            self._write_slots(first, prices)
+        else:
+            self._write_slots(first, prices[:before_wrap])
             self._write_slots(0, prices[before_wrap:])
 
     def _write_slots(self, slot: int, prices: npt.NDArray[np.float64]) -> None:
-        offset = (self.geometry.offsets[0] + slot) * 8
+        offset = (self._prices_start + slot) * 8
         data = prices.data.cast("B")
         while data:
             written = os.pwrite(self._descriptor, data, offset)
@@ -283,10 +290,10 @@ class SymbolFile(Ring):
         Levels may lie behind in the file, and follow when the system sees fit: they can be made
         again.
         """
-        capacity = self.geometry.capacity
+        capacity = self._capacity
         wraps = begin // capacity != (end - 1) // capacity
         last = capacity if wraps else (end - 1) % capacity + 1
-        disk.sync_range(self._map, (self.geometry.offsets[0] + last) * 8)
+        disk.sync_range(self._map, (self._prices_start + last) * 8)
 
     def checksum_of(self, begin: int, end: int) -> int:
         """Return the checksum of prices number ``begin`` to ``end``. O(n), 0.1 ns a price."""
