@@ -237,10 +237,13 @@ class TestLife:
         assert not prices.exists()
         assert "Traceback" not in service.log.read_text()
 
-    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-    def test_an_end_while_the_first_worker_starts(
-        self, tmp_path: Path, number: signal.Signals
+    @pytest.mark.parametrize(
+        ("number", "begun"), [(signal.SIGTERM, 1), (signal.SIGKILL, 1), (signal.SIGTERM, 2)]
+    )
+    def test_an_end_while_the_workers_start(
+        self, tmp_path: Path, number: signal.Signals, begun: int
     ) -> None:
+        """The first alone, or the second behind it; in no case is it said where they serve."""
         log = tmp_path / "stderr.log"
         with (
             log.open("wb") as stderr,
@@ -249,7 +252,7 @@ class TestLife:
             ) as process,
         ):
             service = Service("", process, log)  # type: ignore[arg-type]
-            poll(lambda: "Started server process" in log.read_text())
+            poll(lambda: log.read_text().count("Started server process") == begun)
             workers, prices = workers_of(service), directory_of(service)
             process.send_signal(number)
             assert process.wait(60) == (0 if number == signal.SIGTERM else -number)
@@ -258,7 +261,7 @@ class TestLife:
             assert process.stdout.read() == b""
         assert not prices.exists()
         assert "Traceback" not in log.read_text()
-        assert log.read_text().count("Started server process") == 1
+        assert log.read_text().count("Started server process") == begun
 
 
 class TestDeath:

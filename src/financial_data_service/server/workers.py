@@ -282,7 +282,9 @@ class _Supervisor:
         self._has_served = True
         if self._temporary is not None:
             self._temporary.keep()
-        if all(each.is_serving for each in self._workers) and not self._is_announced:
+        if self._is_announced or self._is_stopping:
+            return
+        if all(each.is_serving for each in self._workers):
             self._is_announced = True
             announce(self._listener)
 
