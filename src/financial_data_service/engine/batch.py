@@ -6,53 +6,17 @@ large, which the append finds on its way and :func:`refuse_unfit` puts into word
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
 from financial_data_service.engine import kernels
-from financial_data_service.errors import InvalidBatchError
+from financial_data_service.prices import PRICE_MAX, as_prices, unfit_price
 
 __all__ = ["as_prices", "refuse_unfit"]
 
-_FLOAT64 = np.dtype(np.float64)
-_PLAIN_NUMBERS = frozenset((float, int))
-_REAL_NUMBERS = (float, int, np.floating, np.integer)
-# Kin of numbers by inheritance alone: a time is no price, and a long double does not fit float64.
-_NOT_PRICES = (bool, np.timedelta64, np.longdouble)
-
-
-def as_prices(values: npt.ArrayLike, batch_max: int) -> npt.NDArray[np.float64]:
-    """Return a batch as a contiguous float64 array, without a copy where it is one already.
-
-    Numbers of other widths are taken where float64 holds them: float32, float16 and integers.
-    O(n) for a list, O(1) for a float64 array.
-
-    Parameters
-    ----------
-    values : float64[n] or sequence of float or int
-        The batch, oldest price first.
-    batch_max : int
-        Prices in one batch at most.
-
-    Raises
-    ------
-    InvalidBatchError
-        When the batch is empty, too long, not one-dimensional, or not of numbers.
-    """
-    array = values if type(values) is np.ndarray else _from_sequence(values)
-    if array.ndim != 1:
-        raise InvalidBatchError(
-            f"Expected `values` of one dimension, got shape {array.shape} - at `values`"
-        )
-    if not 1 <= array.size <= batch_max:
-        raise InvalidBatchError(f"Expected 1 to {batch_max} prices, got {array.size} - at `values`")
-    flags = array.flags
-    if array.dtype != _FLOAT64 or not flags.c_contiguous or not flags.aligned:
-        array = _to_float64(array)
-    return array
+assert PRICE_MAX == kernels.PRICE_MAX
 
 
 def refuse_unfit(prices: npt.NDArray[np.float64]) -> NoReturn:
@@ -64,67 +28,4 @@ def refuse_unfit(prices: npt.NDArray[np.float64]) -> NoReturn:
         Always; ``index`` is its position.
     """
     index = int(kernels.find_unfit(prices))
-    value = float(prices[index])
-    raise InvalidBatchError(
-        f"Expected a finite price of magnitude {kernels.PRICE_MAX:g} at most, got {value!r} "
-        f"- at `values[{index}]`",
-        index,
-    )
-
-
-def _from_sequence(values: Any) -> npt.NDArray[Any]:
-    """Return a sequence of plain numbers as an array; anything else goes through NumPy."""
-    if type(values) is not list and (
-        isinstance(values, (str, bytes, bytearray, memoryview)) or not isinstance(values, Sequence)
-    ):
-        return _from_array_like(values)
-    if not _PLAIN_NUMBERS.issuperset(map(type, values)):
-        _refuse_other_types(values)
-    try:
-        return np.array(values, dtype=np.float64)
-    except OverflowError:  # an integer beyond 1.8e308
-        index = next(i for i, value in enumerate(values) if not abs(value) <= kernels.PRICE_MAX)
-        value = values[index]
-        got = f"an integer of {value.bit_length()} bits" if isinstance(value, int) else repr(value)
-        raise InvalidBatchError(
-            f"Expected a finite price of magnitude {kernels.PRICE_MAX:g} at most, got {got} "
-            f"- at `values[{index}]`",
-            index,
-        ) from None
-
-
-def _refuse_other_types(values: Sequence[Any]) -> None:
-    """Raise for the first element that is not a real number; NumPy's scalars are."""
-    for index, value in enumerate(values):
-        if isinstance(value, _NOT_PRICES) or not isinstance(value, _REAL_NUMBERS):
-            raise InvalidBatchError(
-                f"Expected `float`, got `{type(value).__name__}` - at `values[{index}]`", index
-            )
-
-
-def _from_array_like(values: Any) -> npt.NDArray[Any]:
-    """Return what speaks NumPy's array protocol (pandas, polars, Arrow) as an array."""
-    if not (hasattr(values, "__array__") or hasattr(values, "__array_interface__")):
-        raise InvalidBatchError(
-            f"Expected a sequence of `float` or an array, got `{type(values).__name__}` "
-            "- at `values`"
-        )
-    if np.ma.is_masked(values):
-        index = int(np.ma.getmaskarray(values).argmax())
-        raise InvalidBatchError(
-            f"Expected `float`, got a masked value - at `values[{index}]`", index
-        )
-    return np.asarray(values)
-
-
-def _to_float64(array: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Return an array of another width, order or alignment as contiguous float64.
-
-    Raises
-    ------
-    InvalidBatchError
-        When its type is not one that float64 can stand for.
-    """
-    if array.dtype.kind not in "fiu" or not np.can_cast(array.dtype, _FLOAT64, "safe"):
-        raise InvalidBatchError(f"Expected dtype `float64`, got `{array.dtype}` - at `values`")
-    return np.require(array, dtype=_FLOAT64, requirements=["C", "A"])
+    raise unfit_price(index, repr(float(prices[index])))

@@ -5,7 +5,6 @@ Invariant: a symbol exists from its first stored batch on; a batch that is refus
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -22,18 +21,10 @@ from financial_data_service.engine.running_stats import (
     k_max_of,
 )
 from financial_data_service.engine.store import MemoryStore, SymbolChangedError, SymbolStore
-from financial_data_service.errors import (
-    InvalidSymbolError,
-    SequenceConflictError,
-    SymbolNotFoundError,
-)
+from financial_data_service.errors import SequenceConflictError, SymbolNotFoundError
+from financial_data_service.prices import SYMBOL_LENGTH_MAX, check_symbol
 
 __all__ = ["SYMBOL_LENGTH_MAX", "BatchReceipt", "SymbolManager", "check_symbol"]
-
-SYMBOL_LENGTH_MAX = 128
-
-# C0 and C1 controls and DEL would break logs and terminals; surrogates have no UTF-8 form.
-_UNFIT_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class BatchReceipt(NamedTuple):
@@ -52,29 +43,6 @@ class BatchReceipt(NamedTuple):
     symbol: str
     added: int
     sequence: int
-
-
-def check_symbol(symbol: str) -> None:
-    """Check the name of a symbol: 1 to 128 characters, none of them a control character.
-
-    Raises
-    ------
-    InvalidSymbolError
-        When it is not; the message says where.
-    """
-    if not isinstance(symbol, str):
-        raise InvalidSymbolError(f"Expected `str`, got `{type(symbol).__name__}` - at `symbol`")
-    if not 1 <= len(symbol) <= SYMBOL_LENGTH_MAX:
-        raise InvalidSymbolError(
-            f"Expected a symbol of 1 to {SYMBOL_LENGTH_MAX} characters, got {len(symbol)} "
-            "- at `symbol`"
-        )
-    unfit = _UNFIT_CHARACTER.search(symbol)
-    if unfit:
-        raise InvalidSymbolError(
-            f"Expected a symbol without control characters, got U+{ord(unfit[0]):04X} "
-            f"- at `symbol[{unfit.start()}]`"
-        )
 
 
 class SymbolManager:

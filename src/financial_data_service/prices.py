@@ -1,0 +1,176 @@
+"""What a symbol and a batch of prices may be: the same words to callers here and across the wire.
+
+Shared by the engine and the client, so it loads neither Numba nor any of the engine.
+
+Invariant: what :func:`as_prices` returns can be appended, unless a value is not finite or too
+large. The engine finds that while it appends; :func:`check_prices` looks beforehand.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from financial_data_service.errors import InvalidBatchError, InvalidSymbolError
+
+__all__ = [
+    "PRICE_MAX",
+    "SYMBOL_LENGTH_MAX",
+    "as_prices",
+    "check_prices",
+    "check_symbol",
+    "unfit_price",
+]
+
+# A price whose square, times the prices of a window, is still a float64. The kernels have it as a
+# literal of their own, since Numba's cache of them watches no other file; the engine compares both.
+PRICE_MAX = 1e150
+
+SYMBOL_LENGTH_MAX = 128
+
+# C0 and C1 controls and DEL would break logs and terminals; surrogates have no UTF-8 form.
+_UNFIT_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+_FLOAT64 = np.dtype(np.float64)
+_PLAIN_NUMBERS = frozenset((float, int))
+_REAL_NUMBERS = (float, int, np.floating, np.integer)
+# Kin of numbers by inheritance alone: a time is no price, and a long double does not fit float64.
+_NOT_PRICES = (bool, np.timedelta64, np.longdouble)
+
+
+def check_symbol(symbol: str) -> None:
+    """Check the name of a symbol: 1 to 128 characters, none of them a control character.
+
+    Raises
+    ------
+    InvalidSymbolError
+        When it is not; the message says where.
+    """
+    if not isinstance(symbol, str):
+        raise InvalidSymbolError(f"Expected `str`, got `{type(symbol).__name__}` - at `symbol`")
+    if not 1 <= len(symbol) <= SYMBOL_LENGTH_MAX:
+        raise InvalidSymbolError(
+            f"Expected a symbol of 1 to {SYMBOL_LENGTH_MAX} characters, got {len(symbol)} "
+            "- at `symbol`"
+        )
+    unfit = _UNFIT_CHARACTER.search(symbol)
+    if unfit:
+        raise InvalidSymbolError(
+            f"Expected a symbol without control characters, got U+{ord(unfit[0]):04X} "
+            f"- at `symbol[{unfit.start()}]`"
+        )
+
+
+def as_prices(values: npt.ArrayLike, batch_max: int | None) -> npt.NDArray[np.float64]:
+    """Return a batch as a contiguous float64 array, without a copy where it is one already.
+
+    Numbers of other widths are taken where float64 holds them: float32, float16 and integers.
+    O(n) for a list, O(1) for a float64 array.
+
+    Parameters
+    ----------
+    values : float64[n] or sequence of float or int
+        The batch, oldest price first.
+    batch_max : int or None
+        Prices in one batch at most; None for any number.
+
+    Raises
+    ------
+    InvalidBatchError
+        When the batch is empty, too long, not one-dimensional, or not of numbers.
+    """
+    array = values if type(values) is np.ndarray else _from_sequence(values)
+    if array.ndim != 1:
+        raise InvalidBatchError(
+            f"Expected `values` of one dimension, got shape {array.shape} - at `values`"
+        )
+    if batch_max is None and not array.size:
+        raise InvalidBatchError("Expected 1 or more prices, got 0 - at `values`")
+    if batch_max is not None and not 1 <= array.size <= batch_max:
+        raise InvalidBatchError(f"Expected 1 to {batch_max} prices, got {array.size} - at `values`")
+    flags = array.flags
+    if array.dtype != _FLOAT64 or not flags.c_contiguous or not flags.aligned:
+        array = _to_float64(array)
+    return array
+
+
+def check_prices(prices: npt.NDArray[np.float64]) -> None:
+    """Check that every value is a price: finite, and of magnitude `PRICE_MAX` at most. O(n).
+
+    Raises
+    ------
+    InvalidBatchError
+        When one is not; ``index`` is the position of the first.
+    """
+    # A NaN anywhere makes both extremes NaN.
+    if prices.min() >= -PRICE_MAX and prices.max() <= PRICE_MAX:
+        return
+    index = int(np.argmin(np.abs(prices) <= PRICE_MAX))
+    raise unfit_price(index, repr(float(prices[index])))
+
+
+def unfit_price(index: int, got: str) -> InvalidBatchError:
+    """Return the error for a value that is not finite or too large."""
+    return InvalidBatchError(
+        f"Expected a finite price of magnitude {PRICE_MAX:g} at most, got {got} "
+        f"- at `values[{index}]`",
+        index,
+    )
+
+
+def _from_sequence(values: Any) -> npt.NDArray[Any]:
+    """Return a sequence of plain numbers as an array; anything else goes through NumPy."""
+    if type(values) is not list and (
+        isinstance(values, (str, bytes, bytearray, memoryview)) or not isinstance(values, Sequence)
+    ):
+        return _from_array_like(values)
+    if not _PLAIN_NUMBERS.issuperset(map(type, values)):
+        _refuse_other_types(values)
+    try:
+        return np.array(values, dtype=np.float64)
+    except OverflowError:  # an integer beyond 1.8e308
+        index = next(i for i, value in enumerate(values) if not abs(value) <= PRICE_MAX)
+        value = values[index]
+        got = f"an integer of {value.bit_length()} bits" if isinstance(value, int) else repr(value)
+        raise unfit_price(index, got) from None
+
+
+def _refuse_other_types(values: Sequence[Any]) -> None:
+    """Raise for the first element that is not a real number; NumPy's scalars are."""
+    for index, value in enumerate(values):
+        if isinstance(value, _NOT_PRICES) or not isinstance(value, _REAL_NUMBERS):
+            raise InvalidBatchError(
+                f"Expected `float`, got `{type(value).__name__}` - at `values[{index}]`", index
+            )
+
+
+def _from_array_like(values: Any) -> npt.NDArray[Any]:
+    """Return what speaks NumPy's array protocol (pandas, polars, Arrow) as an array."""
+    if not (hasattr(values, "__array__") or hasattr(values, "__array_interface__")):
+        raise InvalidBatchError(
+            f"Expected a sequence of `float` or an array, got `{type(values).__name__}` "
+            "- at `values`"
+        )
+    if np.ma.is_masked(values):
+        index = int(np.ma.getmaskarray(values).argmax())
+        raise InvalidBatchError(
+            f"Expected `float`, got a masked value - at `values[{index}]`", index
+        )
+    return np.asarray(values)
+
+
+def _to_float64(array: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Return an array of another width, order or alignment as contiguous float64.
+
+    Raises
+    ------
+    InvalidBatchError
+        When its type is not one that float64 can stand for.
+    """
+    if array.dtype.kind not in "fiu" or not np.can_cast(array.dtype, _FLOAT64, "safe"):
+        raise InvalidBatchError(f"Expected dtype `float64`, got `{array.dtype}` - at `values`")
+    return np.require(array, dtype=_FLOAT64, requirements=["C", "A"])
