@@ -136,7 +136,7 @@ class DirectoryStore(SymbolStore):
             else:
                 self._check_settings(descriptor)
             self._settings = descriptor
-            self._open_files(recover=is_alone)
+            self._open_files(is_left=is_alone)
             if is_alone:
                 fcntl.flock(descriptor, fcntl.LOCK_SH)
         except BaseException:
@@ -212,10 +212,10 @@ class DirectoryStore(SymbolStore):
         for path in self.path.glob(f".*{SUFFIX}{_NEW}"):
             path.unlink(missing_ok=True)
 
-    def _open_files(self, *, recover: bool) -> None:
+    def _open_files(self, *, is_left: bool) -> None:
         for path in self._paths():
             try:
-                stats = self._open_file(path, recover=recover)
+                stats = self._open_file(path, is_left=is_left)
             except SymbolFileError as error:
                 self.refused[path.name] = error.reason
                 continue
@@ -250,7 +250,7 @@ class DirectoryStore(SymbolStore):
             return stats
         path = self.path / file_name_of(symbol)
         try:
-            stats = self._open_file(path, recover=False)
+            stats = self._open_file(path)
         except FileNotFoundError:
             self.refused.pop(path.name, None)
             return None
@@ -279,9 +279,7 @@ class DirectoryStore(SymbolStore):
                 raise _disk_fails(path, error, "nothing of the batch was stored") from error
         return self._give(FileStats(file, self.durability))
 
-    def _make_file(
-        self, path: Path, symbol: str, prices: npt.NDArray[np.float64]
-    ) -> SymbolFile:
+    def _make_file(self, path: Path, symbol: str, prices: npt.NDArray[np.float64]) -> SymbolFile:
         """Make a file that holds a batch, and give it its name once all of it is on disk.
 
         That is so for `process` durability too: a symbol without a price is not to be found even
@@ -392,33 +390,41 @@ class DirectoryStore(SymbolStore):
         finally:
             os.close(descriptor)
 
-    def _open_file(self, path: Path, *, recover: bool) -> FileStats | None:
+    def _open_file(self, path: Path, *, is_left: bool = False) -> FileStats | None:
         """Return the statistics of a file, adopted if it has to be, or None if it was deleted.
+
+        Parameters
+        ----------
+        path : Path
+            The file.
+        is_left : bool
+            Nobody has the file open: if it says it is in use, its processes were killed.
 
         Raises
         ------
         FileNotFoundError, SymbolFileError, InsufficientStorageError
             When it is not there, or cannot be used.
         """
-        file = SymbolFile.open(path)
-        try:
-            self._check_geometry(file)
-            if recover or not _is_live(file):
+        while True:
+            file = SymbolFile.open(path)
+            try:
+                self._check_geometry(file)
                 with self._exclusively(), file:
-                    is_there = self._adopt(file, is_left=recover)
-            else:
-                is_there = file.sequence >= 0
-        except BaseException as error:
+                    is_same = file.is_at(path)
+                    is_there = is_same and self._adopt(file, is_left=is_left)
+            except BaseException as error:
+                file.close()
+                if isinstance(error, HeaderError):
+                    raise SymbolFileError(str(path), str(error)) from None
+                if isinstance(error, OSError) and error.errno is not None:
+                    raise _disk_fails(path, error, "it cannot be used now") from error
+                raise
+            if is_there:
+                return self._give(FileStats(file, self.durability))
             file.close()
-            if isinstance(error, HeaderError):
-                raise SymbolFileError(str(path), str(error)) from None
-            if isinstance(error, OSError) and error.errno is not None:
-                raise SymbolFileError(str(path), f"cannot be used: {error.strerror}") from error
-            raise
-        if not is_there:
-            file.close()
-            return None
-        return self._give(FileStats(file, self.durability))
+            if is_same:
+                return None
+            # Others have deleted it meanwhile, and perhaps made it anew.
 
     def _check_geometry(self, file: SymbolFile) -> None:
         theirs, ours = file.geometry, self.geometry
@@ -436,22 +442,21 @@ class DirectoryStore(SymbolStore):
         )
 
     def _adopt(self, file: SymbolFile, *, is_left: bool) -> bool:
-        """Make a file one in use, unless another process has done so; False if it was deleted.
+        """Make a file one in use, unless others have it in use; False if it was deleted.
 
-        Parameters
-        ----------
-        is_left : bool
-            Nobody has the file open: if it says it is in use, its processes were killed.
+        The locks of directory and file are held. A file that contradicts itself is refused in any
+        case, whoever has it in use.
         """
-        if file.sequence != DELETED and not is_left and _is_live(file):
-            return True
         trust = plan(file, boot_id())
-        if trust.state is State.DELETED:
+        if trust.state is State.DELETED:  # Who deleted it was killed half-way.
             file.path.unlink(missing_ok=True)
             return False
+        if trust.state is State.KILLED and not is_left:
+            return True
         began = time.monotonic()
         adopt(file, trust, boot_id())
         file.sync_header()
+        file.words[WORD_APPEND_LIMIT] = trust.append_limit
         if self.durability == "power" and trust.state is State.KILLED:
             renew(file)  # What was acknowledged in `process` mode is to be on disk as well.
         if trust.state is not State.CLEAN:

@@ -55,10 +55,15 @@ def commit(file: SymbolFile, new_sequence: int) -> None:
         When the disk fails: then the batch has not happened.
     """
     base = _synced_sequence(file)
+    if base < file.sequence:  # Who noted the count in the file was killed before noting the record.
+        renew(file)
+        base = file.sequence
     generation = _write_next(file, new_sequence, base, file.checksum_of(base, new_sequence))
     file.sync_prices(base, new_sequence)
-    _note_synced(file, generation, new_sequence + file.unsynced_max)
+    file.words[WORD_APPEND_LIMIT] = new_sequence + file.unsynced_max
     kernels.publish(file.header, new_sequence)
+    # Last: the record of a batch that is not published must not count as what is there.
+    file.words[WORD_SYNCED_GENERATION] = generation
 
 
 def revoke(file: SymbolFile) -> None:
@@ -164,7 +169,11 @@ class BackgroundSync:
         file = self._file
         with file:
             limit = sequence + file.unsynced_max
-            if not _newest(file).sequence < sequence <= file.sequence <= limit:
+            # A batch that was refused half-way may have been written behind the newest price.
+            overwritten = file.sequence + file.geometry.batch_max - file.geometry.slack
+            if not max(_newest(file).sequence + 1, overwritten) <= sequence:
+                return
+            if not sequence <= file.sequence <= limit:
                 return
             generation = _write_next(file, sequence)
             # Until the record is known to be on disk, the one before it may be the truth there.

@@ -56,6 +56,7 @@ __all__ = [
     "Identity",
     "Session",
     "checksum",
+    "erase_record",
     "read_identity",
     "read_records",
     "read_session",
@@ -189,11 +190,10 @@ def _is_whole_as(words: Words, version: int) -> bool:
 
 
 def write_session(words: Words, session: Session) -> None:
-    """Write the session."""
-    part = words[WORD_STATE:WORD_SESSION_CHECKSUM]
+    """Write the session, all of it at once: the system may take the page to disk at any time."""
     boot = np.frombuffer(session.boot_id, dtype="<i8")
-    part[:] = [session.state, *boot, session.floor, session.sequence]
-    words[WORD_SESSION_CHECKSUM] = checksum(part)
+    part = np.array([session.state, *boot, session.floor, session.sequence], dtype="<i8")
+    words[WORD_STATE : WORD_SESSION_CHECKSUM + 1] = np.append(part, checksum(part))
 
 
 def read_session(words: Words) -> Session:
@@ -216,6 +216,11 @@ def write_record(words: Words, slot: int, record: DurableRecord) -> None:
     fields = _RECORD.pack(*record)
     begin = _SLOTS[slot] * 8
     _bytes_of(words)[begin : begin + RECORD_WORDS * 8] = fields + _CHECKSUM.pack(checksum(fields))
+
+
+def erase_record(words: Words, slot: int) -> None:
+    """Make a record one that was never written."""
+    words[_SLOTS[slot] : _SLOTS[slot] + RECORD_WORDS] = 0
 
 
 def read_records(words: Words) -> list[DurableRecord | None]:

@@ -36,6 +36,7 @@ from financial_data_service.storage.header import (
     HeaderError,
     Session,
     checksum,
+    erase_record,
     read_records,
     read_session,
     records_written,
@@ -136,11 +137,14 @@ def _killed(ring: Ring, session: Session, count: int, records: list[DurableRecor
             f"{[each.generation for each in records]}: it is damaged"
         )
     limit = int(ring.header[WORD_APPEND_LIMIT])
-    reached = max(each.sequence for each in records)
-    if not 0 <= max(session.floor, reached - ring.geometry.batch_max) <= count <= limit:
+    # A record is written before the count that it speaks of, by a batch at most.
+    least = max(session.floor, 0, *(each.sequence - ring.geometry.batch_max for each in records))
+    if not least <= count <= limit:
         raise HeaderError(
-            f"expected a count of prices between {reached} and {limit}, got {count}: it is damaged"
+            f"expected a count of prices between {least} and {limit}, got {count}: it is damaged"
         )
+    if synced.sequence != NOTHING_DURABLE:
+        limit = min(limit, synced.sequence + unsynced_max(ring.geometry))
     return Trust(State.KILLED, count, session.floor, limit, generation)
 
 
@@ -184,12 +188,19 @@ def adopt(ring: Ring, trust: Trust, boot_id: bytes) -> None:
     """Make a file as it is believed to be, and note that it is in use by this boot.
 
     The note is the last thing written: a process that dies on the way leaves the file for the next
-    to adopt. It has to be synced before anything is appended.
+    to adopt. The header has to be synced before anything is appended. Until it is, and the limit of
+    appends then set to what is believed, whoever appends has to write and sync a record first.
+
+    A record that is newer than what is believed goes: it speaks of a batch that, from now on, has
+    not happened, and must not come to life when its prices reach the disk after all.
     """
     header = ring.header
     if trust.state is not State.CLEAN:
         rebuild_levels(ring, trust.sequence)
-    header[WORD_APPEND_LIMIT] = trust.append_limit
+    for slot, record in enumerate(read_records(header)):
+        if record is not None and record.generation > trust.synced_generation:
+            erase_record(header, slot)
+    header[WORD_APPEND_LIMIT] = trust.sequence
     header[WORD_SYNCED_GENERATION] = trust.synced_generation
     kernels.publish(header, trust.sequence)
     write_session(header, Session(IN_USE, boot_id, trust.floor, 0))

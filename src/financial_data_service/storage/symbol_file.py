@@ -183,6 +183,13 @@ class SymbolFile(Ring):
         """Whether it has been let go of."""
         return self._descriptor < 0
 
+    def is_at(self, path: Path) -> bool:
+        """Tell whether a path leads to this very file, and not to another one made since."""
+        try:
+            return os.path.samestat(os.stat(path), os.fstat(self._descriptor))
+        except FileNotFoundError:
+            return False
+
     @property
     def trust(self) -> Trust:
         """What a recovery would make of the file as it is now.
