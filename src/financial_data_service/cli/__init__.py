@@ -46,6 +46,7 @@ _COMMANDS: dict[Callable[..., None], tuple[str, ...]] = {
     serve: (
         "fds serve",
         "fds serve --port 9000 --max-symbols 50",
+        "fds serve --data-dir prices --workers 2",
         "FDS_LARGEST_WINDOW=1000000 fds serve",
     ),
     load: (
