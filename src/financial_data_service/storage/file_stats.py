@@ -44,6 +44,7 @@ class FileStats(RunningStats):
         self.file = file
         self.sync: BackgroundSync | None = None
         self._is_power = durability == "power"
+        self._block_shift = file.geometry.fanout_shift
 
     def append_prices(self, prices: npt.NDArray[np.float64]) -> int:
         """Append what :func:`~financial_data_service.engine.batch.as_prices` has let through.
@@ -87,7 +88,8 @@ class FileStats(RunningStats):
                 return -1
             begin = end - prices.size
             file.write(begin, prices)
-            kernels.complete_blocks(file.header, file.region, 1, begin, end)
+            if begin >> self._block_shift != end >> self._block_shift:
+                kernels.complete_blocks(file.header, file.region, 1, begin, end)
             commit(file, end)
             return end
         if end > file.append_limit:

@@ -278,10 +278,10 @@ class SymbolFile(Ring):
 
     def _write_slots(self, slot: int, prices: npt.NDArray[np.float64]) -> None:
         offset = (self._prices_start + slot) * 8
-        data = prices.data.cast("B")
-        while data:
-            written = os.pwrite(self._descriptor, data, offset)
-            data, offset = data[written:], offset + written
+        written = os.pwrite(self._descriptor, prices, offset)
+        while written < prices.nbytes:  # The system may take less than it is given.
+            rest = prices.data.cast("B")[written:]
+            written += os.pwrite(self._descriptor, rest, offset + written)
 
     def sync(self) -> None:
         """Return once all of the file is on disk. Safe to call from another thread."""
@@ -304,7 +304,11 @@ class SymbolFile(Ring):
 
     def checksum_of(self, begin: int, end: int) -> int:
         """Return the checksum of prices number ``begin`` to ``end``. O(n), 0.1 ns a price."""
-        return checksum(self.read(begin, end))
+        first = self._prices_start + begin % self._capacity
+        last = first + end - begin
+        if last <= self._prices_start + self._capacity:
+            return checksum(self.region[first:last])
+        return checksum(self.read(begin, end))  # They go round the ring's end.
 
     def records(self) -> list[DurableRecord | None]:
         """Return the two durable records; see :mod:`~financial_data_service.storage.header`."""
