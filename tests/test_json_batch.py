@@ -25,7 +25,7 @@ from pydantic import ValidationError
 from financial_data_service.server import json_batch
 from financial_data_service.server.app import create_app
 from financial_data_service.server.json_batch import PlainReader, msgspec_reader, simdjson_reader
-from financial_data_service.server.known_requests import FastLane
+from financial_data_service.server.known_requests import FastLane, KnownBatch
 from financial_data_service.server.schemas import AddBatchRequest
 from financial_data_service.settings import Settings
 from raw_http import get, post
@@ -338,4 +338,5 @@ def test_the_fast_lane_takes_the_reader_there_is(monkeypatch: pytest.MonkeyPatch
     )
     settings = Settings(largest_window=1000)
     lane = FastLane(create_app(settings).state.manager, settings)
-    assert lane.add(body_of("1,2"), b"") is not None
+    body = body_of("1,2")
+    assert lane.add(KnownBatch(len(body), "/add_batch/"), body, b"") is not None

@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
-__all__ = ["is_json", "json_body", "request_body_schema", "whole_request"]
+__all__ = ["is_json", "json_body", "read_body", "request_body_schema", "whole_request"]
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -38,9 +38,7 @@ def json_body(model: type[Model]) -> Callable[[Request], Awaitable[Model]]:
                 "Expected `Content-Type: application/json`, got "
                 + (f"`{content_type[:64]}`" if content_type else "none"),
             )
-        if request.headers.get("content-encoding", "identity").lower() != "identity":
-            raise HTTPException(415, "Expected a body without Content-Encoding")
-        body = await _read_body(request, request.app.state.settings.body_max_bytes)
+        body = await read_body(request)
         try:
             return model.model_validate_json(body)
         except ValidationError as error:
@@ -68,7 +66,18 @@ async def whole_request(request: Request) -> None:
         raise _cut_off() from None
 
 
-async def _read_body(request: Request, bytes_max: int) -> bytes:
+async def read_body(request: Request) -> bytes:
+    """Return the body of a request.
+
+    Raises
+    ------
+    HTTPException
+        415 when it is compressed; 413 when it is larger than ``Settings.body_max_bytes``, before
+        it is read where its length is declared.
+    """
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise HTTPException(415, "Expected a body without Content-Encoding")
+    bytes_max: int = request.app.state.settings.body_max_bytes
     declared = request.headers.get("content-length", "0")
     # The server has checked that it is a number.
     if int(declared) > bytes_max:

@@ -15,6 +15,7 @@ __all__ = [
     "Replies",
     "batch_replies",
     "delete_replies",
+    "example",
     "ready_replies",
     "stats_replies",
     "verify_replies",
@@ -54,26 +55,26 @@ def batch_replies(settings: Settings) -> Replies:
         ]
     }
     return {
-        200: _example(
+        200: example(
             schemas.AddBatchReply, "The batch is stored already; nothing was added", stored
         ),
-        400: _example(
+        400: example(
             schemas.ErrorReply, "The limit of symbols is reached", {"detail": limit_reached}
         ),
-        409: _example(
+        409: example(
             schemas.ConflictReply,
             "The batch differs from what is stored, or leaves a gap",
             conflict,
         ),
-        413: _example(schemas.ErrorReply, "The body is too large", {"detail": too_large}),
-        415: _example(
+        413: example(schemas.ErrorReply, "The body is too large", {"detail": too_large}),
+        415: example(
             schemas.ErrorReply,
             "The body is not declared to be JSON",
             {"detail": "Expected `Content-Type: application/json`, got `text/plain`"},
         ),
-        422: _example(schemas.InvalidRequestReply, "The batch is unfit; nothing was added", unfit),
+        422: example(schemas.InvalidRequestReply, "The batch is unfit; nothing was added", unfit),
         503: _refused_file(),
-        507: _example(
+        507: example(
             schemas.ErrorReply,
             "There is no memory for another symbol",
             {"detail": "No memory for a symbol of 837017600 bytes: Cannot allocate memory"},
@@ -85,10 +86,10 @@ def stats_replies(settings: Settings) -> Replies:
     """Return the documentation of what the routes of statistics may answer but 200."""
     k_max = k_max_of(settings.largest_window)
     return {
-        404: _example(
+        404: example(
             schemas.ErrorReply, "There is no such symbol", {"detail": "Symbol AAPL not found"}
         ),
-        422: _example(
+        422: example(
             schemas.InvalidRequestReply,
             "There is no such window",
             {"detail": f"Window size exponent (k={k_max + 1}) must be between 1 and {k_max}"},
@@ -104,7 +105,7 @@ def verify_replies(settings: Settings) -> Replies:
         "read"
     )
     return stats_replies(settings) | {
-        503: _example(
+        503: example(
             schemas.ErrorReply,
             "The symbol's file cannot be used, or its prices are overwritten faster than read",
             {"detail": overwritten},
@@ -136,10 +137,10 @@ def ready_replies() -> Replies:
 def delete_replies() -> Replies:
     """Return the documentation of what `DELETE /symbols/{symbol}` may answer but 200."""
     return {
-        404: _example(
+        404: example(
             schemas.ErrorReply, "There is no such symbol", {"detail": "Symbol AAPL not found"}
         ),
-        422: _example(
+        422: example(
             schemas.InvalidRequestReply,
             "No symbol can have that name",
             {
@@ -158,14 +159,14 @@ def delete_replies() -> Replies:
 
 
 def _refused_file() -> dict[str, Any]:
-    return _example(
+    return example(
         schemas.ErrorReply,
         "The symbol's file cannot be used; other symbols can",
         {"detail": f"/var/lib/fds/AAPL.ring: {_DAMAGED}"},
     )
 
 
-def _example(model: type, description: str, example: object) -> dict[str, Any]:
+def example(model: type, description: str, example: object) -> dict[str, Any]:
     """Return the documentation of an error reply."""
     return {
         "model": model,

@@ -82,9 +82,9 @@ async def _answer_error(request: Request, error: Exception) -> Response:
 
 
 def _place_of_symbol(request: Request) -> str:
-    if request.method == "POST":
-        return "body"
-    return "path" if "symbol" in request.path_params else "query"
+    if "symbol" in request.path_params:
+        return "path"
+    return "body" if request.method == "POST" else "query"
 
 
 async def _answer_invalid_request(_request: Request, error: Exception) -> Response:

@@ -128,7 +128,7 @@ class FastLaneProtocol(GuardedProtocol):
 
     def _add(self, known: KnownBatch, body: bytes, headers: bytes) -> bool:
         """Store and answer a batch; False when it is for the slow lane."""
-        added = self._lane.add(body, headers)
+        added = self._lane.add(known, body, headers)
         if added is None:
             return False
         status, reply = added

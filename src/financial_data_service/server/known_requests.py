@@ -4,8 +4,8 @@ Clients send the same head over and over: same request line, same headers. The f
 is parsed (by the same parser that uvicorn uses) and judged: what would the routes make of it? The
 verdict is kept under the very bytes of the head. From then on those bytes, met where a request
 begins, are one look-up in a dictionary. A ``GET`` is nothing but its head; for a ``POST`` the body
-of the declared length follows, and is read by
-:mod:`~financial_data_service.server.json_batch`.
+of the declared length follows: JSON, read by :mod:`~financial_data_service.server.json_batch`, or
+the prices themselves, in which case the head has told symbol and ``from_sequence``.
 
 A reply to ``GET`` depends on the symbol, the window and the symbol's sequence; it is kept with the
 verdict and sent again while the sequence, and the second in its ``date`` header, stay the same.
@@ -13,6 +13,7 @@ verdict and sent again while the sequence, and the second in its ``date`` header
 
 from __future__ import annotations
 
+import re
 from urllib.parse import parse_qsl, quote, unquote
 
 from financial_data_service.engine.running_stats import RunningStats
@@ -20,7 +21,8 @@ from financial_data_service.engine.symbol_manager import SymbolManager, check_sy
 from financial_data_service.errors import FdsError, InvalidSymbolError
 from financial_data_service.server import replies
 from financial_data_service.server.body import is_json
-from financial_data_service.server.json_batch import plain_reader
+from financial_data_service.server.float64_batch import FLOAT64_BYTES, float64_prices
+from financial_data_service.server.json_batch import PlainBatch, plain_reader
 from financial_data_service.server.request_head import RequestHead, parse_head
 from financial_data_service.settings import Settings
 
@@ -31,6 +33,9 @@ KNOWN_HEADS_MAX = 4096
 anew, which takes some microseconds; when such heads have filled the dictionary it is emptied."""
 
 KNOWN_HEAD_BYTES_MAX = 2048  # so that the known heads take 8 MiB at most
+
+# Other spellings of a number are left to the validating path, and so is what does not fit 63 bits.
+_FROM_SEQUENCE = re.compile(rb"from_sequence=(0|[1-9][0-9]{0,17})")
 
 
 class KnownQuery:
@@ -81,13 +86,21 @@ class KnownQuery:
 
 
 class KnownBatch:
-    """A head that announces a batch as JSON, of a length in bytes."""
+    """A head that announces a batch of a length in bytes: JSON, or float64 if it names a symbol."""
 
-    __slots__ = ("body_bytes", "path")
+    __slots__ = ("body_bytes", "from_sequence", "path", "symbol")
 
-    def __init__(self, body_bytes: int, path: str) -> None:
+    def __init__(
+        self,
+        body_bytes: int,
+        path: str,
+        symbol: str | None = None,
+        from_sequence: int | None = None,
+    ) -> None:
         self.body_bytes = body_bytes
         self.path = path
+        self.symbol = symbol
+        self.from_sequence = from_sequence
 
 
 class FastLane:
@@ -130,9 +143,9 @@ class FastLane:
         self.known[head] = verdict
         return verdict
 
-    def add(self, body: bytes, headers: bytes) -> tuple[bytes, bytes] | None:
+    def add(self, known: KnownBatch, body: bytes, headers: bytes) -> tuple[bytes, bytes] | None:
         """Store a batch and return status and response, or None where nothing was stored."""
-        batch = self._read_batch(body)
+        batch = self._read_batch(body) if known.symbol is None else _float64_batch(known, body)
         if batch is None or not 0 < len(batch[1]) <= self._batch_max:
             return None
         try:
@@ -155,8 +168,11 @@ class FastLane:
         if head.method == b"GET" and b"content-length" not in head.headers:
             asked = _asked_in_query(path, query) if question_mark else _asked_in_path(path)
             return self._query(asked, head.target)
-        if head.method == b"POST" and path in (b"/add_batch/", b"/add_batch") and not question_mark:
-            return self._batch(head)
+        if head.method == b"POST":
+            if path in (b"/add_batch/", b"/add_batch"):
+                return None if question_mark else self._json_batch(head)
+            if path.startswith(b"/add_batch/"):
+                return self._float64_batch(head, path, query if question_mark else None)
         return None
 
     def _query(self, asked: tuple[str, str] | None, target: bytes) -> KnownQuery | None:
@@ -172,17 +188,48 @@ class FastLane:
             return None
         return KnownQuery(symbol, int(exponent), _logged(target))
 
-    def _batch(self, head: RequestHead) -> KnownBatch | None:
+    def _json_batch(self, head: RequestHead) -> KnownBatch | None:
         content_type = head.only(b"content-type")
-        content_length = head.only(b"content-length")
-        if content_type is None or not is_json(content_type.decode("latin-1")):
+        body_bytes = self._body_bytes(head)
+        if (
+            content_type is None
+            or body_bytes is None
+            or not is_json(content_type.decode("latin-1"))
+        ):
             return None
+        return KnownBatch(body_bytes, _logged(head.target))
+
+    def _float64_batch(
+        self, head: RequestHead, path: bytes, query: bytes | None
+    ) -> KnownBatch | None:
+        body_bytes = self._body_bytes(head)
+        if head.only(b"content-type") != b"application/octet-stream" or body_bytes is None:
+            return None
+        symbol = _symbol_of_batch(path)
+        from_sequence = None
+        if query is not None:
+            match = _FROM_SEQUENCE.fullmatch(query)
+            if match is None:
+                return None
+            from_sequence = int(match[1])
+        if symbol is None or body_bytes % FLOAT64_BYTES:
+            return None
+        return KnownBatch(body_bytes, _logged(head.target), symbol, from_sequence)
+
+    def _body_bytes(self, head: RequestHead) -> int | None:
+        """Return the declared length of a body, if it is declared and within the limit."""
+        content_length = head.only(b"content-length")
         if content_length is None or not content_length.isdigit():
             return None
         body_bytes = int(content_length)
-        if not 0 < body_bytes <= self._body_bytes_max:
-            return None
-        return KnownBatch(body_bytes, _logged(head.target))
+        return body_bytes if 0 < body_bytes <= self._body_bytes_max else None
+
+
+def _float64_batch(known: KnownBatch, body: bytes) -> PlainBatch | None:
+    prices = float64_prices(body)
+    if prices is None or known.symbol is None:
+        return None
+    return known.symbol, prices, known.from_sequence
 
 
 def _response(status: bytes, headers: bytes, body: bytes) -> bytes:
@@ -203,6 +250,19 @@ def _asked_in_path(path: bytes) -> tuple[str, str] | None:
     if b"#" in path:  # A fragment is no part of the path.
         return None
     return unquote(segments[2].decode("ascii")), segments[3].decode("ascii")
+
+
+def _symbol_of_batch(path: bytes) -> str | None:
+    """Return the symbol of ``/add_batch/{symbol}``, decoded; None when no symbol has that name."""
+    segments = path.split(b"/")
+    if len(segments) != 3 or not path.isascii() or b"#" in path:
+        return None
+    symbol = unquote(segments[2].decode("ascii"))
+    try:
+        check_symbol(symbol)
+    except InvalidSymbolError:
+        return None
+    return symbol
 
 
 def _asked_in_query(path: bytes, query: bytes) -> tuple[str, str] | None:

@@ -25,6 +25,8 @@ __all__ = [
     "StatsReply",
     "SymbolStatsReply",
     "SymbolsReply",
+    "ValuesBatch",
+    "ValuesReply",
     "VerifyReply",
 ]
 
@@ -56,6 +58,23 @@ class AddBatchRequest(BaseModel):
         ge=0,
         description="Number of prices appended to the symbol before this batch. It makes a retry "
         "harmless: prices that are stored already are compared and not added again.",
+    )
+
+
+class ValuesBatch(BaseModel):
+    """A batch of trading prices, the symbol being told by the path."""
+
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        json_schema_extra={"example": {"values": [189.5, 189.7, 189.6], "from_sequence": 0}},
+    )
+
+    values: Annotated[list[float], FailFast()] = Field(
+        description="Prices, oldest first: finite numbers of magnitude 1e150 at most.",
+    )
+    from_sequence: int | None = Field(
+        None, ge=0, description="As the parameter of the query, which must not contradict it."
     )
 
 
@@ -118,6 +137,29 @@ class AllStatsReply(BaseModel):
     """Statistics of the windows of every symbol."""
 
     symbols: list[SymbolStatsReply]
+
+
+class ValuesReply(BaseModel):
+    """The last prices of one symbol."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "symbol": "AAPL",
+                "sequence": 3,
+                "first": 0,
+                "values": [189.5, 189.7, 189.6],
+            }
+        }
+    )
+
+    symbol: _Name
+    sequence: _Sequence
+    first: Annotated[
+        int,
+        Field(description="How many prices came before the first of these: its `from_sequence`."),
+    ]
+    values: Annotated[list[float], Field(description="Prices, oldest first, to the bit.")]
 
 
 class Numbers(BaseModel):

@@ -1,0 +1,120 @@
+"""Looking into a FlatBuffer: tables, strings, vectors, as the metadata of Arrow are made of them.
+
+Every position comes from bytes that a stranger has sent. It is checked against the buffer before
+anything is read there, and how much is read is bounded, so that the worst a buffer can do is to be
+refused.
+
+The layout (https://flatbuffers.dev/internals/): a table begins with the distance back to its
+vtable; the vtable is its own size, the table's size, then for each field the distance from the
+table's start, 0 where the field is absent. Strings, vectors and tables within tables stand behind
+a distance forward. All little-endian.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Self
+
+__all__ = ["FlatBufferError", "Table"]
+
+TEXT_BYTES_MAX = 64
+"""Of a string at most so much is decoded: many places may refer to one long string."""
+
+
+class FlatBufferError(ValueError):
+    """Bytes that are no FlatBuffer; turned into the error of whoever looked into them."""
+
+
+class Table:
+    """A table within a buffer; fields are numbered as in the schema, a union counting twice.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole buffer.
+    position : int
+        Where the table begins.
+    """
+
+    __slots__ = ("_data", "_position", "_vtable", "_vtable_bytes")
+
+    def __init__(self, data: bytes, position: int) -> None:
+        self._data = data
+        self._position = position
+        self._vtable = position - self._read("<i", position)
+        self._vtable_bytes = self._read("<H", self._vtable)
+
+    @classmethod
+    def root(cls, data: bytes) -> Self:
+        """Return the table that a buffer is about."""
+        if len(data) < 4:
+            raise FlatBufferError(f"Expected a FlatBuffer, got {len(data)} bytes")
+        return cls(data, int.from_bytes(data[:4], "little"))
+
+    def number(self, field: int, form: str, default: int = 0) -> int:
+        """Return a number, of a form as of :mod:`struct`."""
+        position = self._field(field)
+        return self._read(f"<{form}", position) if position else default
+
+    def table(self, field: int) -> Table | None:
+        """Return a table within this one, if it is there."""
+        position = self._field(field)
+        return Table(self._data, self._forward(position)) if position else None
+
+    def text(self, field: int) -> str:
+        """Return the beginning of a string; what is no UTF-8 in it is replaced."""
+        position = self._field(field)
+        if not position:
+            return ""
+        begin, length = self._vector(position, 1)
+        return self._data[begin : begin + min(length, TEXT_BYTES_MAX)].decode("utf-8", "replace")
+
+    def tables(self, field: int, most: int) -> Iterator[Table]:
+        """Yield the tables of a vector, which must be no more than `most`."""
+        position = self._field(field)
+        if position:
+            begin, length = self._vector(position, 4)
+            if length > most:
+                raise FlatBufferError(f"Expected at most {most} items, got {length}")
+            for at in range(begin, begin + 4 * length, 4):
+                yield Table(self._data, self._forward(at))
+
+    def rows(self, field: int, form: str) -> list[tuple[int, ...]]:
+        """Return a vector of structs, of a form as of :mod:`struct`."""
+        position = self._field(field)
+        if not position:
+            return []
+        row = struct.Struct(f"<{form}")
+        begin, length = self._vector(position, row.size)
+        return list(row.iter_unpack(self._data[begin : begin + length * row.size]))
+
+    def _field(self, field: int) -> int:
+        """Return where a field stands, or 0 where it is absent; nothing else stands there."""
+        entry = 4 + 2 * field
+        if entry + 2 > self._vtable_bytes:
+            return 0
+        distance = self._read("<H", self._vtable + entry)
+        return self._position + distance if distance else 0
+
+    def _forward(self, position: int) -> int:
+        return position + self._read("<I", position)
+
+    def _vector(self, position: int, item_bytes: int) -> tuple[int, int]:
+        """Return where the items of a vector begin, and how many there are."""
+        start = self._forward(position)
+        length = self._read("<I", start)
+        if start + 4 + length * item_bytes > len(self._data):
+            raise FlatBufferError(f"Expected a vector of {length} items, got the buffer's end")
+        return start + 4, length
+
+    def _read(self, form: str, position: int) -> int:
+        if position < 0:  # It would be counted from the end.
+            raise FlatBufferError("Expected a position in the buffer, got one before it")
+        try:
+            value: int = struct.unpack_from(form, self._data, position)[0]
+        except struct.error:
+            raise FlatBufferError(
+                f"Expected a position among {len(self._data)} bytes, got {position}"
+            ) from None
+        return value
