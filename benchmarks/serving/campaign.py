@@ -15,7 +15,7 @@ from serving.load import Load, Report
 from serving.options import Size
 from serving.parsing import Parsing
 from serving.server import OURS, SLOW, Replies, Server, bare, fixed, service
-from serving.work import FILLING_BATCH, POSTED, SEEDED, Row
+from serving.work import FILLING_BATCH, JSON, POSTED, SEEDED, Row, name_of_post
 
 __all__ = ["CONNECTIONS", "Campaign", "Results", "Run", "Tools"]
 
@@ -135,7 +135,7 @@ class Campaign:
         return run
 
     def _parsing(self, rows: Sequence[Row]) -> Parsing | None:
-        largest = [row for row in rows if row.batch == FILLING_BATCH]
+        largest = [row for row in rows if row.name == name_of_post(FILLING_BATCH, JSON)]
         if not largest:
             return None
         size = self.size

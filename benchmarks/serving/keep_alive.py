@@ -22,6 +22,8 @@ from urllib.parse import urlsplit
 import numpy as np
 import uvloop
 
+from serving.work import Request
+
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
@@ -30,7 +32,7 @@ class Cycle:
 
     def __init__(self, path: Path, host: str) -> None:
         lines = path.read_text(encoding="ascii").splitlines()
-        self._requests = [_bytes_of(*line.split("\t"), host=host) for line in lines]
+        self._requests = [_bytes_of(Request.of_line(line), host) for line in lines]
         self._is_post = [line.startswith("POST") for line in lines]
         self._position = -1
         self.sent = self.posts = self.refused = self.errors = 0
@@ -118,11 +120,11 @@ def _report(cycle: Cycle, seconds: float) -> str:
     )
 
 
-def _bytes_of(method: str, path: str, body: str, *, host: str) -> bytes:
-    lines = [f"{method} {path} HTTP/1.1", f"Host: {host}"]
-    if method == "POST":
-        lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
-    return "\r\n".join([*lines, "", body]).encode("ascii")
+def _bytes_of(request: Request, host: str) -> bytes:
+    lines = [f"{request.method} {request.path} HTTP/1.1", f"Host: {host}"]
+    if request.method == "POST":
+        lines += [f"Content-Type: {request.content_type}", f"Content-Length: {len(request.body)}"]
+    return "\r\n".join([*lines, "", ""]).encode("ascii") + request.body
 
 
 if __name__ == "__main__":

@@ -49,9 +49,8 @@ class Ledger:
 
     def ask(self, request: Request) -> tuple[int, str]:
         """Return status and body of the reply to a request."""
-        headers = {"Content-Type": "application/json"} if request.body else {}
-        body = request.body.encode() or None
-        self._connection.request(request.method, request.path, body, headers)
+        headers = {"Content-Type": request.content_type} if request.body else {}
+        self._connection.request(request.method, request.path, request.body or None, headers)
         reply = self._connection.getresponse()
         return reply.status, reply.read().decode()
 

@@ -37,7 +37,7 @@ class Parsing:
     """
 
     def __init__(self, row: Row, core: int, ring_prices: int, calls: int) -> None:
-        self._bodies = [request.body.encode() for request in row.requests]
+        self._bodies = [request.body for request in row.requests]
         self._core = core
         self._calls = calls
         self._read = plain_reader()

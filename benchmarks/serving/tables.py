@@ -9,13 +9,14 @@ import numpy as np
 from harness.table import Table, number
 from serving.campaign import CONNECTIONS, Results, Run
 from serving.server import BARE, NGINX, OURS, SLOW
-from serving.work import FILLING_BATCH, Row
+from serving.work import BINARY, FILLING_BATCH, JSON, Row, name_of_post
 
 __all__ = ["parsing_table", "rates_table", "shares_table", "targets_table"]
 
 _MANY = CONNECTIONS[-1]
 _SHARES = {"GET k=8": (0.70, 0.80), "POST 10": (0.53, 0.60), "POST 10,000": (0.13, 0.16)}
 _TIMES_SLOW = {"GET k=8": 10.0}
+_TIMES_JSON = 5.0
 _TIMES_PARSING = 1.8
 _P99_TIMES_P50 = 4.0
 
@@ -33,6 +34,10 @@ def targets_table(results: Results) -> Table:
         if name in names:
             times = [_ratio(results, name, count, OURS, SLOW) for count in CONNECTIONS]
             _add_least(table, f"{name}, times FastAPI alone", limit, None, times)
+    binary, json = (name_of_post(FILLING_BATCH, kind) for kind in (BINARY, JSON))
+    if binary in names and json in names:
+        times = [_times_row(results, binary, json, count) for count in CONNECTIONS]
+        _add_least(table, f"{binary}, times {json}", _TIMES_JSON, None, times)
     if results.parsing_us:
         times = [_times_parsing(results, count) for count in CONNECTIONS]
         what = f"POST {FILLING_BATCH:,}, processor time, times parsing plus memcpy"
@@ -145,6 +150,14 @@ def _ratio(results: Results, row: str, connections: int, one: str, other: str) -
     rates = [
         [run.report.rate for run in results.runs[row, connections, server]]
         for server in (one, other)
+    ]
+    return _median_ratio(*rates)
+
+
+def _times_row(results: Results, one: str, other: str, connections: int) -> float:
+    """Return the median of the ratios of our requests per second for two rows."""
+    rates = [
+        [run.report.rate for run in results.runs[row, connections, OURS]] for row in (one, other)
     ]
     return _median_ratio(*rates)
 

@@ -1,7 +1,8 @@
 """What is asked for: rows of the benchmark, each a cycle of requests.
 
 The bodies of a row differ from each other, so that no reply can be remembered by its request; the
-prices in them are random doubles in full, 16 or 17 digits each, as ``repr`` writes them.
+prices in them are random doubles in full, 16 or 17 digits each, as ``repr`` writes them, or their
+bytes.
 """
 
 from __future__ import annotations
@@ -14,12 +15,25 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["FILLING_BATCH", "POSTED", "SEEDED", "Request", "Row", "filling", "rows"]
+__all__ = [
+    "BINARY",
+    "FILLING_BATCH",
+    "JSON",
+    "POSTED",
+    "SEEDED",
+    "Request",
+    "Row",
+    "filling",
+    "name_of_post",
+    "rows",
+]
 
 SEEDED, POSTED, MIXED = "AAPL", "MSFT", "NVDA"
 """Symbols: only asked for; only added to; both in turns."""
 
 FILLING_BATCH = 10_000
+
+JSON, BINARY = "application/json", "application/octet-stream"
 
 _LARGE_BODY_BYTES = 4_096  # what nginx discards at a time
 _BATCHES = (1, 10, 100, 1_000, FILLING_BATCH)
@@ -35,7 +49,26 @@ class Request(NamedTuple):
 
     method: str
     path: str
-    body: str = ""
+    body: bytes = b""
+    content_type: str = JSON
+
+    def line(self) -> str:
+        """Return it as a line for whoever sends it, parts parted by tabs; bytes in hexadecimal."""
+        is_binary = self.content_type == BINARY
+        body = self.body.hex() if is_binary else self.body.decode("ascii")
+        return f"{self.method}\t{self.path}\t{self.content_type}\t{body}\n"
+
+    @classmethod
+    def of_line(cls, line: str) -> Request:
+        """Return the request of a line."""
+        method, path, content_type, body = line.removesuffix("\n").split("\t")
+        is_binary = content_type == BINARY
+        return cls(
+            method,
+            path,
+            bytes.fromhex(body) if is_binary else body.encode("ascii"),
+            content_type,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +105,21 @@ class Row:
         return len(self.requests[0].body) > _LARGE_BODY_BYTES
 
     def write(self, path: Path) -> None:
-        """Write the requests for whoever sends them, one a line, parts parted by tabs."""
-        text = "".join("\t".join(request) + "\n" for request in self.requests)
-        path.write_text(text, encoding="ascii")
+        """Write the requests for whoever sends them, one a line."""
+        path.write_text("".join(request.line() for request in self.requests), encoding="ascii")
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether its batches are bytes, rather than JSON."""
+        return self.requests[0].content_type == BINARY
 
 
 def rows(only: str = "") -> list[Row]:
     """Return the rows whose names have the pattern in them."""
     wanted = re.compile(only, re.IGNORECASE)
     found = [_get_row(k) for k in _EXPONENTS]
-    found += [_post_row(length) for length in _BATCHES]
+    found += [_post_row(length, JSON) for length in _BATCHES]
+    found.append(_post_row(FILLING_BATCH, BINARY))
     found.append(_mixed_row())
     return [row for row in found if wanted.search(row.name)]
 
@@ -95,10 +133,16 @@ def _get_row(k: int) -> Row:
     return Row(f"GET k={k}", SEEDED, [_get(SEEDED, k)], batches=_batches(FILLING_BATCH))
 
 
-def _post_row(length: int) -> Row:
+def name_of_post(length: int, content_type: str) -> str:
+    """Return the name of the row of batches of so many prices."""
+    return f"POST {length:,}" + (" octet-stream" if content_type == BINARY else "")
+
+
+def _post_row(length: int, content_type: str) -> Row:
     batches = _batches(length)
-    requests = [_post(POSTED, batch) for batch in batches]
-    return Row(f"POST {length:,}", POSTED, requests, length, batches)
+    post = _post_bytes if content_type == BINARY else _post
+    requests = [post(POSTED, batch) for batch in batches]
+    return Row(name_of_post(length, content_type), POSTED, requests, length, batches)
 
 
 def _mixed_row() -> Row:
@@ -125,4 +169,9 @@ def _get(symbol: str, k: int) -> Request:
 
 def _post(symbol: str, prices: list[float]) -> Request:
     body = json.dumps({"symbol": symbol, "values": prices}, separators=(",", ":"))
-    return Request("POST", "/add_batch/", body)
+    return Request("POST", "/add_batch/", body.encode("ascii"))
+
+
+def _post_bytes(symbol: str, prices: list[float]) -> Request:
+    body = np.array(prices, dtype="<f8").tobytes()
+    return Request("POST", f"/add_batch/{symbol}", body, BINARY)

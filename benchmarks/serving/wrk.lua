@@ -1,5 +1,6 @@
 -- Sends a cycle of requests and reports in one line of JSON on standard error.
--- Argument: a file of requests, one a line: method, path and body, parted by tabs.
+-- Argument: a file of requests, one a line: method, path, type and body, parted by tabs; a body that
+-- is not text is in hexadecimal.
 
 local requests, position = {}, 0
 local rehearsed = false
@@ -12,9 +13,12 @@ end
 
 function init(arguments)
   local only_path
-  local headers = { ["Content-Type"] = "application/json" }
   for line in io.lines(arguments[1]) do
-    local method, path, body = line:match("^(%u+)\t([^\t]+)\t(.*)$")
+    local method, path, kind, body = line:match("^(%u+)\t([^\t]+)\t([^\t]+)\t(.*)$")
+    if kind == "application/octet-stream" then
+      body = body:gsub("%x%x", function(byte) return string.char(tonumber(byte, 16)) end)
+    end
+    local headers = { ["Content-Type"] = kind }
     local is_post = method == "POST"
     only_path = path
     requests[#requests + 1] = {
