@@ -21,7 +21,7 @@ The header is 512 little-endian 64-bit words, named by the ``WORD_*`` constants 
     63        504–511      checksum of words 0–62 and 256–511              once, at creation
     64        512–519      count: prices ever appended; -1: deleted        by each append, last
     72–77     576–623      session: state, boot id, floor, count, checksum at opening and closing
-    80–81     640–655      hints of the running processes, not trusted     by appends and syncs
+    80–82     640–663      hints of the running processes, not trusted     by appends and syncs
     128–132   1024–1063    durable record A                                by each sync, A and B
     192–196   1536–1575    durable record B                                in turn
     256–511   2048–4095    name of the symbol, UTF-8, zero-padded          once, at creation
@@ -73,6 +73,7 @@ WORD_CLOSED_COUNT = 76
 WORD_SESSION_CHECKSUM = 77
 WORD_APPEND_LIMIT = 80  # prices up to which appends go on without touching the durable records
 WORD_SYNCED_GENERATION = 81  # of the newest durable record that is known to have been synced
+WORD_SYNC_FAILED = 82  # 1: the system may take for written what is not on disk
 WORD_RECORD_A = 128  # records lie in sectors of their own: a torn write can spoil only one
 WORD_RECORD_B = 192
 RECORD_WORDS = 5

@@ -194,7 +194,7 @@ class RunningStats:
         while True:
             sequence = self.sequence
             answers = [self._window(length, sequence) for length in wanted]
-            if all(answer.values >= 0 for answer in answers):
+            if all(answer.values >= 0 and answer.sequence == sequence for answer in answers):
                 return answers
 
     def prices(self, begin: int, end: int) -> npt.NDArray[np.float64]:

@@ -300,6 +300,8 @@ def _add_missing(
     if kernels.find_unfit(prices) >= 0:
         refuse_unfit(prices)
     with running_stats.writing():
+        if running_stats.sequence < 0:
+            raise SymbolChangedError
         prices = _not_yet_stored(symbol, running_stats, prices, from_sequence)
         if prices.size == 0:
             return BatchReceipt(symbol, 0, running_stats.sequence)

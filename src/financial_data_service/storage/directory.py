@@ -27,7 +27,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,9 +54,9 @@ from financial_data_service.storage.durability import (
 )
 from financial_data_service.storage.file_names import SUFFIX, file_name_of
 from financial_data_service.storage.file_stats import FileStats
-from financial_data_service.storage.header import IN_USE, HeaderError, read_session
+from financial_data_service.storage.header import HeaderError
 from financial_data_service.storage.recovery import NO_LIMIT, State, adopt, plan
-from financial_data_service.storage.symbol_file import SymbolFile, read_header
+from financial_data_service.storage.symbol_file import SymbolFile, no_room, read_header
 
 __all__ = ["SETTINGS_FILE", "DirectoryStore", "is_in_use", "read_settings"]
 
@@ -66,6 +66,8 @@ _NEW = ".new"
 # Whoever looks whether a directory is in use holds its lock for some microseconds.
 _LOOKS = 3
 _LOOK_SECONDS = 0.005
+
+_TICK_NS = 1_000_000_000  # longer than the tick of any file system's clock
 
 _logger = logging.getLogger("uvicorn.error")
 
@@ -111,6 +113,7 @@ class DirectoryStore(SymbolStore):
         self._ready: dict[str, FileStats] = {}  # opened ahead of the first question
         self._given: list[FileStats] = []
         self._entries: dict[tuple[str, int], _Entry] = {}  # by name and inode
+        self._entries_ns = -1  # time of the last change of names that they are as of
         self._executor: ThreadPoolExecutor | None = None
 
     # Opening and closing
@@ -129,20 +132,28 @@ class DirectoryStore(SymbolStore):
             return
         descriptor = self._make_directory()
         try:
-            is_alone = _lock_alone_or_shared(descriptor)
-            if is_alone:
-                self._remove_leftovers()
-                _write_settings(descriptor, self._described())
-            else:
-                self._check_settings(descriptor)
+            self._recover_or_join(descriptor)
             self._settings = descriptor
-            self._open_files(is_left=is_alone)
-            if is_alone:
-                fcntl.flock(descriptor, fcntl.LOCK_SH)
-        except BaseException:
-            self._settings = -1
+        except BaseException as error:
+            self._let_go()
             os.close(descriptor)
+            if isinstance(error, OSError) and error.errno is not None:
+                raise _cannot_be_used(self.path, error) from error
             raise
+
+    def _recover_or_join(self, descriptor: int) -> None:
+        is_alone = _lock_alone_or_shared(descriptor)
+        if is_alone:
+            self._remove_leftovers()
+            _write_settings(descriptor, self._described())
+        else:
+            self._check_settings(descriptor)
+        self._open_files(is_left=is_alone)
+        if is_alone:
+            self._sync_names()  # Those who were here last may have been killed before they did so.
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            # On the way from one lock to the other there is none: somebody may have come between.
+            self._check_settings(descriptor)
 
     def close(self) -> None:
         """Let go; the last process marks every file as closed cleanly. Idempotent."""
@@ -150,13 +161,7 @@ class DirectoryStore(SymbolStore):
             return
         descriptor, self._settings = self._settings, -1
         try:
-            for stats in self._given:
-                stats.close()
-            self._given.clear()
-            self._ready.clear()
-            if self._executor is not None:
-                self._executor.shutdown()
-                self._executor = None
+            self._let_go()
             if _lock_alone_at_last(descriptor):
                 if self.temporary:
                     shutil.rmtree(self.path, ignore_errors=True)
@@ -165,10 +170,24 @@ class DirectoryStore(SymbolStore):
         finally:
             os.close(descriptor)
 
+    def _let_go(self) -> None:
+        """Close all files, once no other thread uses them."""
+        for stats in self._given:
+            stats.close()
+        self._given.clear()
+        self._ready.clear()
+        if self._executor is not None:
+            self._executor.shutdown()
+            self._executor = None
+
     def _make_directory(self) -> int:
         """Make the directory if need be; return a descriptor of the file that holds its lock."""
         try:
+            made = [path for path in (self.path, *self.path.parents) if not path.exists()]
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for path in made:
+                if not self.temporary:
+                    disk.sync_directory(path.parent)
             owner = self.path.stat().st_uid
             if owner != os.geteuid():
                 raise DataDirectoryError(
@@ -182,7 +201,7 @@ class DirectoryStore(SymbolStore):
         except (FileExistsError, NotADirectoryError):
             raise DataDirectoryError(f"{self.path}: expected a directory, got a file") from None
         except OSError as error:
-            raise DataDirectoryError(f"{self.path}: cannot be used: {error.strerror}") from error
+            raise _cannot_be_used(self.path, error) from error
 
     def _described(self) -> dict[str, Any]:
         return {
@@ -219,6 +238,8 @@ class DirectoryStore(SymbolStore):
             except SymbolFileError as error:
                 self.refused[path.name] = error.reason
                 continue
+            except FileNotFoundError:  # Deleted by others just now, or a link that leads nowhere.
+                continue
             except InsufficientStorageError as error:
                 self.refused[path.name] = str(error)
                 continue
@@ -228,26 +249,27 @@ class DirectoryStore(SymbolStore):
     def _close_files(self) -> None:
         """Mark every file that is in use as closed cleanly; nobody else has the directory open."""
         for path in self._paths():
-            try:
-                file = SymbolFile.open(path)
-            except (SymbolFileError, FileNotFoundError):
+            if path.name in self.refused:
                 continue
             try:
-                with file:
-                    if _is_live(file) and file.sequence >= 0:
+                with closing(SymbolFile.open(path)) as file, file:
+                    # What was left half-way or contradicts itself is not vouched for.
+                    if plan(file, boot_id()).state is State.KILLED:
                         close_cleanly(file)
-            except OSError as error:
-                _logger.warning("%s: not closed cleanly: %s", path, error.strerror)
-            finally:
-                file.close()
+            except FileNotFoundError:
+                continue
+            except (HeaderError, OSError) as error:
+                _logger.warning("%s: not closed cleanly: %s", path, error)
 
     # Symbols
 
     def find(self, symbol: str) -> RunningStats | None:
         """Return a symbol that is there, or None; errors as of the base class."""
         stats = self._ready.pop(symbol, None)
-        if stats is not None and stats.sequence >= 0:
-            return stats
+        if stats is not None:
+            if stats.sequence >= 0:
+                return stats
+            stats.close()
         path = self.path / file_name_of(symbol)
         try:
             stats = self._open_file(path)
@@ -276,6 +298,8 @@ class DirectoryStore(SymbolStore):
             except InsufficientStorageError:
                 raise
             except OSError as error:
+                if error.errno in disk.NO_ROOM:
+                    raise no_room(symbol, path, error) from error
                 raise _disk_fails(path, error, "nothing of the batch was stored") from error
         return self._give(FileStats(file, self.durability))
 
@@ -294,8 +318,7 @@ class DirectoryStore(SymbolStore):
             FileStats(file, "process" if self.temporary else "power").append_prices(prices)
             unfinished.rename(path)
             file.path = path
-            if not self.temporary:
-                disk.sync_directory(self.path)
+            self._sync_names()
         except BaseException:
             if file.path == path:  # Others may have found it by now.
                 kernels.publish(file.header, DELETED)
@@ -313,15 +336,29 @@ class DirectoryStore(SymbolStore):
         try:
             if plan(file, boot_id()).state is not State.DELETED:
                 return False
-            path.unlink(missing_ok=True)
+            self._remove(path)
         except HeaderError:
             return False
         finally:
             file.close()
         return True
 
+    def _remove(self, path: Path) -> None:
+        """Remove a file for good: it is not to be back after a loss of power."""
+        path.unlink(missing_ok=True)
+        self._sync_names()
+
+    def _sync_names(self) -> None:
+        if not self.temporary:
+            disk.sync_directory(self.path)
+
     def names(self) -> list[str]:
         """Return the names of all symbols that can be served, oldest first."""
+        # A file that is made anew often gets the inode of the one before: what is known of files
+        # holds as long as no name in the directory changes.
+        changed_ns = os.stat(self.path).st_mtime_ns
+        if changed_ns != self._entries_ns:
+            self._entries.clear()
         found = {}
         with os.scandir(self.path) as entries:
             for entry in entries:
@@ -330,6 +367,8 @@ class DirectoryStore(SymbolStore):
                     if (known := self._entries.get(key) or self._look_at(entry.name)) is not None:
                         found[key] = known
         self._entries = found
+        # The clock of a file system ticks every few milliseconds: until then, changes look alike.
+        self._entries_ns = changed_ns if time.time_ns() - changed_ns > _TICK_NS else -1
         return [entry.symbol for entry in sorted(found.values())]
 
     def _look_at(self, name: str) -> _Entry | None:
@@ -350,12 +389,21 @@ class DirectoryStore(SymbolStore):
         assert isinstance(running_stats, FileStats)
         file = running_stats.file
         with self._exclusively(), file:
-            if file.sequence < 0:
+            sequence = file.sequence
+            if sequence < 0:
                 raise SymbolChangedError
             kernels.publish(file.header, DELETED)
-            file.path.unlink(missing_ok=True)
-            if not self.temporary:
-                disk.sync_directory(self.path)
+            try:
+                file.path.unlink(missing_ok=True)
+            except OSError as error:
+                kernels.publish(file.header, sequence)
+                raise _disk_fails(file.path, error, "it was not deleted") from error
+            try:
+                self._sync_names()
+            except OSError as error:
+                raise _disk_fails(
+                    file.path, error, "it was deleted, but a loss of power may bring it back"
+                ) from error
 
     def tend(self) -> None:
         """Let go of what others have deleted, sync in the background, see what was mended."""
@@ -449,7 +497,7 @@ class DirectoryStore(SymbolStore):
         """
         trust = plan(file, boot_id())
         if trust.state is State.DELETED:  # Who deleted it was killed half-way.
-            file.path.unlink(missing_ok=True)
+            self._remove(file.path)
             return False
         if trust.state is State.KILLED and not is_left:
             return True
@@ -476,8 +524,12 @@ class DirectoryStore(SymbolStore):
         return stats
 
 
+def _cannot_be_used(path: Path, error: OSError) -> DataDirectoryError:
+    return DataDirectoryError(f"{path}: cannot be used: {error.strerror}")
+
+
 def _disk_fails(path: Path, error: OSError, outcome: str) -> SymbolFileError:
-    said = error.strerror or getattr(error, "reason", error)
+    said = error.reason if isinstance(error, SymbolFileError) else error.strerror
     return SymbolFileError(str(path), f"the disk fails ({said}): {outcome}")
 
 
@@ -539,18 +591,13 @@ def _try_lock(descriptor: int) -> bool:
 def _read_settings(descriptor: int) -> dict[str, Any]:
     try:
         settings = json.loads(os.pread(descriptor, 65536, 0))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return settings if isinstance(settings, dict) else {}
 
 
 def _write_settings(descriptor: int, settings: dict[str, Any]) -> None:
-    text = json.dumps(settings, indent=2) + "\n"
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, text.encode(), 0)
-
-
-def _is_live(file: SymbolFile) -> bool:
-    """Tell whether a file is in use by this boot."""
-    session = read_session(file.header)
-    return session.state == IN_USE and session.boot_id == boot_id()
+    """Write settings over those of before: that takes no room, even on a full disk."""
+    text = (json.dumps(settings, indent=2) + "\n").encode()
+    os.pwrite(descriptor, text, 0)
+    os.ftruncate(descriptor, len(text))

@@ -87,6 +87,8 @@ def renew(file: SymbolFile) -> None:
     OSError
         When the disk fails; what was durable still is.
     """
+    if file.has_sync_failed:
+        file.make_dirty()
     sequence = file.sequence
     file.sync()
     generation = _write_next(file, sequence)
@@ -151,6 +153,9 @@ class BackgroundSync:
                 self._confirm(generation)
         elif self._is_due(now):
             self._began = now
+            if self._file.has_sync_failed:
+                with self._file:
+                    self._file.make_dirty()
             self._data = self._file.sequence, self._executor.submit(self._file.sync)
 
     def _is_due(self, now: float) -> bool:
@@ -173,7 +178,7 @@ class BackgroundSync:
             overwritten = file.sequence + file.geometry.batch_max - file.geometry.slack
             if not max(_newest(file).sequence + 1, overwritten) <= sequence:
                 return
-            if not sequence <= file.sequence <= limit:
+            if file.has_sync_failed or not sequence <= file.sequence <= limit:
                 return
             generation = _write_next(file, sequence)
             # Until the record is known to be on disk, the one before it may be the truth there.
@@ -184,7 +189,7 @@ class BackgroundSync:
         file = self._file
         with file:
             newest = _newest(file)
-            if newest.generation == generation:
+            if newest.generation == generation and not file.has_sync_failed:
                 _note_synced(file, generation, newest.sequence + file.unsynced_max)
 
 

@@ -42,6 +42,7 @@ from financial_data_service.engine.layout import (
     WORD_SESSION_CHECKSUM,
     WORD_STATE,
     WORD_STATIC_CHECKSUM,
+    WORD_SYNC_FAILED,
     WORD_SYNCED_GENERATION,
     WORD_VERSION,
     Geometry,
@@ -245,7 +246,7 @@ def _bytes_of(words: Words) -> memoryview:
 
 _KNOWN = (
     range(WORD_STATIC_CHECKSUM + 1),
-    (WORD_COUNT, WORD_APPEND_LIMIT, WORD_SYNCED_GENERATION),
+    (WORD_COUNT, WORD_APPEND_LIMIT, WORD_SYNCED_GENERATION, WORD_SYNC_FAILED),
     range(WORD_STATE, WORD_SESSION_CHECKSUM + 1),
     *(range(begin, begin + RECORD_WORDS) for begin in _SLOTS),
     range(WORD_NAME, HEADER_WORDS),

@@ -30,7 +30,9 @@ from financial_data_service.engine.layout import (
     FIELDS,
     HEADER_BYTES,
     MAGIC,
+    PAGE_BYTES,
     WORD_APPEND_LIMIT,
+    WORD_SYNC_FAILED,
     WORD_SYNCED_GENERATION,
     Geometry,
 )
@@ -55,7 +57,7 @@ from financial_data_service.storage.header import (
 )
 from financial_data_service.storage.recovery import Trust, plan, unsynced_max
 
-__all__ = ["SymbolFile", "read_header"]
+__all__ = ["SymbolFile", "no_room", "read_header"]
 
 GROWTH_MIN = 1 << 16
 GROWTH_MAX = 1 << 19
@@ -140,7 +142,7 @@ class SymbolFile(Ring):
                 disk.allocate(descriptor, 0, HEADER_BYTES)
             except OSError as error:
                 if error.errno in disk.NO_ROOM:
-                    raise _no_room(symbol, path, error) from error
+                    raise no_room(symbol, path, error) from error
                 raise
             identity = Identity(geometry, symbol, time.time_ns())
             created = cls(path, descriptor, identity, read_only=False)
@@ -245,20 +247,23 @@ class SymbolFile(Ring):
             except InsufficientStorageError:
                 self._allocate(begin, end)  # The last of the room is used up as well.
         except InsufficientStorageError as error:
-            raise _no_room(self.symbol, self.path, error) from error
+            raise no_room(self.symbol, self.path, error) from error
 
     def _allocate(self, begin: int, end: int) -> None:
         """Allocate the slots of prices number ``begin`` to ``end``, and of blocks above them."""
         capacity = self.geometry.capacity
-        if end >= capacity:
-            # Once around, all slots are in use. On some file systems it takes a second to be told.
-            if os.fstat(self._descriptor).st_blocks * 512 < self.geometry.size_bytes:
-                disk.allocate(self._descriptor, 0, self.geometry.size_bytes)
-            self._allocated = _ALL
+        if begin < capacity:
+            for first, last in _areas(self.geometry, begin, min(end, capacity)):
+                disk.allocate(self._descriptor, first, last)
+        if end < capacity:
+            self._allocated = end
             return
-        for first, last in _areas(self.geometry, begin, end):
-            disk.allocate(self._descriptor, first, last)
-        self._allocated = end
+        # Once around, all slots are in use, unless the file is a copy with holes where zeros were.
+        # On some file systems it takes a second to be told. The count of blocks may include some of
+        # the file system's own, so it does not answer for slots that were never used.
+        if os.fstat(self._descriptor).st_blocks * 512 < self.geometry.size_bytes:
+            disk.allocate(self._descriptor, 0, self.geometry.size_bytes)
+        self._allocated = _ALL
 
     # What is on disk
 
@@ -285,11 +290,15 @@ class SymbolFile(Ring):
 
     def sync(self) -> None:
         """Return once all of the file is on disk. Safe to call from another thread."""
-        disk.sync_file(self._descriptor)
+        try:
+            disk.sync_file(self._descriptor)
+        except OSError:
+            self.words[WORD_SYNC_FAILED] = 1
+            raise
 
     def sync_header(self) -> None:
         """Return once the header is on disk, whatever else may follow later."""
-        disk.sync_range(self._map, HEADER_BYTES)
+        self._sync_range(HEADER_BYTES)
 
     def sync_prices(self, begin: int, end: int) -> None:
         """Return once the header and prices number ``begin`` to ``end`` are on disk.
@@ -300,7 +309,35 @@ class SymbolFile(Ring):
         capacity = self._capacity
         wraps = begin // capacity != (end - 1) // capacity
         last = capacity if wraps else (end - 1) % capacity + 1
-        disk.sync_range(self._map, (self._prices_start + last) * 8)
+        self._sync_range((self._prices_start + last) * 8)
+
+    def _sync_range(self, end: int) -> None:
+        try:
+            disk.sync_range(self._map, end)
+        except OSError:
+            self.words[WORD_SYNC_FAILED] = 1
+            raise
+
+    @property
+    def has_sync_failed(self) -> bool:
+        """Whether a sync has failed since everything was last made dirty."""
+        return self.words[WORD_SYNC_FAILED] != 0
+
+    def make_dirty(self) -> None:
+        """Have the next sync write all of the file again. The lock is held. O(pages).
+
+        A system that could not write a page takes it for written all the same: the next sync
+        succeeds without it (https://wiki.postgresql.org/wiki/Fsync_Errors). Here every page that
+        holds something is stored to, so that it has to be written.
+        """
+        self.words[WORD_SYNC_FAILED] = 0  # First: a sync that fails from now on counts anew.
+        words = self.region.view("<i8")
+        page = PAGE_BYTES // 8
+        for first, last in _areas(self.geometry, 0, min(self.sequence, self.geometry.capacity)):
+            begin, end = first // 8, last // 8
+            words[begin:end][:1] |= 0
+            pages = words[-(-begin // page) * page : end : page]
+            np.bitwise_or(pages, 0, out=pages)
 
     def checksum_of(self, begin: int, end: int) -> int:
         """Return the checksum of prices number ``begin`` to ``end``. O(n), 0.1 ns a price."""
@@ -338,8 +375,10 @@ def read_header(path: Path) -> Identity:
 
 
 def _open_descriptor(path: Path, *, read_only: bool) -> int:
+    # Opening a named pipe would wait for its other end.
+    flags = (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC | os.O_NONBLOCK
     try:
-        return os.open(path, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC)
+        return os.open(path, flags)
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -398,7 +437,8 @@ def _areas(geometry: Geometry, begin: int, end: int) -> Iterator[tuple[int, int]
             yield (first + (begin >> shift)) * 8, (first + -(-end >> shift)) * 8
 
 
-def _no_room(symbol: str, path: Path, error: OSError) -> InsufficientStorageError:
+def no_room(symbol: str, path: Path, error: OSError) -> InsufficientStorageError:
+    """Return what to tell who has a batch for a full disk."""
     return InsufficientStorageError(
         f"No room in {path.parent} for more prices of symbol {symbol} ({error.strerror}): nothing "
         "of the batch was stored, what is stored can be read, and batches are taken again once "
