@@ -21,6 +21,7 @@ from financial_data_service.server.errors import add_error_handlers
 from financial_data_service.server.own_origin import OwnOriginMiddleware
 from financial_data_service.server.paths import EncodedSlashMiddleware
 from financial_data_service.server.routes import router_for
+from financial_data_service.server.stream.hub import Hub
 from financial_data_service.settings import Settings
 from financial_data_service.storage.directory import DirectoryStore
 
@@ -44,6 +45,7 @@ than 64 KiB 431; what is not HTTP, 400. The connection is closed behind each.
 _TAGS = [
     {"name": "prices", "description": "Bring prices."},
     {"name": "statistics", "description": "Ask for statistics."},
+    {"name": "streams", "description": "Be told of changes. WebSockets: see `/asyncapi.yaml`."},
     {"name": "symbols", "description": "See and delete symbols."},
     {"name": "health", "description": "For load balancers and supervisors."},
 ]
@@ -81,6 +83,7 @@ def create_app(settings: Settings | None = None, *, store: SymbolStore | None = 
         settings.batch_max,
         store=store or store_for(settings),
     )
+    app.state.hub = Hub(app.state.manager, settings.stream_connections_max)
     app.state.is_open = False
     add_error_handlers(app)
     for router in (router_for(settings), bulk.router_for(settings), stream.router_for(settings)):
@@ -143,6 +146,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     warm_up()
     open_prices(app)
     yield
+    app.state.hub.stop()
     app.state.manager.close()
     app.state.is_open = False
 

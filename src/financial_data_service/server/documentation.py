@@ -15,6 +15,7 @@ __all__ = [
     "Replies",
     "batch_replies",
     "delete_replies",
+    "events_replies",
     "example",
     "ready_replies",
     "stats_replies",
@@ -95,6 +96,33 @@ def stats_replies(settings: Settings) -> Replies:
             {"detail": f"Window size exponent (k={k_max + 1}) must be between 1 and {k_max}"},
         ),
         503: _refused_file(),
+    }
+
+
+def events_replies(settings: Settings, full: str) -> Replies:
+    """Return the documentation of what `GET /stats/{symbol}/{k}/events` may answer.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of the service.
+    full : str
+        What is said when there are too many streams.
+    """
+    event = (
+        'event: stats\ndata: {"symbol":"AAPL","k":1,"window":10,"min":189.5,"max":189.7,'
+        '"last":189.6,"avg":189.6,"var":0.006666666666665909,"values":3,"sequence":3}\nid: 3\n\n'
+    )
+    return stats_replies(settings) | {
+        200: {
+            "description": "Events, as long as symbol, server and client are there",
+            "content": {"text/event-stream": {"schema": {"type": "string"}, "example": event}},
+        },
+        503: example(
+            schemas.ErrorReply,
+            "The symbol's file cannot be used, or there are too many streams",
+            {"detail": full},
+        ),
     }
 
 

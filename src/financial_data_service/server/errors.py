@@ -29,7 +29,7 @@ from financial_data_service.errors import (
 )
 from financial_data_service.server.replies import encode
 
-__all__ = ["add_error_handlers", "error_item"]
+__all__ = ["add_error_handlers", "error_item", "status_of"]
 
 _INPUT_SHOWN_MAX = 64  # characters of an input that are quoted
 
@@ -52,6 +52,11 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(FdsError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid_request)
     app.add_exception_handler(HTTPException, _answer_http_error)
+
+
+def status_of(error: FdsError) -> int:
+    """Return the status code of an error, for where there is no HTTP reply to carry it."""
+    return _STATUS[type(error)]
 
 
 def error_item(

@@ -17,6 +17,7 @@ request, batch or not.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Iterable
 from typing import Any
@@ -25,11 +26,15 @@ import httptools
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from financial_data_service.server.stream.protocol import WebSocketProtocol
+
 __all__ = ["HEAD_BYTES_MAX", "GuardedProtocol", "sweep"]
 
 HEAD_BYTES_MAX = 65536
 """Request line and headers at most, in bytes beyond what one read may hold; so are trailers. The
 limit of most servers lies between 8 and 64 KiB."""
+
+_WEBSOCKET_PATH = re.compile(rb"/(stream|ingest/[^/?#]+)([?#]|$)")
 
 _REFUSAL = (
     "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n"
@@ -75,6 +80,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._was_active = False  # since the last sweep
         self._refusal: tuple[str, str] | None = None  # status and reason, once there is one
         self._is_muted = False
+        self._is_upgraded = False  # the request at hand is one for a WebSocket, where there is one
         self._unsent_bytes = 0  # at the last sweep
         self._unsent_since = 0.0
 
@@ -127,6 +133,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """Note that the head is complete."""
         if self._is_muted:
             return
+        self._is_upgraded = self._asks_for_websocket()
         self._in_head = False
         self._in_body = True
         self._overhead_bytes = 0
@@ -202,8 +209,13 @@ class GuardedProtocol(HttpToolsProtocol):
             try:
                 self.parser.feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
-                if self._should_upgrade():
-                    self.handle_websocket_upgrade()
+                if self._is_upgraded:
+                    if upgrade.args[0] < len(data):
+                        # A client has to wait for the answer to its handshake.
+                        self._refuse_invalid()
+                    else:
+                        self._unset_keepalive_if_required()
+                        self.handle_websocket_upgrade()
                     return
                 if not self._ignore_upgrade():
                     self._refuse_invalid()
@@ -214,6 +226,28 @@ class GuardedProtocol(HttpToolsProtocol):
                 return
             else:
                 return
+
+    def _should_upgrade(self) -> bool:
+        return self._is_upgraded
+
+    def _asks_for_websocket(self) -> bool:
+        """Tell whether a head asks for a WebSocket, on a path that has one, and may have it now.
+
+        Not while earlier requests wait for their replies: these would come amidst its frames.
+        """
+        return (
+            self.parser.should_upgrade()
+            and super()._should_upgrade()
+            and self.parser.get_method() == b"GET"
+            and self.parser.get_http_version() == "1.1"
+            and _WEBSOCKET_PATH.match(self.url) is not None
+            and not any(
+                name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0"))
+                for name, value in self.headers
+            )
+            and (self.cycle is None or self.cycle.response_complete)
+            and not self.pipeline
+        )
 
     def _ignore_upgrade(self) -> bool:
         """Go on behind a head that asked for an upgrade, where the parser took HTTP for over.
@@ -281,7 +315,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
 
 def sweep(connections: Iterable[object], now: float) -> None:
-    """Check the time of every connection. O(n)."""
+    """Check the time of every connection, of each kind in its way. O(n)."""
     for connection in list(connections):
-        if isinstance(connection, GuardedProtocol):
+        if isinstance(connection, (GuardedProtocol, WebSocketProtocol)):
             connection.check_time(now)

@@ -11,11 +11,12 @@ from typing import Annotated
 from urllib.parse import unquote
 
 from fastapi import Path, Request
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from financial_data_service.engine.symbol_manager import check_symbol
 
-__all__ = ["EncodedSlashMiddleware", "symbol_in_path"]
+__all__ = ["EncodedSlashMiddleware", "symbol_in_path", "whole_symbol"]
 
 _STAND_IN = "\x00"
 _OTHER_CONTROL = "\x01"  # as unfit for a symbol as the stand-in itself
@@ -31,7 +32,7 @@ class EncodedSlashMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand the request on, its path decoded segment by segment where that matters."""
         raw_path = scope.get("raw_path") or b""
-        if scope["type"] == "http" and (b"%2F" in raw_path or b"%2f" in raw_path):
+        if scope["type"] in ("http", "websocket") and (b"%2F" in raw_path or b"%2f" in raw_path):
             # No route of a symbol ends with a slash, and a redirect would name the stand-in.
             segments = raw_path.decode("ascii").rstrip("/").split("/")
             # A copy: the access log is to show the path as it came.
@@ -52,10 +53,14 @@ async def symbol_in_path(
     InvalidSymbolError
         When no symbol can have that name.
     """
-    if _FLAG in request.scope:
-        symbol = symbol.replace(_STAND_IN, "/")
+    symbol = whole_symbol(request, symbol)
     check_symbol(symbol)
     return symbol
+
+
+def whole_symbol(connection: HTTPConnection, symbol: str) -> str:
+    """Return a symbol as the path named it, its slashes put back; it may be unfit."""
+    return symbol.replace(_STAND_IN, "/") if _FLAG in connection.scope else symbol
 
 
 def _decoded(segment: str) -> str:

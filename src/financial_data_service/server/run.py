@@ -33,6 +33,13 @@ from financial_data_service.server.process import (
     bound_socket,
     complain,
 )
+from financial_data_service.server.stream.ingest import PRICE_BYTES
+from financial_data_service.server.stream.protocol import (
+    PING_INTERVAL_SECONDS,
+    PING_TIMEOUT_SECONDS,
+    STALLED_SECONDS_MAX,
+    WebSocketProtocol,
+)
 from financial_data_service.settings import Settings
 
 __all__ = ["WorkerLink", "serve", "serve_as_worker"]
@@ -56,6 +63,7 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
         super().__init__(config)
         self._manager = app.state.manager
+        self._hub = app.state.hub
 
     async def on_tick(self, counter: int) -> bool:
         if counter % 10 == 0:  # once a second
@@ -72,6 +80,8 @@ class _Server(uvicorn.Server):
             self.on_started(sockets or [])
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # Requests under way are waited for, and an event stream is one that would not end.
+        self._hub.stop()
         await super().shutdown(sockets)
         if self.force_exit:
             # After a second Ctrl-C uvicorn leaves the application where it was: it would say so
@@ -230,7 +240,11 @@ def _config_of(
         app,
         loop="uvloop",
         http=_protocol_for(app, settings, acceptor),
-        ws="none",
+        ws=_websocket_protocol_for(settings, acceptor),
+        ws_max_size=max(settings.stream_message_bytes_max, 2 * PRICE_BYTES * settings.batch_max),
+        ws_ping_interval=PING_INTERVAL_SECONDS,
+        ws_ping_timeout=PING_TIMEOUT_SECONDS,
+        ws_per_message_deflate=False,
         lifespan="on",
         log_level=settings.log_level,
         access_log=settings.access_log,
@@ -256,6 +270,19 @@ def _protocol_for(
     if acceptor is None:
         return type("Protocol", (base,), members)
     return type("Protocol", (_Counted, base), members | {"acceptor": acceptor})
+
+
+def _websocket_protocol_for(
+    settings: Settings, acceptor: Acceptor | None = None
+) -> type[asyncio.Protocol]:
+    """Return the protocol of WebSockets, counted or not."""
+    members: dict[str, Any] = {
+        "handshake_seconds_max": settings.request_seconds,
+        "stalled_seconds_max": min(STALLED_SECONDS_MAX, settings.request_seconds),
+    }
+    if acceptor is None:
+        return type("WebSocket", (WebSocketProtocol,), members)
+    return type("WebSocket", (_Counted, WebSocketProtocol), members | {"acceptor": acceptor})
 
 
 def _stop_on_signals(server: uvicorn.Server) -> None:

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from importlib.resources import files
 
+from fastapi import APIRouter, Response
+
+from financial_data_service.server.stream.events import add_events_route
+from financial_data_service.server.stream.ingest import add_ingest_route
+from financial_data_service.server.stream.websocket import add_stream_route
 from financial_data_service.settings import Settings
 
 __all__ = ["router_for"]
 
 
 def router_for(settings: Settings) -> APIRouter:
-    """Return the routes."""
-    return APIRouter()
+    """Return the routes, and the document that describes those of them that OpenAPI cannot."""
+    router = APIRouter()
+    add_stream_route(router, settings)
+    add_ingest_route(router, settings)
+    add_events_route(router, settings)
+    document = files(__name__).joinpath("asyncapi.yaml").read_bytes()
+
+    @router.get("/asyncapi.yaml", include_in_schema=False)
+    async def asyncapi() -> Response:
+        """Return the AsyncAPI document."""
+        return Response(document, media_type="application/yaml")
+
+    return router

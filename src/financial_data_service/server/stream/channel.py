@@ -1,0 +1,103 @@
+"""One WebSocket at work: what comes is handed in, what waits in the outbox is sent.
+
+Two tasks: the handler's own takes in, another sends. So an answer that a client is slow to take
+holds up no frame behind it until :data:`~financial_data_service.server.stream.outbox.TEXTS_MAX`
+answers wait; then nothing more is read of that client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from fastapi import Response, WebSocket
+from starlette.websockets import WebSocketDisconnect
+
+from financial_data_service.server.replies import encode
+from financial_data_service.server.stream.messages import Event, Lifecycle, State
+from financial_data_service.server.stream.outbox import Close, Outbox
+
+__all__ = ["converse", "refuse"]
+
+MESSAGES_IN_A_TURN = 32
+"""Messages of one client that are handled before others have their turn. One read may bring
+thousands of small ones."""
+
+
+async def refuse(
+    websocket: WebSocket, status: int, detail: str | Sequence[dict[str, Any]], **headers: str
+) -> None:
+    """Answer a handshake as a request is answered that is refused: with a status and a reason."""
+    lifecycle = Lifecycle()
+    lifecycle.on(Event.REFUSE)
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    body = encode({"detail": detail})
+    await websocket.send_denial_response(
+        Response(body, status, names, media_type="application/json")
+    )
+
+
+async def converse(
+    websocket: WebSocket, outbox: Outbox, handle: Callable[[str | bytes], None]
+) -> None:
+    """Accept, and hand in what comes until either side ends; what the outbox holds is sent.
+
+    Parameters
+    ----------
+    websocket : WebSocket
+        Not yet accepted.
+    outbox : Outbox
+        What is put there is sent; closing it closes the connection.
+    handle : callable
+        Given each message; it must not wait.
+    """
+    lifecycle = Lifecycle()
+    await websocket.accept()
+    lifecycle.on(Event.ACCEPT)
+    sender = asyncio.create_task(_send_all(websocket, outbox, lifecycle))
+    try:
+        await _receive_all(websocket, outbox, lifecycle, handle)
+    finally:
+        sender.cancel()
+        with suppress(asyncio.CancelledError):
+            await sender
+
+
+async def _receive_all(
+    websocket: WebSocket,
+    outbox: Outbox,
+    lifecycle: Lifecycle,
+    handle: Callable[[str | bytes], None],
+) -> None:
+    handled = 0
+    while True:
+        message = await websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            lifecycle.on(Event.DISCONNECT)
+            return
+        lifecycle.on(Event.RECEIVE)
+        if lifecycle.state is State.OPEN and not outbox.is_closing:
+            text = message.get("text")
+            handle(message["bytes"] if text is None else text)
+        handled += 1
+        if handled % MESSAGES_IN_A_TURN == 0:
+            await asyncio.sleep(0)
+        await outbox.room()
+
+
+async def _send_all(websocket: WebSocket, outbox: Outbox, lifecycle: Lifecycle) -> None:
+    try:
+        while True:
+            item = await outbox.take()
+            if isinstance(item, Close):
+                lifecycle.on(Event.CLOSE)
+                await websocket.close(item.code, item.reason)
+                return
+            lifecycle.on(Event.SEND)
+            await websocket.send_text(item)
+    except WebSocketDisconnect:
+        pass  # The other task hears of it as well.
+    finally:
+        outbox.abandon()
