@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
 TIMEOUT_SECONDS = 20.0  # far longer than any reply takes; a test that hangs fails with it
 JSON_TYPE = "application/json"
+FLOAT64_TYPE = "application/octet-stream"
+ARROW_TYPE = "application/vnd.apache.arrow.stream"
 
 
 class Reply(NamedTuple):
@@ -105,11 +108,16 @@ def get(target: str, *headers: str, method: str = "GET", version: str = "1.1") -
     return "\r\n".join(lines).encode("latin-1")
 
 
-def post(body: bytes, *headers: str, content_type: str | None = JSON_TYPE) -> bytes:
+def post(
+    body: bytes,
+    *headers: str,
+    content_type: str | None = JSON_TYPE,
+    target: str = "/add_batch/",
+) -> bytes:
     """Return a batch with a body of declared length."""
     return (
         get(
-            "/add_batch/",
+            target,
             *_typed(content_type),
             f"Content-Length: {len(body)}",
             *headers,
@@ -119,11 +127,16 @@ def post(body: bytes, *headers: str, content_type: str | None = JSON_TYPE) -> by
     )
 
 
-def post_chunked(chunks: list[bytes], *headers: str) -> bytes:
+def post_chunked(
+    chunks: list[bytes],
+    *headers: str,
+    content_type: str | None = JSON_TYPE,
+    target: str = "/add_batch/",
+) -> bytes:
     """Return a batch whose body goes in chunks."""
     head = get(
-        "/add_batch/",
-        *_typed(JSON_TYPE),
+        target,
+        *_typed(content_type),
         "Transfer-Encoding: chunked",
         *headers,
         method="POST",
@@ -142,6 +155,13 @@ def batch(symbol: str, values: list[float], from_sequence: int | None = None) ->
     if from_sequence is not None:
         content["from_sequence"] = from_sequence
     return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def post_float64(symbol: str, values: list[float], *headers: str, query: str = "") -> bytes:
+    """Return a batch in binary; the symbol goes out as it is written."""
+    body = struct.pack(f"<{len(values)}d", *values)
+    target = f"/add_batch/{symbol}{query}"
+    return post(body, *headers, content_type=FLOAT64_TYPE, target=target)
 
 
 def _typed(content_type: str | None) -> list[str]:

@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 __all__ = ["best_type"]
 
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-# A comma within a quoted parameter parts nothing.
-_ITEM = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.)*")+')
-_RANGE = re.compile(rf"\s*({_TOKEN})/({_TOKEN})\s*(?:;|$)")
-_WEIGHT = re.compile(r";\s*q\s*=\s*([^;\s]*)\s*(?=;|$)", re.IGNORECASE)
+# Possessive throughout (``*+``): no header makes them try again, and each is read in linear time.
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?$)', re.DOTALL)
+_RANGE = re.compile(rf"\s*+({_TOKEN})/({_TOKEN})\s*+(?:;|$)")
+_WEIGHT = re.compile(r";\s*+q\s*+=\s*+([^;\s]*+)\s*+(?=;|$)", re.IGNORECASE)
 _QVALUE = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 
 
@@ -54,7 +54,9 @@ def best_type(accept: str | None, offered: Sequence[str]) -> str | None:
     """
     if accept is None or not accept.strip():
         return offered[0]
-    ranges = [each for each in map(_parsed, _ITEM.findall(accept)) if each]
+    # What is quoted belongs to parameters that play no part, and may hold commas.
+    items = _QUOTED.sub("", accept).split(",")
+    ranges = [each for each in map(_parsed, items) if each]
     weights = [_weight(ranges, media_type) for media_type in offered]
     best = max(weights)
     return offered[weights.index(best)] if best > 0 else None

@@ -295,7 +295,9 @@ class _SpanCounter:
         """Return what a field takes, its children included."""
         self._fields += 1
         if self._fields > FIELDS_MAX or depth > _DEPTH_MAX:
-            raise FlatBufferError(f"Expected at most {FIELDS_MAX} columns, got more")
+            raise FlatBufferError(
+                f"Expected at most {FIELDS_MAX} columns, {_DEPTH_MAX} within each other, got more"
+            )
         kind = field.number(2, "B")
         if field.table(4) is not None:  # The batch has indices, the dictionary the rest.
             return _Span(1, 2, 0)

@@ -208,15 +208,19 @@ def pieces(held: Held, span: Span, piece_max: int) -> Iterator[tuple[int, Prices
     SymbolNotFoundError
         When another process has deleted the symbol.
     """
-    capacity = held.geometry.capacity
-    begin = span.first
-    while begin < span.sequence:
-        to_ring_end = capacity - begin % capacity
-        end = min(span.sequence, begin + min(piece_max, to_ring_end))
-        prices = held.run(begin, end).copy()
+    for begin in range(span.first, span.sequence, piece_max):
+        prices = _copy(held, begin, min(span.sequence, begin + piece_max))
         held.must_hold(begin)
         yield begin, prices
-        begin = end
+
+
+def _copy(held: Held, begin: int, end: int) -> Prices:
+    """Return a copy of prices, which may go round the ring's end."""
+    capacity = held.geometry.capacity
+    ring_end = begin + capacity - begin % capacity
+    if end <= ring_end:
+        return held.run(begin, end).copy()
+    return np.concatenate((held.run(begin, ring_end), held.run(ring_end, end)))
 
 
 def prices_response(held: Held, last: int, kind: type[PriceFormat]) -> Response:
