@@ -20,9 +20,13 @@ from financial_data_service.errors import (
     InvalidSymbolError,
     OverwrittenError,
     SequenceConflictError,
+    ServiceError,
+    ServiceUnavailableError,
     SymbolFileError,
     SymbolLimitError,
     SymbolNotFoundError,
+    UnauthorizedError,
+    UnconfirmedError,
     WindowSizeError,
 )
 
@@ -37,6 +41,10 @@ KIN: dict[type[FdsError], type[Exception]] = {
     DataDirectoryError: OSError,
     SymbolFileError: OSError,
     OverwrittenError: RuntimeError,
+    ServiceError: OSError,
+    ServiceUnavailableError: ConnectionError,
+    UnconfirmedError: ConnectionError,
+    UnauthorizedError: PermissionError,
 }
 
 
@@ -91,6 +99,10 @@ def test_what_errors_carry() -> None:
         (DataDirectoryError("in use"), "in use"),
         (SymbolFileError("A.ring", "cut short"), "A.ring: cut short"),
         (OverwrittenError("gone"), "gone"),
+        (ServiceError("no", 418, "GET /tea"), "no (418 from GET /tea)"),
+        (ServiceUnavailableError("away"), "away"),
+        (UnconfirmedError("in doubt"), "in doubt"),
+        (UnauthorizedError("who?", 401, "GET /"), "who? (401 from GET /)"),
     ],
     ids=repr,
 )

@@ -7,7 +7,8 @@
 >>> stats.stats(1).var
 0.6666666666666666
 
-:func:`open` reads the data directory of a service, from any process.
+:func:`open` reads the data directory of a service, from any process; :class:`Client` and
+:class:`AsyncClient` talk to a service over HTTP.
 """
 
 from __future__ import annotations
@@ -22,13 +23,18 @@ from financial_data_service.errors import (
     InvalidSymbolError,
     OverwrittenError,
     SequenceConflictError,
+    ServiceError,
+    ServiceUnavailableError,
     SymbolFileError,
     SymbolLimitError,
     SymbolNotFoundError,
+    UnauthorizedError,
+    UnconfirmedError,
     WindowSizeError,
 )
 
 if TYPE_CHECKING:
+    from financial_data_service.client import AsyncClient, Client
     from financial_data_service.engine.running_stats import RunningStats, WindowStats
     from financial_data_service.engine.symbol_manager import BatchReceipt, SymbolManager
     from financial_data_service.storage.reader import DataDirectory, SymbolReader, open
@@ -36,7 +42,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncClient",
     "BatchReceipt",
+    "Client",
     "DataDirectory",
     "DataDirectoryError",
     "FdsError",
@@ -46,11 +54,15 @@ __all__ = [
     "OverwrittenError",
     "RunningStats",
     "SequenceConflictError",
+    "ServiceError",
+    "ServiceUnavailableError",
     "SymbolFileError",
     "SymbolLimitError",
     "SymbolManager",
     "SymbolNotFoundError",
     "SymbolReader",
+    "UnauthorizedError",
+    "UnconfirmedError",
     "WindowSizeError",
     "WindowStats",
     "__version__",
@@ -58,6 +70,8 @@ __all__ = [
 ]
 
 _LOADED_WHEN_ASKED_FOR = {
+    "AsyncClient": "client",
+    "Client": "client",
     "BatchReceipt": "engine.symbol_manager",
     "DataDirectory": "storage.reader",
     "RunningStats": "engine.running_stats",
@@ -69,7 +83,7 @@ _LOADED_WHEN_ASKED_FOR = {
 
 
 def __getattr__(name: str) -> Any:
-    """Load the engine, and with it Numba, when it is first asked for: the client needs neither."""
+    """Load the engine and Numba, or the client and HTTP, when first asked for."""
     if name not in _LOADED_WHEN_ASKED_FOR:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

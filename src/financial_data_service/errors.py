@@ -7,7 +7,10 @@ status codes is in :mod:`financial_data_service.server.errors`, and nowhere else
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from financial_data_service.client.results import Receipt
 
 __all__ = [
     "DataDirectoryError",
@@ -17,9 +20,13 @@ __all__ = [
     "InvalidSymbolError",
     "OverwrittenError",
     "SequenceConflictError",
+    "ServiceError",
+    "ServiceUnavailableError",
     "SymbolFileError",
     "SymbolLimitError",
     "SymbolNotFoundError",
+    "UnauthorizedError",
+    "UnconfirmedError",
     "WindowSizeError",
 ]
 
@@ -124,3 +131,49 @@ class SequenceConflictError(FdsError, ValueError):
     def __init__(self, message: str, sequence: int) -> None:
         super().__init__(message)
         self.sequence = sequence
+
+
+class ServiceError(FdsError, OSError):
+    """A service across the wire did not do what a client asked of it.
+
+    Where this package has an error for the reason, it is that one too: a symbol that is not there
+    is a ``ServiceError`` and a :class:`SymbolNotFoundError`.
+
+    Parameters
+    ----------
+    detail : str
+        The service's own reason, or what became of the connection.
+    status : int or None
+        HTTP status of the reply; None when there was none.
+    url : str
+        What was asked, without credentials.
+
+    Attributes
+    ----------
+    receipt : Receipt or None
+        What a call in several steps had been acknowledged of before it failed: all prices before
+        ``receipt.sequence`` are stored. None when nothing was.
+    """
+
+    def __init__(self, detail: str, status: int | None = None, url: str = "") -> None:
+        # Not super(): next may be a class which makes its message of other things.
+        FdsError.__init__(self, detail if status is None else f"{detail} ({status} from {url})")
+        self.detail = detail
+        self.status = status
+        self.url = url
+        self.receipt: Receipt | None = None
+
+
+class ServiceUnavailableError(ServiceError, ConnectionError):
+    """A service cannot be reached, or not now, and went on so while it was asked again."""
+
+
+class UnconfirmedError(ServiceUnavailableError):
+    """The reply to a change was lost: it may have been made or not.
+
+    It is not asked for again, since that could make it twice.
+    """
+
+
+class UnauthorizedError(ServiceError, PermissionError):
+    """A service wants an API key, or another one."""

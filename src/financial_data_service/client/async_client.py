@@ -1,0 +1,204 @@
+"""``AsyncClient``: the service in awaited calls, and its streams."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+
+import httpx
+
+from financial_data_service.client import plans
+from financial_data_service.client.connection import (
+    DEFAULT_URL,
+    TIMEOUT_SECONDS,
+    Connection,
+    Timeout,
+    Verify,
+)
+from financial_data_service.client.requests import Outcome, Pause, Plan, Request
+from financial_data_service.client.results import (
+    Check,
+    Limits,
+    Prices,
+    Readiness,
+    Receipt,
+    Stats,
+    Symbol,
+    Table,
+)
+from financial_data_service.client.retries import DEFAULT, Retries
+from financial_data_service.client.stream import Reactions, ignore
+
+if TYPE_CHECKING:
+    from financial_data_service.client.subscription import AsyncSubscription
+
+__all__ = ["AsyncClient"]
+
+Result = TypeVar("Result")
+
+
+class AsyncClient:
+    """A service, in calls to be awaited. Tasks of one event loop may share it.
+
+    Parameters, calls and errors are those of
+    :class:`~financial_data_service.client.sync_client.Client`.
+
+    Examples
+    --------
+    >>> async with AsyncClient() as client:  # doctest: +SKIP
+    ...     await client.add_batch("AAPL", [189.5, 189.7, 189.6])
+    ...     async for update in client.subscribe("stats.AAPL.3"):
+    ...         print(update.sequence, update.avg)
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        api_key: str | None = None,
+        timeout: Timeout = TIMEOUT_SECONDS,
+        retries: Retries | int = DEFAULT,
+        verify: Verify = True,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._connection = Connection(url, api_key, timeout, verify)
+        self._session = plans.Session(self._connection.url, Retries.of(retries))
+        self._http = httpx.AsyncClient(transport=transport, **self._connection.http_options())
+
+    @property
+    def url(self) -> str:
+        """Where the service is."""
+        return self._connection.url
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.url!r})"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close all connections. Idempotent. Subscriptions have connections of their own."""
+        await self._http.aclose()
+
+    async def add_batch(
+        self,
+        symbol: str,
+        values: Any,
+        from_sequence: int | None = None,
+        *,
+        exclusive: bool = True,
+    ) -> Receipt:
+        """Append prices to a symbol, oldest first; as :meth:`Client.add_batch`."""
+        plan = plans.add_batch(self._session, symbol, values, from_sequence, exclusive)
+        return await self._run(plan)
+
+    @overload
+    async def stats(self, symbol: str, k: int) -> Stats: ...
+    @overload
+    async def stats(self, symbol: str, *, last: int) -> Stats: ...
+    async def stats(self, symbol: str, k: int | None = None, *, last: int | None = None) -> Stats:
+        """Return the statistics of one window; as :meth:`Client.stats`."""
+        return await self._run(plans.stats(self._session, symbol, k, last))
+
+    async def all_stats(self, symbol: str | None = None, *, k: int | None = None) -> Table[Stats]:
+        """Return the statistics of every window; as :meth:`Client.all_stats`."""
+        return await self._run(plans.all_stats(self._session, symbol, k))
+
+    async def symbols(self) -> Table[Symbol]:
+        """Return the symbols that there are, and how much is held of each."""
+        return await self._run(plans.symbols(self._session))
+
+    async def limits(self) -> Limits:
+        """Return the limits of the service."""
+        return await self._run(plans.get_limits(self._session))
+
+    async def values(self, symbol: str, last: int) -> Prices:
+        """Return the last prices of a symbol; as :meth:`Client.values`."""
+        return await self._run(plans.values(self._session, symbol, last))
+
+    async def verify(self, symbol: str, k: int) -> Check:
+        """Have the service recompute one window; as :meth:`Client.verify`."""
+        return await self._run(plans.verify(self._session, symbol, k))
+
+    async def delete(self, symbol: str) -> None:
+        """Have the service forget a symbol and all its prices; as :meth:`Client.delete`."""
+        return await self._run(plans.delete(self._session, symbol))
+
+    async def alive(self) -> bool:
+        """Return whether the service answers at all; asked once."""
+        return await self._run(plans.alive(self._session))
+
+    async def ready(self) -> Readiness:
+        """Return whether the service serves, and which files of prices it does not; asked once."""
+        return await self._run(plans.ready(self._session))
+
+    async def wait_until_ready(self, seconds: float = 30.0) -> Readiness:
+        """Wait for a service that is starting; as :meth:`Client.wait_until_ready`."""
+        return await self._run(plans.wait_until_ready(self._session, seconds))
+
+    def subscribe(
+        self,
+        *streams: str,
+        on_lost: Callable[[str], object] = ignore,
+        on_restored: Callable[[], object] = ignore,
+        on_deleted: Callable[[str], object] = ignore,
+    ) -> AsyncSubscription:
+        """Return statistics as they change, for ``async for``, for as long as anybody listens.
+
+        The first update of a window is its state, the others are changes, as many as its interval
+        lets through. When the connection breaks it is made anew, forever; what has changed
+        meanwhile comes as one update, what has not does not come again. Sequences of a window only
+        grow, until its symbol is deleted. Leaving the loop closes the connection.
+
+        Parameters
+        ----------
+        *streams : str
+            ``stats.<symbol>.<k>``, ``*`` for all symbols, with an optional interval:
+            ``stats.AAPL.3@0ms``. :func:`~financial_data_service.client.stream.stream_name` makes
+            names of symbols with a ``.`` in them.
+        on_lost : callable, optional
+            Called with the reason when the connection is lost or cannot be made.
+        on_restored : callable, optional
+            Called when there is a connection again.
+        on_deleted : callable, optional
+            Called with a symbol when it was deleted, or has begun anew since it was seen.
+
+        Raises
+        ------
+        ServiceError
+            From the loop, when the service refuses a stream or the key.
+
+        Examples
+        --------
+        >>> async with client.subscribe("stats.*.3", "stats.AAPL.8@0ms") as updates:
+        ...     async for update in updates:  # doctest: +SKIP
+        ...         print(update.symbol, update.k, update.avg)
+        """
+        from financial_data_service.client.subscription import AsyncSubscription
+
+        reactions = Reactions(on_lost, on_restored, on_deleted)
+        return AsyncSubscription(self._connection, streams, reactions, self._session.retries)
+
+    async def _run(self, plan: Plan[Result]) -> Result:
+        outcome: Outcome = None
+        while True:
+            try:
+                step = plan.send(outcome)
+            except StopIteration as end:
+                result: Result = end.value
+                return result
+            outcome = await self._do(step)
+
+    async def _do(self, step: Request | Pause) -> Outcome:
+        if isinstance(step, Pause):
+            await asyncio.sleep(step.seconds)
+            return None
+        try:
+            response = await self._http.request(**self._connection.request_options(step))
+        except httpx.HTTPError as error:
+            return self._connection.lost(error)
+        return self._connection.reply(response)

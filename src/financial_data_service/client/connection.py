@@ -1,0 +1,169 @@
+"""How a service is reached, and what can become of a request on the way."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from typing import Any, TypeAlias, TypedDict
+
+import httpx
+
+from financial_data_service import __version__
+from financial_data_service.client.requests import Lost, Reply, Request
+
+__all__ = ["CONNECT_SECONDS", "DEFAULT_URL", "TIMEOUT_SECONDS", "Connection", "Timeout", "Verify"]
+
+Timeout: TypeAlias = float | httpx.Timeout
+Verify: TypeAlias = ssl.SSLContext | bool
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+TIMEOUT_SECONDS = 30.0
+CONNECT_SECONDS = 5.0
+
+_LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
+
+# Nothing of the request can have reached the service.
+_UNSENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+)
+
+
+class HttpOptions(TypedDict):
+    """What both of httpx's clients are made with."""
+
+    timeout: httpx.Timeout
+    headers: dict[str, str]
+    auth: tuple[str, str] | None
+    trust_env: bool
+    verify: Verify
+
+
+class Connection:
+    """Where a service is and how to speak to it; holds nothing open.
+
+    Parameters
+    ----------
+    url : str
+        A path in it is the prefix of a proxy.
+    api_key : str or None
+        Sent with every request.
+    timeout : float or httpx.Timeout
+        Seconds that the service may be silent.
+    verify : ssl.SSLContext or bool
+        Which certificates are trusted.
+
+    Raises
+    ------
+    ValueError
+        When `url` is not one of a web server.
+    """
+
+    def __init__(self, url: str, api_key: str | None, timeout: Timeout, verify: Verify) -> None:
+        self._url = _parsed(url)
+        self._api_key = api_key
+        self._timeout = timeout
+        self._verify = verify
+        self.url = str(self._url.copy_with(username=None, password=None)).rstrip("/")
+        """Where the service is, without credentials and without a slash at the end."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the service is on this machine."""
+        return self._url.host in _LOOPBACK
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers of every request."""
+        key = {} if self._api_key is None else {"x-api-key": self._api_key}
+        return {"user-agent": f"financial-data-service/{__version__}"} | key
+
+    def http_options(self) -> HttpOptions:
+        """Return what both of httpx's clients are made with."""
+        timeout = self._timeout
+        if not isinstance(timeout, httpx.Timeout):
+            timeout = httpx.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS))
+        is_plain = self.is_local and self._url.scheme == "http"
+        return {
+            "timeout": timeout,
+            "headers": self.headers,
+            "auth": (self._url.username, self._url.password) if self._url.username else None,
+            # A proxy set for the outside world has no way to this machine.
+            "trust_env": not self.is_local,
+            # Reading the certificates of the system takes longer than a request does.
+            "verify": False if is_plain else self._verify,
+        }
+
+    def request_options(self, request: Request) -> dict[str, Any]:
+        """Return what httpx's ``request`` is called with."""
+        return {
+            "method": request.method,
+            "url": self.url + request.target,
+            "content": request.content or None,
+            "headers": request.headers,
+        }
+
+    def websocket_url(self, target: str) -> str:
+        """Return the address of a WebSocket of the service, with credentials if there are any."""
+        base = str(self._url).rstrip("/")
+        return f"ws{base.removeprefix('http')}{target}"
+
+    def websocket_options(self) -> dict[str, Any]:
+        """Return what both ways of ``websockets`` to connect are called with."""
+        headers = self.headers
+        options: dict[str, Any] = {
+            "user_agent_header": headers.pop("user-agent"),
+            "additional_headers": headers,
+            "open_timeout": CONNECT_SECONDS,
+            "close_timeout": 1.0,
+            # Updates are small and go to a machine nearby: packing costs more than it saves.
+            "compression": None,
+        }
+        if self._url.scheme == "https" and self._verify is not True:
+            options["ssl"] = self._verify or _trusting_anybody()
+        return options | ({"proxy": None} if self.is_local else {})
+
+    def reply(self, response: httpx.Response) -> Reply:
+        """Return a response that was read to its end."""
+        return Reply(response.status_code, response.headers, response.content)
+
+    def lost(self, error: httpx.HTTPError) -> Lost:
+        """Say in a sentence what became of a request that has no answer."""
+        reason = str(error) or type(error).__name__
+        if isinstance(error, httpx.ConnectTimeout | httpx.PoolTimeout):
+            return Lost(f"Cannot reach {self.url}: no connection within the time allowed.", False)
+        if isinstance(error, _UNSENT):
+            is_final = any(isinstance(cause, ssl.SSLError) for cause in _causes(error))
+            advice = "" if is_final else " Is the service running? Start it: fds serve"
+            return Lost(f"Cannot reach {self.url} ({reason}).{advice}", False, is_final)
+        if isinstance(error, httpx.TimeoutException):
+            return Lost(f"{self.url} did not answer within the time allowed.", is_sent=True)
+        return Lost(
+            f"{self.url} broke the connection off or does not speak HTTP ({reason}).", is_sent=True
+        )
+
+
+def _parsed(url: str) -> httpx.URL:
+    try:
+        parsed = httpx.URL(url.rstrip("/"))
+    except httpx.InvalidURL:
+        parsed = httpx.URL("")
+    if parsed.scheme not in {"http", "https"} or not parsed.host:
+        raise ValueError(f"Expected a URL such as {DEFAULT_URL}, got {url!r}")
+    return parsed
+
+
+def _trusting_anybody() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,398 @@
+"""Every call of the clients as a plan: which requests, what their replies mean, what then.
+
+One for both clients; see :mod:`~financial_data_service.client.requests`.
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from financial_data_service import errors
+from financial_data_service.client import failures
+from financial_data_service.client.requests import FLOAT64, Lost, Pause, Plan, Reply, Request
+from financial_data_service.client.requests import path_of as path
+from financial_data_service.client.results import (
+    Check,
+    Limits,
+    Prices,
+    Readiness,
+    Receipt,
+    RefusedFile,
+    Stats,
+    Symbol,
+    Table,
+)
+from financial_data_service.client.retries import (
+    NEVER,
+    Retries,
+    Tries,
+    is_untouched,
+    may_repeat,
+    retry_after,
+)
+from financial_data_service.errors import ServiceError, WindowSizeError
+from financial_data_service.prices import as_prices, check_prices, check_symbol
+
+__all__ = ["Session", "as_float64", "exchange"]
+
+Result = TypeVar("Result")
+
+# A service may take more at once, but a mebibyte a request is as fast, and below the usual limits
+# of bodies, its own and those of proxies.
+PIECE_MAX = 100_000
+
+READY_PAUSE_SECONDS = 0.2
+
+_LITTLE_ENDIAN = np.dtype("<f8")
+
+
+@dataclass
+class Session:
+    """What a client knows of its service.
+
+    Threads may share it: each attribute is replaced as a whole, and losing a race costs a request.
+
+    Attributes
+    ----------
+    url : str
+        Of the service, without credentials and without a slash at the end.
+    has_answered : bool
+        Whether there has ever been a reply.
+    limits : Limits or None
+        Of the service, once they were asked for.
+    """
+
+    url: str
+    retries: Retries = field(default_factory=Retries)
+    has_answered: bool = False
+    limits: Limits | None = None
+
+
+class Answer(NamedTuple):
+    """A good reply.
+
+    Attributes
+    ----------
+    is_repeated : bool
+        Whether an earlier try of the same request may have been carried out, its reply lost.
+    """
+
+    reply: Reply
+    is_repeated: bool
+
+
+def exchange(session: Session, request: Request, retries: Retries | None = None) -> Plan[Answer]:
+    """Send a request, again where that can do no harm, until there is a good reply.
+
+    Raises
+    ------
+    ServiceError
+        Of the kind that fits the last reply, or the lack of one.
+    """
+    tries = Tries(retries or session.retries)
+    url = f"{request.method} {session.url}{request.target}"
+    is_repeated = False
+    while True:
+        outcome = yield request
+        assert outcome is not None
+        session.has_answered |= isinstance(outcome, Reply)
+        if isinstance(outcome, Reply) and 200 <= outcome.status < 300:
+            return Answer(outcome, is_repeated)
+        pause = _pause(session, request, outcome, tries)
+        is_in_doubt = not is_untouched(outcome)
+        if pause is None:
+            raise _failure(request, outcome, url, is_in_doubt=is_in_doubt)
+        is_repeated |= is_in_doubt
+        yield Pause(pause)
+
+
+def _pause(session: Session, request: Request, outcome: Reply | Lost, tries: Tries) -> float | None:
+    if not may_repeat(request, outcome):
+        return None
+    if isinstance(outcome, Lost):
+        return tries.next_pause() if outcome.is_sent or session.has_answered else None
+    return tries.next_pause(at_least=retry_after(outcome.headers))
+
+
+def _failure(
+    request: Request, outcome: Reply | Lost, url: str, *, is_in_doubt: bool
+) -> ServiceError:
+    may_be_done = is_in_doubt and not request.is_repeatable
+    if isinstance(outcome, Lost):
+        return failures.lost(outcome, url, is_in_doubt=may_be_done)
+    error = failures.refusal(outcome, url)
+    if may_be_done and isinstance(error, errors.ServiceUnavailableError):
+        doubt = f"{error.detail}. The request may have been carried out or not."
+        return errors.UnconfirmedError(doubt, outcome.status, url)
+    return error
+
+
+def _decoded(session: Session, reply: Reply, kind: type[Result]) -> Result:
+    try:
+        return msgspec.json.decode(reply.content, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise failures.stranger(session.url, reply.status) from None
+
+
+def _get(session: Session, target: str, kind: type[Result]) -> Plan[Result]:
+    answer = yield from exchange(session, Request("GET", target))
+    return _decoded(session, answer.reply, kind)
+
+
+# --- Adding -----------------------------------------------------------------------------------
+
+
+def as_float64(values: Any) -> npt.NDArray[np.float64]:
+    """Return prices as a float64 array, checked as the service would check them.
+
+    Raises
+    ------
+    InvalidBatchError
+        When there are none, or one of them is not a price.
+    """
+    prices = as_prices(values, None)
+    check_prices(prices)
+    return prices
+
+
+def add_batch(
+    session: Session,
+    symbol: str,
+    values: Any,
+    from_sequence: int | None,
+    exclusive: bool,
+) -> Plan[Receipt]:
+    """Add prices in as many requests as they need, each repeated only where that is harmless."""
+    check_symbol(symbol)
+    prices = as_float64(values)
+    start = _checked_start(from_sequence, exclusive)
+    is_appended = start is None
+    limits = session.limits or (yield from get_limits(session))
+    if is_appended and exclusive:
+        start = yield from _sequence(session, symbol)
+    # Of a place that the caller names nothing is known yet; of one asked for, all before it.
+    receipt = Receipt(symbol, 0, start) if is_appended and start is not None else None
+    size = min(limits.batch_max, PIECE_MAX)
+    for offset in range(0, prices.size, size):
+        piece = prices[offset : offset + size]
+        try:
+            place = None if start is None else start + offset
+            step = yield from _add_piece(session, symbol, piece, place, is_appended)
+            added = step.added + (receipt.added if receipt else 0)
+            receipt = Receipt(symbol, added, step.sequence)
+        except ServiceError as error:
+            error.receipt = receipt
+            session.limits = None  # Perhaps it is another service by now, with other limits.
+            raise
+    assert receipt is not None  # There is no batch without a price.
+    return receipt
+
+
+def _checked_start(from_sequence: int | None, exclusive: bool) -> int | None:
+    if from_sequence is None:
+        return None
+    if not exclusive:
+        raise ValueError(
+            f"Expected either from_sequence or exclusive=False, got both ({from_sequence=}): "
+            "a place of their own is what prices get that nobody else adds to"
+        )
+    start = operator.index(from_sequence)
+    if start < 0:
+        raise ValueError(f"Expected from_sequence of 0 or more, got {start}")
+    return start
+
+
+def _sequence(session: Session, symbol: str) -> Plan[int]:
+    """Return the number of prices ever appended to a symbol."""
+    try:
+        # A query, since a symbol in it is never mistaken for part of the path by a proxy.
+        state = yield from _get(session, path("stats", "", symbol=symbol, last=1), Stats)
+    except errors.SymbolNotFoundError:
+        return 0
+    return state.sequence
+
+
+def _add_piece(
+    session: Session,
+    symbol: str,
+    prices: npt.NDArray[np.float64],
+    from_sequence: int | None,
+    is_appended: bool,
+) -> Plan[Receipt]:
+    target = path("add_batch", symbol, from_sequence=from_sequence)
+    content = prices.astype(_LITTLE_ENDIAN, copy=False).tobytes()
+    request = Request("POST", target, content, is_repeatable=from_sequence is not None)
+    answer = yield from exchange(session, request)
+    receipt = _decoded(session, answer.reply, Receipt)
+    known = prices.size - receipt.added
+    if is_appended and known and not answer.is_repeated:
+        raise failures.conflict(
+            f"Expected nobody else to add prices to {symbol} meanwhile, but the same {known} were "
+            f"there from sequence {from_sequence} on: exclusive=False adds among others",
+            receipt.sequence,
+            f"{session.url}{target}",
+        )
+    # Of a symbol that others add to, the sequence behind these prices is known for just these.
+    end = receipt.sequence if from_sequence is None else from_sequence + prices.size
+    return Receipt(symbol, receipt.added, end)
+
+
+# --- Asking -----------------------------------------------------------------------------------
+
+
+class _SymbolsReply(msgspec.Struct):
+    symbols: list[Symbol]
+    max_symbols: int
+    largest_window: int
+    batch_max: int
+
+
+class _Window(msgspec.Struct):
+    k: int | None
+    window: int
+    min: float
+    max: float
+    last: float
+    avg: float
+    var: float
+    values: int
+
+
+class _SymbolStats(msgspec.Struct):
+    symbol: str
+    sequence: int
+    stats: list[_Window]
+
+
+class _AllStats(msgspec.Struct):
+    symbols: list[_SymbolStats]
+
+
+def stats(session: Session, symbol: str, k: int | None, last: int | None) -> Plan[Stats]:
+    """Return one window of one symbol."""
+    check_symbol(symbol)
+    if (k is None) == (last is None):
+        raise WindowSizeError(
+            f"Expected either k or last, got {'neither' if k is None else 'both'} "
+            f"- at `stats({symbol!r})`; all_stats has all windows"
+        )
+    return (yield from _get(session, path("stats", "", symbol=symbol, k=k, last=last), Stats))
+
+
+def all_stats(session: Session, symbol: str | None, k: int | None) -> Plan[Table[Stats]]:
+    """Return all windows of a symbol, or of all symbols; or one of each."""
+    if symbol is None:
+        everything = yield from _get(session, path("stats", "", k=k), _AllStats)
+        return _rows(everything.symbols)
+    check_symbol(symbol)
+    if k is not None:
+        return Table(((yield from stats(session, symbol, k, None)),))
+    return _rows([(yield from _get(session, path("stats", "", symbol=symbol), _SymbolStats))])
+
+
+def _rows(symbols: list[_SymbolStats]) -> Table[Stats]:
+    return Table(
+        Stats(
+            symbol=each.symbol,
+            k=window.k,
+            window=window.window,
+            min=window.min,
+            max=window.max,
+            last=window.last,
+            avg=window.avg,
+            var=window.var,
+            values=window.values,
+            sequence=each.sequence,
+        )
+        for each in symbols
+        for window in each.stats
+    )
+
+
+def symbols(session: Session) -> Plan[Table[Symbol]]:
+    """Return the symbols and how much is held of each."""
+    reply = yield from _get(session, path("symbols"), _SymbolsReply)
+    return Table(reply.symbols)
+
+
+def get_limits(session: Session) -> Plan[Limits]:
+    """Return the limits of the service, and remember them."""
+    reply = yield from _get(session, path("symbols"), _SymbolsReply)
+    session.limits = Limits(reply.max_symbols, reply.largest_window, reply.batch_max)
+    return session.limits
+
+
+def values(session: Session, symbol: str, last: int) -> Plan[Prices]:
+    """Return the newest prices of a symbol."""
+    check_symbol(symbol)
+    target = path("values", symbol, last=last, format="float64")
+    answer = yield from exchange(session, Request("GET", target))
+    headers, content = answer.reply.headers, answer.reply.content
+    if headers.get("content-type") != FLOAT64 or len(content) % 8 or "x-first" not in headers:
+        raise failures.stranger(session.url + target, answer.reply.status)
+    prices = np.frombuffer(content, _LITTLE_ENDIAN).astype(np.float64, copy=False)
+    return Prices(prices, symbol, int(headers["x-first"]))
+
+
+def verify(session: Session, symbol: str, k: int) -> Plan[Check]:
+    """Have one window recomputed."""
+    check_symbol(symbol)
+    return (yield from _get(session, path("verify", symbol, k), Check))
+
+
+def delete(session: Session, symbol: str) -> Plan[None]:
+    """Delete a symbol."""
+    check_symbol(symbol)
+    # Somebody may have created it anew: what was not told to be deleted is not deleted again.
+    request = Request("DELETE", path("symbols", symbol), is_repeatable=False)
+    yield from exchange(session, request)
+
+
+# --- Health -----------------------------------------------------------------------------------
+
+
+class _ReadyReply(msgspec.Struct):
+    status: str
+    refused: tuple[RefusedFile, ...] = ()
+
+
+def alive(session: Session) -> Plan[bool]:
+    """Ask once whether the service answers at all."""
+    try:
+        yield from exchange(session, Request("GET", "/livez"), NEVER)
+    except ServiceError:
+        return False
+    return True
+
+
+def ready(session: Session) -> Plan[Readiness]:
+    """Ask once whether the service serves."""
+    try:
+        answer = yield from exchange(session, Request("GET", "/readyz"), NEVER)
+        reply = _decoded(session, answer.reply, _ReadyReply)
+    except ServiceError as error:
+        return Readiness(False, detail=str(error))
+    return Readiness(True, reply.refused)
+
+
+def wait_until_ready(session: Session, seconds: float) -> Plan[Readiness]:
+    """Ask until the service serves."""
+    tries = Tries(Retries(2**31, seconds, READY_PAUSE_SECONDS, READY_PAUSE_SECONDS))
+    while True:
+        readiness = yield from ready(session)
+        pause = None if readiness else tries.next_pause()
+        if readiness:
+            return readiness
+        if pause is None:
+            raise errors.ServiceUnavailableError(
+                f"{session.url} was not ready within {seconds:g} seconds. {readiness.detail}",
+                None,
+                session.url,
+            )
+        yield Pause(pause)

@@ -1,0 +1,205 @@
+"""Statistics as they change: ``WS /stream`` kept connected, blocking or awaited.
+
+Each has at most one connection, made when the loop begins and closed when it is left. What is news
+is decided by :class:`~financial_data_service.client.stream.StreamState`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import AsyncGenerator, Generator
+from typing import Self
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.sync.client import ClientConnection as BlockingConnection
+from websockets.sync.client import connect as connect_blocking
+
+from financial_data_service.client.connection import Connection
+from financial_data_service.client.results import Update
+from financial_data_service.client.retries import Retries
+from financial_data_service.client.stream import (
+    Reactions,
+    StreamState,
+    closing_error,
+    handshake_error,
+)
+from financial_data_service.errors import ServiceError, ServiceUnavailableError
+
+__all__ = ["AsyncSubscription", "Reactions", "Subscription"]
+
+_FAILURES = (OSError, WebSocketException)
+
+
+class _Watch:
+    """What both subscriptions know; neither waits nor speaks."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        streams: tuple[str, ...],
+        reactions: Reactions,
+        pauses: Retries,
+    ) -> None:
+        if not streams:
+            raise ValueError("Expected a stream or more, such as stats.AAPL.3, got none")
+        self._connection = connection
+        self._address = connection.websocket_url("/stream")
+        self._reactions = reactions
+        self._pauses = pauses
+        self._state = StreamState(streams, f"{connection.url}/stream")
+        self._failures = 0
+        self._is_lost = False
+        self._is_entered = False
+
+    @property
+    def streams(self) -> list[str]:
+        """Names of what is subscribed to."""
+        return self._state.streams
+
+    def _news(self, message: str | bytes) -> Update | None:
+        self._failures = 0  # Not before: a service may accept connections just to close them.
+        if self._is_lost:
+            self._is_lost = False
+            self._reactions.on_restored()
+        news = self._state.receive(message)
+        if news.deleted is not None:
+            self._reactions.on_deleted(news.deleted)
+        return news.update
+
+    def _pause_after(self, failure: Exception) -> float:
+        """Return the seconds until the next try, unless there is no use in one."""
+        final = _final_error(failure, self._state.url)
+        if final is not None:
+            raise final from failure
+        if not self._is_lost:
+            self._is_lost = True
+            self._reactions.on_lost(f"{self._state.url}: {failure}")
+        self._failures += 1
+        return self._pauses.pause(self._failures - 1)
+
+
+class AsyncSubscription(_Watch):
+    """Updates for ``async for``; made by :meth:`AsyncClient.subscribe`.
+
+    ``async with`` keeps the connection between loops and closes it at its end; a loop without it
+    closes the connection when it is left.
+    """
+
+    _socket: ClientConnection | None = None
+
+    async def __aenter__(self) -> Self:
+        self._is_entered = True
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def __aiter__(self) -> AsyncGenerator[Update, None]:
+        return self._updates()
+
+    async def aclose(self) -> None:
+        """Close the connection. Idempotent."""
+        socket, self._socket = self._socket, None
+        if socket is not None:
+            await socket.close()
+
+    async def subscribe(self, *streams: str) -> None:
+        """Add streams, now or with the next connection."""
+        await self._say(self._state.subscribe(streams))
+
+    async def unsubscribe(self, *streams: str) -> None:
+        """Drop streams, now or with the next connection."""
+        await self._say(self._state.unsubscribe(streams))
+
+    async def _updates(self) -> AsyncGenerator[Update, None]:
+        try:
+            while True:
+                try:
+                    message = await (self._socket or await self._connected()).recv()
+                except _FAILURES as failure:
+                    await self.aclose()
+                    await asyncio.sleep(self._pause_after(failure))
+                    continue
+                update = self._news(message)
+                if update is not None:
+                    yield update
+        finally:
+            if not self._is_entered:
+                await self.aclose()
+
+    async def _connected(self) -> ClientConnection:
+        socket = await connect(self._address, **self._connection.websocket_options())
+        self._socket = socket
+        for command in self._state.opening():
+            await socket.send(command)
+        return socket
+
+    async def _say(self, commands: list[str]) -> None:
+        try:
+            for command in commands:
+                if self._socket is not None:
+                    await self._socket.send(command)
+        except ConnectionClosed:
+            """The loop connects anew and says all."""
+
+
+class Subscription(_Watch):
+    """Updates for ``for``; made by :meth:`Client.subscribe`. For one thread.
+
+    ``with`` keeps the connection between loops and closes it at its end; a loop without it closes
+    the connection when it is left.
+    """
+
+    _socket: BlockingConnection | None = None
+
+    def __enter__(self) -> Self:
+        self._is_entered = True
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Generator[Update, None, None]:
+        try:
+            while True:
+                try:
+                    message = (self._socket or self._connected()).recv()
+                except _FAILURES as failure:
+                    self.close()
+                    time.sleep(self._pause_after(failure))
+                    continue
+                update = self._news(message)
+                if update is not None:
+                    yield update
+        finally:
+            if not self._is_entered:
+                self.close()
+
+    def close(self) -> None:
+        """Close the connection. Idempotent."""
+        socket, self._socket = self._socket, None
+        if socket is not None:
+            socket.close()
+
+    def _connected(self) -> BlockingConnection:
+        socket: BlockingConnection = connect_blocking(
+            self._address, **self._connection.websocket_options()
+        )
+        self._socket = socket
+        for command in self._state.opening():
+            socket.send(command)
+        return socket
+
+
+def _final_error(failure: Exception, url: str) -> ServiceError | None:
+    """Return the error to end with; None where another try may go better."""
+    if isinstance(failure, InvalidStatus):
+        return handshake_error(failure.response.status_code, url)
+    if isinstance(failure, ConnectionClosed) and failure.rcvd is not None:
+        return closing_error(failure.rcvd.code, failure.rcvd.reason, url)
+    if isinstance(failure, ssl.SSLError):
+        return ServiceUnavailableError(f"Cannot reach {url} ({failure}).", None, url)
+    return None
