@@ -383,6 +383,7 @@ def told_and_logged(service: Service) -> tuple[list[tuple[int, bytes]], str]:
     assert service.process.stdout is not None
     log = service.process.stdout.read().partition("/docs\n")[2]
     assert log.count("\n") == len(requests)
+    log = re.sub(r" \[[0-9a-f]{32}\]$", "", log, flags=re.MULTILINE)  # of the slow lane alone
     return told, re.sub(r"127\.0\.0\.1:\d+", "client", log)
 
 

@@ -177,7 +177,10 @@ class TestLife:
         assert not prices.exists()
         assert not any(map(is_there, workers))
         # Whole lines, whoever wrote them.
-        pattern = r'INFO: +127\.0\.0\.1:\d+ - "(GET|POST) /\S+ HTTP/1\.1" 20[01] (OK|Created)'
+        pattern = (
+            r'INFO: +127\.0\.0\.1:\d+ - "(GET|POST) /\S+ HTTP/1\.1" 20[01] (OK|Created)'
+            r"( \[[0-9a-f]{32}\])?"
+        )
         assert all(re.fullmatch(pattern, line) for line in accesses), accesses
         assert sum("/stats/S/1" in line for line in accesses) == 50 * len(connections)
         lines = service.log.read_text().splitlines()

@@ -19,6 +19,7 @@ import errno
 import logging
 import mmap
 import socket
+import ssl
 from collections.abc import Callable
 
 __all__ = ["Acceptor", "ConnectionCounts"]
@@ -84,8 +85,14 @@ class Acceptor:
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def start(self, protocol: Callable[[], asyncio.Protocol], backlog: int) -> None:
-        """Listen, and make a protocol for each connection."""
+    def start(
+        self,
+        protocol: Callable[[], asyncio.Protocol],
+        backlog: int,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """Listen, and make a protocol for each connection, behind TLS or not."""
+        self._tls = tls
         self._loop = asyncio.get_running_loop()
         self._protocol = protocol
         self._listener.listen(backlog)
@@ -159,7 +166,7 @@ class Acceptor:
 
     async def _connect(self, accepted: socket.socket) -> None:
         try:
-            await self._loop.connect_accepted_socket(self._protocol, accepted)
+            await self._loop.connect_accepted_socket(self._protocol, accepted, ssl=self._tls)
         except OSError:  # The client has gone.
             accepted.close()
             self.forget()

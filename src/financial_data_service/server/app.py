@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 from starlette.requests import Request
+from starlette.routing import WebSocketRoute
 
 from financial_data_service import __version__
 from financial_data_service.engine.layout import Geometry
 from financial_data_service.engine.running_stats import warm_up
 from financial_data_service.engine.store import SymbolStore
 from financial_data_service.engine.symbol_manager import SymbolManager
-from financial_data_service.server import bulk, stream
+from financial_data_service.server import bulk, metrics, stream
+from financial_data_service.server.access import add_access_control
+from financial_data_service.server.counters import Counters
 from financial_data_service.server.errors import add_error_handlers
+from financial_data_service.server.logs import AccessLog
+from financial_data_service.server.metrics import Metrics
+from financial_data_service.server.observing import ObservingMiddleware
 from financial_data_service.server.own_origin import OwnOriginMiddleware
 from financial_data_service.server.paths import EncodedSlashMiddleware
 from financial_data_service.server.routes import router_for
@@ -51,7 +57,13 @@ _TAGS = [
 ]
 
 
-def create_app(settings: Settings | None = None, *, store: SymbolStore | None = None) -> FastAPI:
+def create_app(
+    settings: Settings | None = None,
+    *,
+    store: SymbolStore | None = None,
+    counters: Counters | None = None,
+    worker: int = 0,
+) -> FastAPI:
     """Return the ASGI application, with symbols of its own.
 
     Parameters
@@ -61,6 +73,10 @@ def create_app(settings: Settings | None = None, *, store: SymbolStore | None = 
     store : SymbolStore, optional
         Where the symbols live; what the settings say if not given. It is opened when the
         application starts, if it is not by then, and closed when it ends.
+    counters : Counters, optional
+        Of all workers, where there are several.
+    worker : int
+        Which of them this process is, from 0.
     """
     settings = settings or Settings()
     app = FastAPIOffline(
@@ -86,12 +102,36 @@ def create_app(settings: Settings | None = None, *, store: SymbolStore | None = 
     app.state.hub = Hub(app.state.manager, settings.stream_connections_max)
     app.state.is_open = False
     add_error_handlers(app)
-    for router in (router_for(settings), bulk.router_for(settings), stream.router_for(settings)):
+    routers = (
+        *(router_for(settings), bulk.router_for(settings), stream.router_for(settings)),
+        metrics.router_for(),
+    )
+    for router in routers:
         app.include_router(router)
     app.add_api_route("/", _front_page, include_in_schema=False)
+    app.state.metrics = Metrics(app, _routes((app.router, *routers)), counters, worker)
+    # What is added last stands outermost; observing.py says why they are in this order.
     app.add_middleware(EncodedSlashMiddleware)
     app.add_middleware(OwnOriginMiddleware)
+    add_access_control(app, settings, app.state.metrics)
+    app.add_middleware(
+        ObservingMiddleware,
+        metrics=app.state.metrics,
+        access_log=AccessLog() if settings.access_log else None,
+    )
     return app
+
+
+def _routes(routers: Iterable[APIRouter]) -> Iterator[tuple[str, str]]:
+    """Return method and path of every route."""
+    for router in routers:
+        for route in router.routes:
+            path = getattr(route, "path", None)
+            if path is not None:
+                # A mount takes any method; a WebSocket has none.
+                kind = "WEBSOCKET" if isinstance(route, WebSocketRoute) else "GET"
+                for method in getattr(route, "methods", None) or (kind,):
+                    yield method, path
 
 
 def store_for(settings: Settings, *, temporary: bool = False) -> SymbolStore | None:
@@ -145,7 +185,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Compile the kernels and open the prices before the first request; close them at the end."""
     warm_up()
     open_prices(app)
+    app.state.metrics.start()
     yield
+    app.state.metrics.stop()
     app.state.hub.stop()
     app.state.manager.close()
     app.state.is_open = False

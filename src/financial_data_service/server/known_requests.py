@@ -14,15 +14,19 @@ verdict and sent again while the sequence, and the second in its ``date`` header
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from urllib.parse import parse_qsl, quote, unquote
 
 from financial_data_service.engine.running_stats import RunningStats
 from financial_data_service.engine.symbol_manager import SymbolManager, check_symbol
 from financial_data_service.errors import FdsError, InvalidSymbolError
 from financial_data_service.server import replies
+from financial_data_service.server.access import ApiKey
 from financial_data_service.server.body import is_json
 from financial_data_service.server.float64_batch import FLOAT64_BYTES, float64_prices
 from financial_data_service.server.json_batch import PlainBatch, plain_reader
+from financial_data_service.server.logs import AccessLog
+from financial_data_service.server.metrics import Tally
 from financial_data_service.server.request_head import RequestHead, parse_head
 from financial_data_service.settings import Settings
 
@@ -41,12 +45,22 @@ _FROM_SEQUENCE = re.compile(rb"from_sequence=(0|[1-9][0-9]{0,17})")
 class KnownQuery:
     """A head that asks for one window of one symbol, and the last reply to it."""
 
-    __slots__ = ("_headers", "_reply", "_running_stats", "_sequence", "k", "path", "symbol")
+    __slots__ = (
+        "_headers",
+        "_reply",
+        "_running_stats",
+        "_sequence",
+        "k",
+        "path",
+        "symbol",
+        "tally",
+    )
 
-    def __init__(self, symbol: str, k: int, path: str) -> None:
+    def __init__(self, symbol: str, k: int, path: str, tally: Tally) -> None:
         self.symbol = symbol
         self.k = k
         self.path = path
+        self.tally = tally
         self._running_stats: RunningStats | None = None
         self._sequence = -1
         self._headers = b""
@@ -88,17 +102,19 @@ class KnownQuery:
 class KnownBatch:
     """A head that announces a batch of a length in bytes: JSON, or float64 if it names a symbol."""
 
-    __slots__ = ("body_bytes", "from_sequence", "path", "symbol")
+    __slots__ = ("body_bytes", "from_sequence", "path", "symbol", "tallies")
 
     def __init__(
         self,
         body_bytes: int,
         path: str,
+        tallies: dict[int, Tally],
         symbol: str | None = None,
         from_sequence: int | None = None,
     ) -> None:
         self.body_bytes = body_bytes
         self.path = path
+        self.tallies = tallies  # by status
         self.symbol = symbol
         self.from_sequence = from_sequence
 
@@ -111,13 +127,23 @@ class FastLane:
     manager : SymbolManager
         The symbols.
     settings : Settings
-        Of which the limit on bodies and the largest window matter here.
+        Of which the limits, the key and the access log matter here.
+    tally_of : callable
+        Returns what counts requests of a method, a route and a status.
     """
 
-    def __init__(self, manager: SymbolManager, settings: Settings) -> None:
+    def __init__(
+        self,
+        manager: SymbolManager,
+        settings: Settings,
+        tally_of: Callable[[str, str, int], Tally] = lambda *_: Tally.unread(),
+    ) -> None:
         self.manager = manager
+        self.access_log = AccessLog() if settings.access_log else None
+        self._tally_of = tally_of
+        self._api_key = None if settings.api_key is None else ApiKey(settings.api_key)
+        self._unusual = _unusual_headers(settings)
         self._body_bytes_max = settings.body_max_bytes
-        self._access_log = settings.access_log
         self._batch_max = manager.batch_max
         self._k_max = manager.k_max
         self._read_batch = plain_reader()
@@ -133,17 +159,31 @@ class FastLane:
         return self._headers
 
     def judge(self, head: bytes) -> KnownQuery | KnownBatch | None:
-        """Return what a head asks for, and remember it; None is for the slow lane to answer."""
+        """Return what a head asks for, and remember it; None is for the slow lane to answer.
+
+        Where there is a key, a head that carries the right one is known by its bytes like any
+        other, and a head that does not is judged each time. Finding a known head tells nothing of
+        the key by its timing: a dictionary compares bytes only with those of the same hash, which
+        is seeded at random and of 64 bits, so that a guess which is right in part is as far off as
+        any other.
+        """
         if len(head) > KNOWN_HEAD_BYTES_MAX:
             return None
         parsed = parse_head(head)
+        if self._api_key is not None and (parsed is None or not self._has_key(parsed)):
+            return None
         verdict = None if parsed is None else self._verdict(parsed)
         if len(self.known) >= KNOWN_HEADS_MAX:
             self.known.clear()
         self.known[head] = verdict
         return verdict
 
-    def add(self, known: KnownBatch, body: bytes, headers: bytes) -> tuple[bytes, bytes] | None:
+    def _has_key(self, head: RequestHead) -> bool:
+        assert self._api_key is not None
+        keys = head.headers.get(b"x-api-key", ())
+        return self._api_key.admits(keys, head.headers.get(b"authorization", ()))
+
+    def add(self, known: KnownBatch, body: bytes, headers: bytes) -> tuple[int, bytes] | None:
         """Store a batch and return status and response, or None where nothing was stored."""
         batch = self._read_batch(body) if known.symbol is None else _float64_batch(known, body)
         if batch is None or not 0 < len(batch[1]) <= self._batch_max:
@@ -152,22 +192,19 @@ class FastLane:
             receipt = self.manager.add_prices(*batch)
         except FdsError:
             return None
-        status = b"201 Created" if receipt.added else b"200 OK"
-        return status, _response(status, headers, replies.added(receipt))
+        status, line = (201, b"201 Created") if receipt.added else (200, b"200 OK")
+        return status, _response(line, headers, replies.added(receipt))
 
     def _verdict(self, head: RequestHead) -> KnownQuery | KnownBatch | None:
-        unusual = [b"content-encoding", b"expect", b"transfer-encoding", b"upgrade"]
         if head.http_version != "1.1" or not head.keep_alive:
             return None
-        if self._access_log:
-            # The log names the client that a proxy speaks for.
-            unusual += [b"x-forwarded-for", b"x-forwarded-proto"]
-        if any(name in head.headers for name in unusual):
+        if any(name in head.headers for name in self._unusual):
             return None
         path, question_mark, query = head.target.partition(b"?")
         if head.method == b"GET" and b"content-length" not in head.headers:
-            asked = _asked_in_query(path, query) if question_mark else _asked_in_path(path)
-            return self._query(asked, head.target)
+            if question_mark:
+                return self._query("/stats/", _asked_in_query(path, query), head.target)
+            return self._query("/stats/{symbol}/{k}", _asked_in_path(path), head.target)
         if head.method == b"POST":
             if path in (b"/add_batch/", b"/add_batch"):
                 return None if question_mark else self._json_batch(head)
@@ -175,7 +212,7 @@ class FastLane:
                 return self._float64_batch(head, path, query if question_mark else None)
         return None
 
-    def _query(self, asked: tuple[str, str] | None, target: bytes) -> KnownQuery | None:
+    def _query(self, route: str, asked: tuple[str, str] | None, target: bytes) -> KnownQuery | None:
         if asked is None:
             return None
         symbol, exponent = asked
@@ -186,7 +223,8 @@ class FastLane:
             check_symbol(symbol)
         except InvalidSymbolError:
             return None
-        return KnownQuery(symbol, int(exponent), _logged(target))
+        tally = self._tally_of("GET", route, 200)
+        return KnownQuery(symbol, int(exponent), _logged(target), tally)
 
     def _json_batch(self, head: RequestHead) -> KnownBatch | None:
         content_type = head.only(b"content-type")
@@ -197,7 +235,7 @@ class FastLane:
             or not is_json(content_type.decode("latin-1"))
         ):
             return None
-        return KnownBatch(body_bytes, _logged(head.target))
+        return KnownBatch(body_bytes, _logged(head.target), self._tallies("/add_batch/"))
 
     def _float64_batch(
         self, head: RequestHead, path: bytes, query: bytes | None
@@ -214,7 +252,11 @@ class FastLane:
             from_sequence = int(match[1])
         if symbol is None or body_bytes % FLOAT64_BYTES:
             return None
-        return KnownBatch(body_bytes, _logged(head.target), symbol, from_sequence)
+        tallies = self._tallies("/add_batch/{symbol}")
+        return KnownBatch(body_bytes, _logged(head.target), tallies, symbol, from_sequence)
+
+    def _tallies(self, route: str) -> dict[int, Tally]:
+        return {status: self._tally_of("POST", route, status) for status in (200, 201)}
 
     def _body_bytes(self, head: RequestHead) -> int | None:
         """Return the declared length of a body, if it is declared and within the limit."""
@@ -230,6 +272,17 @@ def _float64_batch(known: KnownBatch, body: bytes) -> PlainBatch | None:
     if prices is None or known.symbol is None:
         return None
     return known.symbol, prices, known.from_sequence
+
+
+def _unusual_headers(settings: Settings) -> list[bytes]:
+    """Return the headers with which a request is left to the slow lane."""
+    unusual = [b"content-encoding", b"expect", b"transfer-encoding", b"upgrade", b"x-request-id"]
+    if settings.access_log:
+        # The log names the client that a proxy speaks for.
+        unusual += [b"x-forwarded-for", b"x-forwarded-proto"]
+    if settings.cors_origins:
+        unusual.append(b"origin")
+    return unusual
 
 
 def _response(status: bytes, headers: bytes, body: bytes) -> bytes:

@@ -35,8 +35,9 @@ class EncodedSlashMiddleware:
         if scope["type"] in ("http", "websocket") and (b"%2F" in raw_path or b"%2f" in raw_path):
             # No route of a symbol ends with a slash, and a redirect would name the stand-in.
             segments = raw_path.decode("ascii").rstrip("/").split("/")
-            # A copy: the access log is to show the path as it came.
-            scope = {**scope, "path": "/".join(map(_decoded, segments)), _FLAG: True}
+            # No copy: whoever looks on from outside is to find the route that the router notes.
+            scope["path"] = "/".join(map(_decoded, segments))
+            scope[_FLAG] = True
         await self.app(scope, receive, send)
 
 

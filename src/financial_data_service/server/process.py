@@ -8,11 +8,20 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import ssl
 import sys
+from pathlib import Path
 
 from financial_data_service.settings import Settings
 
-__all__ = ["BACKLOG", "DRAIN_SECONDS", "announce", "bound_socket", "complain"]
+__all__ = [
+    "BACKLOG",
+    "DRAIN_SECONDS",
+    "announce",
+    "bound_socket",
+    "complain",
+    "has_fit_certificate",
+]
 
 DRAIN_SECONDS = 10
 """How long requests under way may take to finish once the service is told to stop: longer than
@@ -38,9 +47,30 @@ def complain(error: OSError, settings: Settings) -> None:
     print(_reason(error, settings), file=sys.stderr)
 
 
-def announce(listener: socket.socket) -> None:
+def has_fit_certificate(settings: Settings) -> bool:
+    """Tell whether there is TLS to be had, if it is asked for; if not, stderr says why.
+
+    The files are read here and again by uvicorn, which would fail with a traceback, or ask the
+    terminal for the password of a key.
+    """
+    if settings.ssl_certfile is None:
+        return True
+    certificate, key = settings.ssl_certfile, settings.ssl_keyfile or settings.ssl_certfile
+    secret = settings.ssl_keyfile_password
+    password = "" if secret is None else secret.get_secret_value()
+    try:
+        for path in (certificate, key):
+            path.open("rb").close()  # OpenSSL does not say which it cannot read.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, lambda: password)
+    except (OSError, ValueError) as error:
+        print(_tls_reason(error, certificate, key), file=sys.stderr)
+        return False
+    return True
+
+
+def announce(listener: socket.socket, *, is_tls: bool = False) -> None:
     """Say on stdout where the service is."""
-    url = _url_of(listener)
+    url = _url_of(listener, "https" if is_tls else "http")
     print(f"Serving on {url}\nTry it: {url}/docs", flush=True)
 
 
@@ -76,6 +106,18 @@ def _reason(error: OSError, settings: Settings) -> str:
     return f"Cannot serve on {where}: {os.strerror(error.errno or 0)}."
 
 
-def _url_of(listener: socket.socket) -> str:
+def _tls_reason(error: Exception, certificate: Path, key: Path) -> str:
+    """Return why there is no TLS, and what to do about it."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"Cannot serve https: {error.filename}: {error.strerror}."
+    what = f"Cannot serve https with {certificate}"
+    if isinstance(error, ssl.SSLError) and error.reason == "KEY_VALUES_MISMATCH":
+        return f"{what}: {key} is the key of another certificate."
+    if b"ENCRYPTED" in key.read_bytes():
+        return f"{what}: {key} does not open with --ssl-keyfile-password."
+    return f"{what} and {key}: expected a certificate and its private key, both as PEM."
+
+
+def _url_of(listener: socket.socket, scheme: str) -> str:
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

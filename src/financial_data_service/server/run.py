@@ -21,8 +21,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from financial_data_service.errors import DataDirectoryError
+from financial_data_service.server import logs, observing
 from financial_data_service.server.accepting import Acceptor, ConnectionCounts
 from financial_data_service.server.app import create_app, open_prices, store_for
+from financial_data_service.server.counters import Counters
 from financial_data_service.server.fast_lane import FastLaneProtocol
 from financial_data_service.server.guard import GuardedProtocol, sweep
 from financial_data_service.server.known_requests import FastLane
@@ -32,6 +34,7 @@ from financial_data_service.server.process import (
     announce,
     bound_socket,
     complain,
+    has_fit_certificate,
 )
 from financial_data_service.server.stream.ingest import PRICE_BYTES
 from financial_data_service.server.stream.protocol import (
@@ -63,10 +66,13 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
         super().__init__(config)
         self._manager = app.state.manager
+        self._metrics = app.state.metrics
+        self._metrics.connections = lambda: len(self.server_state.connections)
         self._hub = app.state.hub
 
     async def on_tick(self, counter: int) -> bool:
         if counter % 10 == 0:  # once a second
+            self._metrics.fold()
             sweep(self.server_state.connections, asyncio.get_running_loop().time())
             self._manager.tend()
         return await super().on_tick(counter)
@@ -89,7 +95,7 @@ class _Server(uvicorn.Server):
             await self.lifespan.shutdown()
 
     def on_started(self, sockets: list[socket.socket]) -> None:
-        announce(sockets[0])
+        announce(sockets[0], is_tls=self.config.is_ssl)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +112,8 @@ class WorkerLink:
         Bound, not blocking, shared by all.
     counts : ConnectionCounts
         Of all workers.
+    counters : Counters
+        Of all workers: what metrics are made of.
     parent : int
         File descriptor that can be read once the parent has gone.
     serving : int
@@ -118,6 +126,7 @@ class WorkerLink:
     is_first: bool
     listener: socket.socket
     counts: ConnectionCounts
+    counters: Counters
     parent: int
     serving: int
     temporary: bool
@@ -145,7 +154,7 @@ class _WorkerServer(_Server):
 
     def on_started(self, sockets: list[socket.socket]) -> None:
         asyncio.get_running_loop().add_reader(self._link.parent, self._on_orphaned)
-        self._acceptor.start(self._connection, BACKLOG)
+        self._acceptor.start(self._connection, BACKLOG, self.config.ssl)
         with suppress(BrokenPipeError):  # The parent has gone meanwhile.
             os.write(self._link.serving, b"1")
 
@@ -184,6 +193,8 @@ def serve(settings: Settings) -> int:
         0 after SIGTERM or Ctrl-C; 1 when the address or the data directory cannot be had, the
         reason is on stderr.
     """
+    if not has_fit_certificate(settings):
+        return 1
     listener = bound_socket(settings)
     if listener is None:
         return 1
@@ -202,9 +213,15 @@ def serve_as_worker(settings: Settings, link: WorkerLink) -> int:
     int
         0 when told to stop or when the parent has gone, 1 when the data directory cannot be had.
     """
-    app = create_app(settings, store=store_for(settings, temporary=link.temporary))
+    app = create_app(
+        settings,
+        store=store_for(settings, temporary=link.temporary),
+        counters=link.counters,
+        worker=link.index,
+    )
     acceptor = Acceptor(link.listener, link.counts, link.index)
-    server = _WorkerServer(_config_of(app, settings, acceptor), app, link, acceptor)
+    config = _config_of(app, settings, acceptor, link.index + 1)
+    server = _WorkerServer(config, app, link, acceptor)
     _stop_on_signals(server)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGQUIT, lambda _signal, _frame: server.quit())
@@ -233,9 +250,13 @@ def _run(
 
 
 def _config_of(
-    app: FastAPI, settings: Settings, acceptor: Acceptor | None = None
+    app: FastAPI,
+    settings: Settings,
+    acceptor: Acceptor | None = None,
+    worker: int | None = None,
 ) -> uvicorn.Config:
     """Return uvicorn's configuration, which has set up its log."""
+    password = settings.ssl_keyfile_password
     return uvicorn.Config(
         app,
         loop="uvloop",
@@ -246,12 +267,16 @@ def _config_of(
         ws_ping_timeout=PING_TIMEOUT_SECONDS,
         ws_per_message_deflate=False,
         lifespan="on",
+        log_config=logs.configuration(settings, worker=worker, request_id=observing.request_id.get),
         log_level=settings.log_level,
-        access_log=settings.access_log,
+        access_log=False,  # There is one of ours, for both lanes.
         root_path=settings.root_path,
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=DRAIN_SECONDS,
+        ssl_certfile=settings.ssl_certfile,
+        ssl_keyfile=settings.ssl_keyfile,
+        ssl_keyfile_password=None if password is None else password.get_secret_value(),
     )
 
 
@@ -261,7 +286,7 @@ def _protocol_for(
     """Return the protocol of connections: both lanes or the slow one alone, counted or not."""
     base: type[asyncio.Protocol] = GuardedProtocol
     if settings.fast_lane:
-        app.state.fast_lane = FastLane(app.state.manager, settings)
+        app.state.fast_lane = FastLane(app.state.manager, settings, app.state.metrics.tally)
         base = FastLaneProtocol
     members: dict[str, Any] = {
         "arrival_seconds_max": settings.request_seconds,

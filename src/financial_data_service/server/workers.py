@@ -44,8 +44,15 @@ from typing import NoReturn
 
 import uvicorn
 
+from financial_data_service.server import logs
 from financial_data_service.server.accepting import ConnectionCounts
-from financial_data_service.server.process import DRAIN_SECONDS, announce, bound_socket
+from financial_data_service.server.counters import Counters
+from financial_data_service.server.process import (
+    DRAIN_SECONDS,
+    announce,
+    bound_socket,
+    has_fit_certificate,
+)
 from financial_data_service.server.temporary import TemporaryDirectory
 from financial_data_service.settings import Settings
 
@@ -97,12 +104,16 @@ def serve(settings: Settings) -> int:
         0 after SIGTERM or Ctrl-C; 1 when the address or the data directory cannot be had, or the
         first worker does not come up; the reason is on stderr.
     """
+    if not has_fit_certificate(settings):
+        return 1
     listener = bound_socket(settings)
     if listener is None:
         return 1
     listener.setblocking(False)
     # Nothing is served by this; it sets up the log as that of the workers.
-    uvicorn.Config("", log_level=settings.log_level)
+    uvicorn.Config(
+        "", log_config=logs.configuration(settings), log_level=settings.log_level, access_log=False
+    )
     with listener, _caught_signals() as wake_up:
         if settings.data_dir is not None:
             return _Supervisor(settings, listener, wake_up, None).run()
@@ -146,6 +157,7 @@ class _Supervisor:
         self._wake_up = wake_up
         self._temporary = temporary
         self._counts = ConnectionCounts(settings.workers)
+        self._counters = Counters(settings.workers)
         self._workers = [_Worker(index) for index in range(settings.workers)]
         self._parent_reader, self._parent_writer = os.pipe()
         # Without a file descriptor of its own, which a fork would share.
@@ -263,6 +275,7 @@ class _Supervisor:
             is_first=not self._has_served,
             listener=self._listener,
             counts=self._counts,
+            counters=self._counters,
             parent=self._parent_reader,
             serving=serving,
             temporary=self._temporary is not None,
@@ -286,7 +299,7 @@ class _Supervisor:
             return
         if all(each.is_serving for each in self._workers):
             self._is_announced = True
-            announce(self._listener)
+            announce(self._listener, is_tls=self._settings.ssl_certfile is not None)
 
     def _reap(self) -> None:
         """Take leave of the workers that have ended."""
@@ -297,6 +310,7 @@ class _Supervisor:
                     self._hear(worker)
                 worker.pid = 0
                 self._counts.retire(worker.index)
+                self._counters.retire(worker.index)
                 exit_code = os.waitstatus_to_exitcode(status)
                 if exit_code or not self._is_stopping:
                     self._lose(worker, f"[{pid}] {_how(exit_code)}", exit_code)

@@ -1,0 +1,203 @@
+"""Who may ask, and how many at once: API key, origin of WebSockets, requests in flight.
+
+All of it is plain ASGI middleware; :mod:`~financial_data_service.server.observing` says in which
+order it stands and why. The fast lane asks the same :class:`ApiKey` when it judges a head.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from fastapi import FastAPI
+from pydantic import SecretStr
+from starlette._utils import get_route_path
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from financial_data_service.server.metrics import Metrics
+from financial_data_service.server.observing import is_event_stream
+from financial_data_service.server.replies import encode
+from financial_data_service.settings import Settings
+
+__all__ = ["ApiKey", "add_access_control"]
+
+PREFLIGHT_SECONDS = 600  # for which a browser need not ask again
+
+_NOT_ALLOWED = 1008  # the close code; before a WebSocket is accepted it becomes 403
+
+# What shows nothing of the prices: probes, pages, and what the pages are made of.
+_OPEN_PATHS = frozenset(
+    (
+        *("/", "/livez", "/readyz", "/favicon.ico"),
+        *("/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"),
+    )
+)
+_OPEN_DIRECTORIES = ("/docs-assets/", "/static/")
+
+_ALWAYS_ANSWERED = frozenset(("/livez", "/readyz"))
+"""Else a supervisor would restart a service for being busy."""
+
+# A browser can set no header on these two, so that the key may stand in the query.
+_EVENTS = re.compile(r"/stats/[^/]+/[^/]+/events")
+
+
+class ApiKey:
+    """The key that requests must carry.
+
+    Parameters
+    ----------
+    key : SecretStr
+        The right one.
+    """
+
+    def __init__(self, key: SecretStr) -> None:
+        self._key = key.get_secret_value().encode("ascii")
+
+    def is_right(self, key: bytes) -> bool:
+        """Tell whether a key is the right one, in a time that does not tell how much of it is."""
+        return hmac.compare_digest(key, self._key)
+
+    def admits(self, keys: Iterable[bytes], authorizations: Iterable[bytes]) -> bool:
+        """Tell whether one of the values of ``X-API-Key`` or ``Authorization`` is the right key."""
+        tokens = [value[7:].strip() for value in authorizations if value[:7].lower() == b"bearer "]
+        return any([self.is_right(key) for key in (*keys, *tokens)])  # noqa: C419  # all of them
+
+
+def add_access_control(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
+    """Add what these settings ask for; what is added last stands outermost."""
+    app.add_middleware(InFlightMiddleware, metrics=metrics, in_flight_max=settings.in_flight_max)
+    if settings.api_key is not None:
+        app.add_middleware(ApiKeyMiddleware, api_key=ApiKey(settings.api_key))
+    app.add_middleware(WebSocketOriginMiddleware, origins=frozenset(settings.cors_origins))
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=("GET", "HEAD", "POST", "DELETE"),
+            allow_headers=(
+                *("Authorization", "Content-Type", "Last-Event-ID", "X-API-Key", "X-Request-ID"),
+            ),
+            expose_headers=("Retry-After", "X-First", "X-Request-ID", "X-Sequence"),
+            max_age=PREFLIGHT_SECONDS,
+        )
+
+
+class ApiKeyMiddleware:
+    """Lets through who carries the key, and whoever asks for what is open to all."""
+
+    def __init__(self, app: ASGIApp, api_key: ApiKey) -> None:
+        self.app = app
+        self._api_key = api_key
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand the request on, or refuse it before anything of it is read."""
+        if scope["type"] not in ("http", "websocket") or self._admits(scope):
+            await self.app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await _refuse_websocket(receive, send)
+        else:
+            headers = {"www-authenticate": 'Bearer realm="financial-data-service"'}
+            await _refusal(401, _refused_because(scope), headers)(scope, receive, send)
+
+    def _admits(self, scope: Scope) -> bool:
+        path = get_route_path(scope)
+        if scope["type"] == "http" and (path in _OPEN_PATHS or path.startswith(_OPEN_DIRECTORIES)):
+            return True
+        headers = Headers(scope=scope)
+        keys = [value.encode("latin-1") for value in headers.getlist("x-api-key")]
+        if scope["type"] == "websocket" or _EVENTS.fullmatch(path):
+            keys += _keys_in_query(scope["query_string"])
+        authorizations = [value.encode("latin-1") for value in headers.getlist("authorization")]
+        return self._api_key.admits(keys, authorizations)
+
+
+class WebSocketOriginMiddleware:
+    """Refuses WebSockets that a page of another origin opens, unless that origin is allowed.
+
+    A browser lets any page open a WebSocket to any server, this machine's own among them, and CORS
+    does not apply; it does say in ``Origin`` which page it was. Programs send none.
+    """
+
+    def __init__(self, app: ASGIApp, origins: frozenset[str]) -> None:
+        self.app = app
+        self._origins = origins
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand all on but WebSockets of strange pages."""
+        if scope["type"] == "websocket" and not self._is_allowed(Headers(scope=scope)):
+            await _refuse_websocket(receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    def _is_allowed(self, headers: Headers) -> bool:
+        origin = headers.get("origin")
+        if origin is None or "*" in self._origins or origin in self._origins:
+            return True
+        # The scheme may be that of a proxy.
+        return urlsplit(origin).netloc == headers.get("host")
+
+
+class InFlightMiddleware:
+    """Answers 429 at once when too many requests are under way.
+
+    WebSockets and streams of events have limits of their own; a stream counts until it begins.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, in_flight_max: int) -> None:
+        self.app = app
+        self._metrics = metrics
+        self._in_flight_max = in_flight_max
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand the request on if there is room."""
+        if scope["type"] != "http" or get_route_path(scope) in _ALWAYS_ANSWERED:
+            await self.app(scope, receive, send)
+            return
+        metrics = self._metrics
+        if metrics.in_flight >= self._in_flight_max:
+            detail = f"Expected {self._in_flight_max} requests under way at most; ask again later"
+            await _refusal(429, detail, {"retry-after": "1"})(scope, receive, send)
+            return
+        counted = 1
+
+        def let_go() -> None:
+            nonlocal counted
+            metrics.in_flight -= counted
+            counted = 0
+
+        async def pass_on(message: Message) -> None:
+            if message["type"] == "http.response.start" and is_event_stream(message):
+                let_go()
+            await send(message)
+
+        metrics.in_flight += 1
+        try:
+            await self.app(scope, receive, pass_on)
+        finally:
+            let_go()
+
+
+def _refusal(status: int, detail: str, headers: dict[str, str]) -> Response:
+    return Response(encode({"detail": detail}), status, headers, media_type="application/json")
+
+
+async def _refuse_websocket(receive: Receive, send: Send) -> None:
+    await receive()  # websocket.connect
+    await send({"type": "websocket.close", "code": _NOT_ALLOWED})
+
+
+def _refused_because(scope: Scope) -> str:
+    headers = Headers(scope=scope)
+    got = "another" if "x-api-key" in headers or "authorization" in headers else "none"
+    return f"Expected the API key as `X-API-Key: …` or `Authorization: Bearer …`, got {got}"
+
+
+def _keys_in_query(query: Any) -> list[bytes]:
+    values = parse_qs(query.decode("latin-1")).get("api_key", [])
+    return [value.encode("utf-8", "replace") for value in values]

@@ -1,0 +1,221 @@
+"""The log: lines for people or JSON, whole whoever writes them, without secrets.
+
+For people it is uvicorn's own form, access lines on stdout, all else on stderr; a request's id
+stands in brackets at the end. As JSON every line is an object on stderr, access lines too, which
+have fields of their own::
+
+    {"time": "2030-01-02T03:04:05.678Z", "level": "INFO", "message": "…", "pid": 41, "worker": 1,
+     "request_id": "…", "client": "127.0.0.1:50000", "method": "GET", "path": "/stats/AAPL/3",
+     "status": 200, "seconds": 0.000412}
+
+Invariants
+----------
+* A line is written by one call of the system, and by one process at a time.
+* What a client sends is in a line only in a form that can neither end it nor pretend to be a field.
+* The API key is in no line, nor is anything that was given for one in a query.
+"""
+
+from __future__ import annotations
+
+import copy
+import fcntl
+import json
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+import uvicorn.config
+from pythonjsonlogger.json import JsonFormatter
+from uvicorn.logging import TRACE_LOG_LEVEL, AccessFormatter, DefaultFormatter
+
+from financial_data_service.settings import Settings
+
+__all__ = ["ACCESS_LOGGER", "AccessLog", "configuration"]
+
+ACCESS_LOGGER = "financial_data_service.access"
+"""uvicorn's own has no times and no ids, and is off."""
+
+TARGET_LENGTH_MAX = 2000  # characters of path and query that are logged
+
+HIDDEN = "***"
+
+_KEY_IN_QUERY = re.compile(r"(api_key=)[^&\s\"\\]*", re.IGNORECASE)
+
+# All processes of a service lock the same file: the parent makes it before it forks.
+_line_lock: Any = None
+
+
+def configuration(
+    settings: Settings,
+    *,
+    worker: int | None = None,
+    request_id: Callable[[], str | None] = lambda: None,
+) -> dict[str, Any]:
+    """Return the configuration of the log, for uvicorn to apply.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of the service.
+    worker : int, optional
+        Number of this process among the workers, from 1.
+    request_id : callable
+        Returns the id of the request that is being answered, if any.
+    """
+    global _line_lock  # noqa: PLW0603  # There is one log, as there is one stderr.
+    if settings.workers > 1 and _line_lock is None:
+        _line_lock = tempfile.TemporaryFile()  # noqa: SIM115  # as long as the process
+    is_json = settings.log_format == "json"
+    config: dict[str, Any] = copy.deepcopy(uvicorn.config.LOGGING_CONFIG)
+    if is_json:
+        form = {"()": _JsonFormatter, "worker": worker, "request_id": request_id}
+        config["formatters"] = {"default": form, "access": form}
+    else:
+        config["formatters"]["default"]["()"] = _HumanFormatter
+        config["formatters"]["access"]["()"] = _HumanAccessFormatter
+    for handler in config["handlers"].values():
+        handler["()"] = _LineHandler
+        handler["secrets"] = _secrets(settings)
+        del handler["class"]
+    if is_json:
+        config["handlers"]["access"]["stream"] = "ext://sys.stderr"
+    level = logging.getLevelName(settings.log_level.upper())
+    if not isinstance(level, int):  # uvicorn knows one more.
+        level = TRACE_LOG_LEVEL
+    config["loggers"]["uvicorn.access"] = {"handlers": [], "level": "INFO", "propagate": False}
+    config["loggers"][ACCESS_LOGGER] = {"handlers": ["access"], "level": level, "propagate": False}
+    # asyncio's complaints and those of libraries, in the same form.
+    config["root"] = {"handlers": ["default"], "level": "WARNING"}
+    return config
+
+
+class AccessLog:
+    """Where each request gets a line, whichever lane answers it."""
+
+    def __init__(self) -> None:
+        self._logger = logging.getLogger(ACCESS_LOGGER)
+
+    def note(
+        self,
+        client: str,
+        method: str,
+        target: str,
+        http_version: str,
+        status: int,
+        nanoseconds: int,
+        request_id: str | None = None,
+    ) -> None:
+        """Log a request; `target` is percent-encoded path and query."""
+        if len(target) > TARGET_LENGTH_MAX:
+            target = target[:TARGET_LENGTH_MAX] + "…"
+        target = _KEY_IN_QUERY.sub(rf"\1{HIDDEN}", target)
+        fields = {
+            "client": client,
+            "method": method,
+            "path": target,
+            "status": status,
+            "seconds": nanoseconds / 1e9,
+            "request_id": request_id,
+        }
+        self._logger.info(
+            '%s - "%s %s HTTP/%s" %d', client, method, target, http_version, status, extra=fields
+        )
+
+
+class _LineHandler(logging.StreamHandler[Any]):
+    """Writes each line whole, and none of the secrets.
+
+    Lines of up to 4096 bytes are whole in a pipe anyway. For longer ones, tracebacks mostly, the
+    processes of a service take turns.
+    """
+
+    def __init__(self, stream: Any, secrets: tuple[str, ...] = ()) -> None:
+        super().__init__(stream)
+        self._secrets = secrets
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = _KEY_IN_QUERY.sub(rf"\1{HIDDEN}", super().format(record))
+        for secret in self._secrets:
+            line = line.replace(secret, HIDDEN)
+        return line
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            data = memoryview((self.format(record) + "\n").encode("utf-8", "backslashreplace"))
+            self.flush()
+            descriptor = self.stream.fileno()
+            if _line_lock is None:
+                _write(descriptor, data)
+                return
+            # A byte of the file for each of stdout and stderr: letting go of one keeps the other.
+            fcntl.lockf(_line_lock, fcntl.LOCK_EX, 1, descriptor)
+            try:
+                _write(descriptor, data)
+            finally:
+                fcntl.lockf(_line_lock, fcntl.LOCK_UN, 1, descriptor)
+        except Exception:  # noqa: BLE001  # as logging does: no request fails for its log
+            self.handleError(record)
+
+
+class _JsonFormatter(JsonFormatter):
+    """A line as an object; fields that say nothing are left out."""
+
+    def __init__(self, worker: int | None, request_id: Callable[[], str | None]) -> None:
+        super().__init__("%(message)s", json_ensure_ascii=True)
+        self._worker = worker
+        self._request_id = request_id
+
+    def add_fields(
+        self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]
+    ) -> None:
+        moment = datetime.fromtimestamp(record.created, UTC)
+        log_data["time"] = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        log_data["level"] = record.levelname
+        super().add_fields(log_data, record, message_dict)
+        log_data.pop("color_message", None)
+        log_data["logger"] = record.name
+        log_data["pid"] = os.getpid()
+        log_data["worker"] = self._worker
+        log_data["request_id"] = log_data.pop("request_id", None) or self._request_id()
+        for name in ("worker", "request_id"):
+            if log_data[name] is None:
+                del log_data[name]
+
+
+class _HumanFormatter(DefaultFormatter):
+    """uvicorn's, on one line unless there is a traceback."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
+        return _plain(super().formatMessage(record))
+
+
+class _HumanAccessFormatter(AccessFormatter):
+    """uvicorn's, with the id of the request behind."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
+        line = _plain(super().formatMessage(record))
+        request_id = getattr(record, "request_id", None)
+        return line if request_id is None else f"{line} [{request_id}]"
+
+
+def _plain(line: str) -> str:
+    """Return a line in which no control character but those of colours is left as it was."""
+    return re.sub(r"[\x00-\x1a\x1c-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], line)
+
+
+def _write(descriptor: int, data: memoryview) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def _secrets(settings: Settings) -> tuple[str, ...]:
+    """Return the forms in which the API key could come to stand in a line."""
+    if settings.api_key is None:
+        return ()
+    key = settings.api_key.get_secret_value()
+    return tuple({key, quote(key), quote(key, safe=""), json.dumps(key)[1:-1]})
