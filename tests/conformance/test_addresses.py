@@ -324,4 +324,5 @@ def test_a_slash_too_many_behind_an_encoded_one(service: Service) -> None:
 
 def test_the_bare_address_leads_to_the_documentation(service: Service) -> None:
     reply = service.ask(get("/"))
-    assert (reply.status, reply.headers["location"]) == (307, "/docs")
+    assert (reply.status, reply.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert b'<a href="docs">' in reply.body

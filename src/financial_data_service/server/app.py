@@ -7,9 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
-from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
-from starlette.requests import Request
 from starlette.routing import WebSocketRoute
 
 from financial_data_service import __version__
@@ -17,7 +15,7 @@ from financial_data_service.engine.layout import Geometry
 from financial_data_service.engine.running_stats import warm_up
 from financial_data_service.engine.store import SymbolStore
 from financial_data_service.engine.symbol_manager import SymbolManager
-from financial_data_service.server import bulk, metrics, stream
+from financial_data_service.server import bulk, metrics, page, stream
 from financial_data_service.server.access import add_access_control
 from financial_data_service.server.counters import Counters
 from financial_data_service.server.errors import add_error_handlers
@@ -105,10 +103,10 @@ def create_app(
     routers = (
         *(router_for(settings), bulk.router_for(settings), stream.router_for(settings)),
         metrics.router_for(),
+        page.router_for(),
     )
     for router in routers:
         app.include_router(router)
-    app.add_api_route("/", _front_page, include_in_schema=False)
     app.state.metrics = Metrics(app, _routes((app.router, *routers)), counters, worker)
     # What is added last stands outermost; observing.py says why they are in this order.
     app.add_middleware(EncodedSlashMiddleware)
@@ -191,8 +189,3 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.hub.stop()
     app.state.manager.close()
     app.state.is_open = False
-
-
-async def _front_page(request: Request) -> RedirectResponse:
-    """Lead whoever opens the bare address to the documentation."""
-    return RedirectResponse(f"{request.scope.get('root_path', '')}/docs")

@@ -1,0 +1,591 @@
+// The root page: what the service says of its symbols, as it says it.
+//
+// One WebSocket brings every window of every symbol (see /asyncapi.yaml); /symbols tells the limits
+// and /metrics the requests. Nothing is loaded from anywhere else. Names of symbols reach the page
+// as text only, never as HTML.
+//
+//   follow ──▶ Board (symbols, their windows and histories) ──▶ render, at most once a frame
+
+import { COLOURS, Plots, brief, fixed } from "./plots.js";
+
+const INTERVAL_MS = 250; // of updates
+const SAMPLE_MS = 500; // of histories
+const SAMPLES_MAX = 360; // three minutes
+const RATE_SAMPLES = 4; // that a rate is over
+const BURST_MS = 50; // in which all windows of an update arrive
+const POLL_MS = 2000;
+const ANSWER_MS_MAX = 5000;
+const RETRY_MS = [300, 600, 1200, 2500, 5000];
+const BANDS_FIRST = [2, 3, 4]; // windows in the plots to begin with, as powers of ten
+const COLUMNS = ["k", "window", "values", "fill", "min", "max", "last", "avg", "var", "std"];
+const DECIMALS_MIN = 2;
+const DECIMALS_MAX = 8;
+
+const byId = (id) => document.getElementById(id);
+
+// --- Numbers in words
+
+/** Decimals that show all prices as they were sent, as far as that stays readable. */
+function decimalsOf(prices) {
+  const finest = Math.max(0, ...prices.map(decimals));
+  return Math.min(Math.max(finest, DECIMALS_MIN), DECIMALS_MAX);
+}
+
+function decimals(price) {
+  const [mantissa, exponent = "0"] = String(price).split("e");
+  const digits = mantissa.split(".")[1]?.length ?? 0;
+  return digits - Number(exponent);
+}
+
+/** A price with no more digits than a double holds. */
+function priceText(price, decimals) {
+  const size = Math.abs(price);
+  if (size >= 1e15 || (size > 0 && size < 1e-6)) return String(Number(price.toPrecision(9)));
+  const digits = size >= 1 ? Math.floor(Math.log10(size)) + 1 : 1;
+  return fixed(price, Math.min(decimals, 15 - digits));
+}
+
+/** A variance or standard deviation: six significant digits. */
+function spreadText(value) {
+  if (value === 0) return "0";
+  if (value < 1e-4 || value >= 1e15) return value.toExponential(5);
+  return fixed(value, Math.max(5 - Math.floor(Math.log10(value)), 0));
+}
+
+/** A share in per cent, exact as far as six decimals go. */
+function percentText(part, whole) {
+  return `${Number(((100 * part) / whole).toFixed(6))} %`;
+}
+
+function spanText(seconds) {
+  const whole = Math.max(0, Math.floor(seconds));
+  const parts = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+  const first = parts.findIndex(([length]) => whole >= length);
+  if (first < 0) return "0 s";
+  return parts
+    .slice(first, first + 2)
+    .map(([length, unit], i) => `${Math.floor((i ? whole % parts[first][0] : whole) / length)} ${unit}`)
+    .filter((text, i) => i === 0 || !text.startsWith("0 "))
+    .join(" ");
+}
+
+function clock(time) {
+  return new Date(time).toLocaleTimeString("en-GB");
+}
+
+// --- What is known
+
+/** The newest of every window of one symbol, and what it was before. */
+class SymbolState {
+  constructor(name, kMax) {
+    this.name = name;
+    this.windows = new Array(kMax).fill(null);
+    this.sequence = 0;
+    this.last = null;
+    this.isChanged = true;
+    this.sequences = [];
+    this.times = [];
+    this.lasts = [];
+    this.held = [];
+    this.rate = [];
+    this.columns = Array.from({ length: kMax }, () => ({ avg: [], std: [], min: [], max: [] }));
+  }
+
+  update(message) {
+    this.windows[message.k - 1] = message;
+    if (message.sequence >= this.sequence) {
+      this.sequence = message.sequence;
+      this.last = message.last;
+    }
+    this.isChanged = true;
+  }
+
+  /** Note what is known now; a gap while nothing is. */
+  sample(time, isOnline, largestWindow) {
+    this.times.push(time);
+    this.lasts.push(isOnline ? this.last : null);
+    this.held.push(isOnline ? Math.min(this.sequence, largestWindow) : null);
+    this.sequences.push(isOnline ? this.sequence : null);
+    this.rate.push(this.rateNow());
+    this.windows.forEach((window, i) => {
+      const column = this.columns[i];
+      const known = isOnline && window;
+      column.avg.push(known ? window.avg : null);
+      column.std.push(known ? Math.sqrt(window.var) : null);
+      column.min.push(known ? window.min : null);
+      column.max.push(known ? window.max : null);
+    });
+    if (this.times.length > SAMPLES_MAX) this.dropOldest();
+  }
+
+  dropOldest() {
+    const lists = [this.times, this.lasts, this.held, this.rate, this.sequences];
+    for (const column of this.columns) lists.push(...Object.values(column));
+    for (const list of lists) list.shift();
+  }
+
+  /** Prices per second over the last samples; null where one of both ends is not known. */
+  rateNow() {
+    const end = this.times.length - 1;
+    const begin = Math.max(0, end - RATE_SAMPLES);
+    const [from, to] = [this.sequences[begin], this.sequences[end]];
+    if (end === begin || from === null || to === null) return null;
+    return (1000 * Math.max(0, to - from)) / (this.times[end] - this.times[begin]);
+  }
+
+  history(ks, largestWindow, decimals) {
+    return {
+      times: this.times, last: this.lasts, held: this.held, heldMax: largestWindow,
+      rate: this.rate, decimals,
+      windows: ks
+        .filter((k) => k <= this.columns.length)
+        .map((k) => ({ k, window: 10 ** k, ...this.columns[k - 1] })),
+    };
+  }
+}
+
+/** All that is known, and how things stand. */
+class Board {
+  constructor() {
+    this.symbols = new Map();
+    this.limits = null;
+    this.isOnline = false;
+    this.problem = null;
+    this.offlineSince = null;
+    this.updatedAt = null;
+    this.startedAt = null; // of the service's process, as this machine's clock has it
+    this.requestRate = null;
+  }
+
+  get kMax() {
+    return Math.round(Math.log10(this.limits.largest_window));
+  }
+
+  /** Take in who is there now: what was deleted meanwhile goes. */
+  begin(limits) {
+    const names = new Set(limits.symbols.map((entry) => entry.symbol));
+    const isOther = this.limits && this.limits.largest_window !== limits.largest_window;
+    this.limits = limits;
+    for (const name of [...this.symbols.keys()]) {
+      if (isOther || !names.has(name)) this.symbols.delete(name);
+      else this.symbols.get(name).sequence = 0; // It may have begun anew.
+    }
+    this.isOnline = true;
+    this.problem = null;
+    this.offlineSince = null;
+  }
+
+  lose(problem) {
+    this.isOnline = false;
+    this.problem = problem;
+    this.offlineSince ??= Date.now();
+    this.requestRate = null;
+  }
+
+  take(message) {
+    if (message.event === "deleted") {
+      this.symbols.delete(message.symbol);
+    } else if (message.event) {
+      let symbol = this.symbols.get(message.symbol);
+      if (!symbol) {
+        symbol = new SymbolState(message.symbol, this.kMax);
+        this.symbols.set(message.symbol, symbol);
+      }
+      symbol.update(message);
+      this.updatedAt = Date.now();
+    } else if (message.error) {
+      throw new Error(message.error.msg);
+    }
+  }
+
+  sample() {
+    const time = Date.now();
+    for (const symbol of this.symbols.values()) {
+      symbol.sample(time, this.isOnline, this.limits.largest_window);
+    }
+  }
+
+  get received() {
+    return [...this.symbols.values()].reduce((sum, symbol) => sum + symbol.sequence, 0);
+  }
+
+  get priceRate() {
+    if (!this.isOnline) return null;
+    return [...this.symbols.values()].reduce((sum, symbol) => sum + (symbol.rate.at(-1) ?? 0), 0);
+  }
+}
+
+// --- The service
+
+class WrongKeyError extends Error {}
+
+let apiKey = sessionStorage.getItem("fds-api-key") ?? "";
+
+async function ask(path) {
+  const headers = apiKey ? { "X-API-Key": apiKey } : {};
+  let reply;
+  try {
+    const signal = AbortSignal.timeout(ANSWER_MS_MAX);
+    reply = await fetch(path, { headers, signal, cache: "no-store" });
+  } catch {
+    throw new Error("The service is not reachable");
+  }
+  if (reply.status === 401) throw new WrongKeyError((await reply.json()).detail);
+  if (!reply.ok) throw new Error(`The service answers ${reply.status}`);
+  return reply;
+}
+
+/** Follow the stream; returns, or fails with the reason, once it has ended. */
+function watch(board, onOpen) {
+  const address = new URL("stream", document.baseURI);
+  address.protocol = address.protocol.replace("http", "ws");
+  if (apiKey) address.searchParams.set("api_key", apiKey);
+  const socket = new WebSocket(address);
+  const params = Array.from({ length: board.kMax }, (_, i) => `stats.*.${i + 1}@${INTERVAL_MS}ms`);
+  let problem = "The connection to the service is lost";
+  const poll = setInterval(() => {
+    measure(board).catch((error) => {
+      if (socket.readyState !== WebSocket.OPEN) return;
+      problem = error.message;
+      socket.close();
+      onEnd(); // A host that is gone does not answer a farewell either.
+    });
+  }, POLL_MS);
+  let onEnd;
+  return new Promise((resolve, reject) => {
+    onEnd = () => {
+      clearInterval(poll);
+      reject(new Error(problem));
+    };
+    socket.onopen = () => {
+      socket.send(JSON.stringify({ method: "SUBSCRIBE", params, id: 1 }));
+      onOpen();
+      measure(board).catch(() => {});
+    };
+    socket.onmessage = (event) => {
+      try {
+        board.take(JSON.parse(event.data));
+      } catch (error) {
+        problem = error.message;
+        socket.close();
+      }
+      show();
+    };
+    socket.onclose = (event) => {
+      if (event.reason) problem = `The service closed the connection: ${event.reason}`;
+      onEnd();
+    };
+  });
+}
+
+let counted = null;
+
+/** Read off /metrics how long the service has been up, and how many requests it has answered. */
+async function measure(board) {
+  let reply;
+  try {
+    reply = await ask("metrics");
+  } catch (error) {
+    if (String(error.message).endsWith("404")) return;
+    throw error;
+  }
+  const now = Date.now();
+  const text = await reply.text();
+  const total = sumOf(text, "fds_requests_total");
+  const starts = valuesOf(text, "process_start_time_seconds");
+  const hostNow = Date.parse(reply.headers.get("date") ?? "") || now;
+  board.startedAt = starts.length ? now - (hostNow - 1000 * Math.min(...starts)) : null;
+  if (counted && total >= counted.total) {
+    board.requestRate = (1000 * (total - counted.total)) / (now - counted.at);
+  }
+  counted = { total, at: now };
+}
+
+function valuesOf(text, name) {
+  return text
+    .split("\n")
+    .filter((line) => line.startsWith(name) && "{ ".includes(line[name.length]))
+    .map((line) => Number(line.slice(line.lastIndexOf(" "))));
+}
+
+function sumOf(text, name) {
+  return valuesOf(text, name).reduce((sum, value) => sum + value, 0);
+}
+
+async function follow(board) {
+  let failures = 0;
+  for (;;) {
+    try {
+      board.limitsRead = await (await ask("symbols")).json();
+      board.limits ??= board.limitsRead;
+      await watch(board, () => {
+        board.begin(board.limitsRead);
+        failures = 0;
+        show();
+      });
+    } catch (error) {
+      if (error instanceof WrongKeyError) {
+        await askForKey(error.message);
+        continue;
+      }
+      board.lose(error.message);
+      show();
+    }
+    await pause(RETRY_MS[Math.min(failures++, RETRY_MS.length - 1)]);
+  }
+}
+
+/** Wait, or less long if the network comes back. */
+function pause(milliseconds) {
+  return new Promise((resolve) => {
+    setTimeout(resolve, milliseconds);
+    addEventListener("online", resolve, { once: true });
+  });
+}
+
+function askForKey(reason) {
+  const form = byId("key-form");
+  byId("key-problem").textContent = apiKey
+    ? "That is not the key of this service."
+    : "This service wants a key.";
+  byId("key-problem").title = reason;
+  form.hidden = false;
+  byId("key").focus();
+  return new Promise((resolve) => {
+    form.onsubmit = (event) => {
+      event.preventDefault();
+      apiKey = byId("key").value;
+      sessionStorage.setItem("fds-api-key", apiKey);
+      form.hidden = true;
+      resolve();
+    };
+  });
+}
+
+// --- The page
+
+const board = new Board();
+const sections = new Map();
+let bands = BANDS_FIRST;
+let isDue = false;
+
+/** Bring the page up to date soon: the windows of a symbol come one after the other. */
+function show() {
+  if (isDue) return;
+  isDue = true;
+  setTimeout(() => requestAnimationFrame(() => {
+    isDue = false;
+    render();
+  }), BURST_MS);
+}
+
+function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+function make(parent, tag, className = "", text = "") {
+  const element = parent.appendChild(document.createElement(tag));
+  if (className) element.className = className;
+  if (text) element.textContent = text;
+  return element;
+}
+
+function render() {
+  renderState();
+  for (const [name, section] of sections) {
+    if (board.symbols.get(name) !== section.symbol) {
+      section.remove();
+      sections.delete(name);
+    }
+  }
+  for (const [name, symbol] of board.symbols) {
+    if (!sections.has(name)) sections.set(name, new Section(symbol));
+    sections.get(name).render();
+  }
+  byId("hint").hidden = !board.isOnline || board.symbols.size > 0;
+  byId("bands").hidden = board.symbols.size === 0;
+}
+
+function renderState() {
+  const { isOnline, offlineSince, problem, limits } = board;
+  const online = byId("online");
+  online.className = isOnline ? "up" : offlineSince ? "down" : "";
+  const up = board.startedAt ? `, up ${spanText((Date.now() - board.startedAt) / 1000)}` : "";
+  const state = isOnline ? `online${up}` : offlineSince ? "not reachable" : "connecting …";
+  setText(online.lastElementChild, state);
+  const notice = byId("notice");
+  notice.hidden = isOnline || !offlineSince;
+  if (!notice.hidden) {
+    const stale = board.symbols.size ? " The numbers are those from before." : "";
+    setText(notice, `${problem}: not reachable since ${clock(offlineSince)}, trying again.${stale}`);
+  }
+  document.body.classList.toggle("stale", !notice.hidden);
+  if (!limits) return;
+  setText(byId("symbols"), `${board.symbols.size} of ${limits.max_symbols}`);
+  setText(byId("received"), fixed(board.received, 0));
+  setText(byId("price-rate"), rateText(board.priceRate));
+  setText(byId("request-rate"), rateText(board.requestRate));
+  const age = board.updatedAt === null ? "–" : ageText(Date.now() - board.updatedAt);
+  setText(byId("age"), age);
+}
+
+function rateText(rate) {
+  return rate === null ? "–" : brief(rate);
+}
+
+function ageText(milliseconds) {
+  return milliseconds < 1000 ? "now" : `${spanText(milliseconds / 1000)} ago`;
+}
+
+/** What the page shows of one symbol. */
+class Section {
+  constructor(symbol) {
+    this.symbol = symbol;
+    this.element = make(byId("sections"), "section");
+    this.element.id = `symbol-${encodeURIComponent(symbol.name)}`;
+    this.element.dataset.symbol = symbol.name;
+    const header = make(this.element, "header");
+    make(make(header, "h2"), "bdi", "", symbol.name);
+    this.last = make(header, "span", "last");
+    this.pill = make(header, "div", "pill");
+    this.pill.setAttribute("role", "meter");
+    this.pill.setAttribute("aria-label", "Fill of the largest window");
+    this.bar = make(this.pill, "i");
+    this.pillText = make(this.pill, "span");
+    this.makeTable();
+    this.plots = new Plots(make(this.element, "div"));
+    this.link = make(byId("index"), "a");
+    this.link.href = `#${encodeURIComponent(this.element.id)}`;
+    make(this.link, "bdi", "", symbol.name);
+    this.linkLast = make(this.link, "output");
+    this.drawnAt = 0;
+  }
+
+  makeTable() {
+    const table = make(make(this.element, "div", "wide"), "table");
+    const head = make(make(table, "thead"), "tr");
+    for (const name of COLUMNS) make(head, "th", "", name).scope = "col";
+    const body = make(table, "tbody");
+    this.rows = this.symbol.windows.map((_, i) => {
+      const row = make(body, "tr");
+      row.dataset.k = i + 1;
+      const cells = {};
+      for (const name of COLUMNS) {
+        cells[name] = make(row, name === "k" ? "th" : "td");
+        cells[name].dataset.field = name;
+      }
+      cells.k.scope = "row";
+      cells.k.textContent = i + 1;
+      cells.meter = make(make(cells.fill, "span", "meter"), "i");
+      cells.percent = make(cells.fill, "span");
+      return { row, cells };
+    });
+  }
+
+  remove() {
+    this.element.remove();
+    this.link.remove();
+  }
+
+  render() {
+    const { symbol } = this;
+    if (symbol.isChanged) {
+      symbol.isChanged = false;
+      this.renderNumbers();
+    }
+    const sampledAt = symbol.times.at(-1) ?? 0;
+    if (sampledAt !== this.drawnAt) {
+      this.drawnAt = sampledAt;
+      this.draw();
+    }
+  }
+
+  draw() {
+    this.plots.draw(this.symbol.history(bands, board.limits.largest_window, this.decimals ?? 2));
+  }
+
+  renderNumbers() {
+    const { symbol } = this;
+    const largest = symbol.windows.findLast(Boolean);
+    const seen = symbol.windows.filter(Boolean);
+    this.decimals = decimalsOf(seen.length ? [largest.min, largest.max, largest.last] : []);
+    setText(this.last, priceText(symbol.last, this.decimals));
+    setText(this.linkLast, priceText(symbol.last, this.decimals));
+    const held = Math.min(symbol.sequence, board.limits.largest_window);
+    const limit = board.limits.largest_window;
+    this.bar.style.width = `${(100 * held) / limit}%`;
+    const said = `${percentText(held, limit)} · ${fixed(held, 0)} of ${fixed(limit, 0)} prices`;
+    setText(this.pillText, said);
+    this.pill.setAttribute("aria-valuenow", held);
+    this.pill.setAttribute("aria-valuemax", limit);
+    this.pill.setAttribute("aria-valuetext", said);
+    symbol.windows.forEach((window, i) => window && this.renderRow(this.rows[i], window));
+    this.element.dataset.sequence = symbol.sequence;
+  }
+
+  renderRow({ row, cells }, window) {
+    const decimals = this.decimals;
+    const std = Math.sqrt(window.var);
+    row.className = window.values < window.window ? "filling" : "";
+    row.dataset.sequence = window.sequence;
+    row.title = `As of price ${fixed(window.sequence, 0)}`;
+    put(cells.window, window.window, fixed(window.window, 0));
+    put(cells.values, window.values, fixed(window.values, 0));
+    for (const name of ["min", "max", "last"]) {
+      put(cells[name], window[name], priceText(window[name], decimals));
+    }
+    put(cells.avg, window.avg, priceText(window.avg, decimals + 2));
+    put(cells.var, window.var, spreadText(window.var));
+    put(cells.std, std, spreadText(std));
+    const share = Math.min(1, window.values / window.window);
+    cells.meter.style.width = `${100 * share}%`;
+    setText(cells.percent, percentText(window.values, window.window));
+    cells.fill.title = String(share);
+  }
+}
+
+/** A number in a cell, and in full where the pointer rests on it. */
+function put(cell, value, text) {
+  if (cell.firstChild?.data === text && cell.value === value) return;
+  cell.value = value;
+  cell.textContent = text;
+  cell.title = String(value);
+}
+
+function makeBands() {
+  for (let k = 1; k <= board.kMax; k++) {
+    const label = make(byId("bands"), "label");
+    const box = make(label, "input");
+    box.type = "checkbox";
+    box.checked = bands.includes(k);
+    box.style.setProperty("--colour", COLOURS[k - 1]);
+    label.append(fixed(10 ** k, 0));
+    box.onchange = () => {
+      bands = box.checked ? [...bands, k].sort() : bands.filter((each) => each !== k);
+      for (const section of sections.values()) section.draw();
+    };
+  }
+}
+
+function makeHint() {
+  const root = new URL(".", document.baseURI).href;
+  const body = '{"symbol": "BTC/USDT", "values": [64123.4, 64123.5, 64122.9]}';
+  byId("hint").querySelector("pre").textContent =
+    `curl ${root}add_batch/ -H 'Content-Type: application/json' \\\n     -d '${body}'\n\n` +
+    "fds load examples/btcusdt-trades.csv --symbol BTC/USDT";
+}
+
+makeHint();
+setInterval(() => {
+  if (!board.limits) return;
+  if (byId("bands").querySelectorAll("label").length !== board.kMax) {
+    byId("bands").querySelectorAll("label").forEach((label) => label.remove());
+    makeBands();
+  }
+  board.sample();
+  show();
+}, SAMPLE_MS);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+  for (const section of sections.values()) section.draw();
+});
+follow(board);

@@ -1,0 +1,363 @@
+// The plots of one symbol, on canvases that are drawn again in place: last price within avg ± std
+// of each window, min–max bands, prices held, prices per second.
+//
+// Needs nothing but a browser. The root page and the Streamlit page draw with it alike. Colours
+// come from the custom properties --ink, --muted and --line of the element it draws into.
+//
+// What is drawn is a history, oldest first, null where nothing is known:
+//   { times: [ms], last: […], held: […], heldMax, rate: […], decimals,
+//     windows: [{ k, window, avg: […], std: […], min: […], max: […] }] }
+
+export const COLOURS = [
+  "#e5534b", "#e0823d", "#4184e4", "#57ab5a", "#986ee2", "#c69026", "#2f9e9e", "#d1539a",
+]; // of the windows 10, 100, …: neighbours differ, and each is seen on black and on white
+
+const SPAN_MS_MIN = 30_000; // A plot that has just begun fills from the right.
+const MARGIN = { top: 8, right: 78, bottom: 20, left: 2 };
+const FONT = "11px system-ui, sans-serif";
+
+const formats = new Map();
+
+/** A number with thousands separators and exactly so many decimals. */
+export function fixed(value, decimals) {
+  let format = formats.get(decimals);
+  if (!format) {
+    const digits = { minimumFractionDigits: decimals, maximumFractionDigits: decimals };
+    format = new Intl.NumberFormat("en-US", digits);
+    formats.set(decimals, format);
+  }
+  return format.format(value);
+}
+
+/** A number as short as it may be read at a glance. */
+export function brief(value) {
+  const size = Math.abs(value);
+  if (size >= 1e15 || (size > 0 && size < 1e-6)) return value.toExponential(3);
+  if (size >= 1000) return fixed(value, 0);
+  return fixed(value, size >= 100 || Number.isInteger(value) ? 0 : 1);
+}
+
+/** Steps of 1, 2 or 5 times a power of ten, about `count` of them between two values. */
+export function ticks(low, high, count) {
+  const raw = (high - low) / count;
+  const power = 10 ** Math.floor(Math.log10(raw));
+  const step = power * [1, 2, 5, 10].find((each) => each * power >= raw * 0.999);
+  if (!Number.isFinite(step) || step <= 0) return { step: 1, values: [] };
+  const values = [];
+  for (let i = Math.ceil(low / step); i * step <= high && values.length < 20; i++) {
+    values.push(i * step);
+  }
+  return { step, values };
+}
+
+/** Lowest and highest of what is known, with a little room; never empty. */
+function extent(columns, { floor, roomMin = 0 }) {
+  let low = Infinity;
+  let high = -Infinity;
+  for (const column of columns) {
+    for (const value of column) {
+      if (value === null || !Number.isFinite(value)) continue;
+      if (value < low) low = value;
+      if (value > high) high = value;
+    }
+  }
+  if (low > high) return [0, 1];
+  if (floor !== undefined) low = Math.min(low, floor);
+  const room = Math.max((high - low) * 0.06 || Math.abs(high) * 1e-6 || 0.5, roomMin);
+  return [low === floor ? low : low - room, high + room];
+}
+
+/** One plot: a title, a legend that tells the values under the cursor, a canvas. */
+class Panel {
+  constructor(parent, title, group) {
+    this.group = group;
+    this.title = title;
+    this.legendKey = null;
+    this.values = [];
+    const figure = document.createElement("figure");
+    const caption = figure.appendChild(document.createElement("figcaption"));
+    caption.appendChild(document.createElement("b")).textContent = title;
+    this.legend = caption.appendChild(document.createElement("span"));
+    this.legend.className = "legend";
+    this.canvas = figure.appendChild(document.createElement("canvas"));
+    this.canvas.tabIndex = 0;
+    this.canvas.setAttribute("role", "img");
+    this.canvas.addEventListener("pointermove", (event) => this.point(event.offsetX));
+    this.canvas.addEventListener("pointerleave", () => group.moveTo(null));
+    this.canvas.addEventListener("blur", () => group.moveTo(null));
+    this.canvas.addEventListener("keydown", (event) => this.press(event));
+    parent.appendChild(figure);
+  }
+
+  /** Move the cursor to the sample nearest to a place on the canvas. */
+  point(x) {
+    const { times } = this.group.data ?? {};
+    if (!times?.length || !this.axis) return;
+    const time = this.axis.begin + ((x - MARGIN.left) / this.axis.width) * this.axis.span;
+    let index = times.findIndex((each) => each >= time);
+    if (index < 0) index = times.length - 1;
+    this.group.moveTo(index);
+  }
+
+  press(event) {
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    const { times } = this.group.data ?? {};
+    if (!step || !times?.length) return;
+    event.preventDefault();
+    const from = this.group.cursor ?? times.length - 1;
+    this.group.moveTo(Math.min(Math.max(from + step, 0), times.length - 1));
+  }
+
+  /** Draw bands and lines over time; `format` puts a value into words. */
+  draw({ bands = [], lines, format, limits = {} }) {
+    const { times } = this.group.data;
+    const index = this.group.cursor ?? times.length - 1;
+    this.tell(
+      [...lines, ...bands].map((each) => ({ ...each, text: each.tell(index) })),
+      this.group.cursor === null ? "" : new Date(times[index]).toLocaleTimeString("en-GB"),
+    );
+    const width = this.canvas.clientWidth;
+    const height = this.canvas.clientHeight;
+    if (!width || !height) return; // It is not shown.
+    const context = this.prepare(width, height);
+    const columns = [...lines.map((line) => line.values), ...bands.flatMap((b) => [b.low, b.high])];
+    const [low, high] = extent(columns, limits);
+    const end = times.at(-1);
+    const begin = Math.min(times[0], end - SPAN_MS_MIN);
+    const plot = {
+      context, begin, low, high,
+      span: end - begin,
+      width: width - MARGIN.left - MARGIN.right,
+      height: height - MARGIN.top - MARGIN.bottom,
+    };
+    plot.x = (time) => MARGIN.left + ((time - plot.begin) / plot.span) * plot.width;
+    plot.y = (value) => MARGIN.top + (1 - (value - low) / (high - low)) * plot.height;
+    this.axis = plot;
+    this.drawAxes(plot, format);
+    context.save();
+    context.beginPath();
+    context.rect(MARGIN.left, 0, plot.width + 3, height - MARGIN.bottom + 1);
+    context.clip();
+    for (const band of bands) drawBand(plot, times, band);
+    for (const line of lines) drawLine(plot, times, line.values, line.colour || this.ink, 1.6);
+    if (this.group.cursor !== null) drawCursor(plot, times[index], this.muted);
+    context.restore();
+  }
+
+  /** Size the canvas to the screen's pixels, empty it, and read the colours that hold now. */
+  prepare(width, height) {
+    const ratio = globalThis.devicePixelRatio || 1;
+    const pixels = [Math.round(width * ratio), Math.round(height * ratio)];
+    if (this.canvas.width !== pixels[0] || this.canvas.height !== pixels[1]) {
+      [this.canvas.width, this.canvas.height] = pixels;
+    }
+    const style = getComputedStyle(this.canvas);
+    this.ink = style.getPropertyValue("--ink").trim() || "#888";
+    this.muted = style.getPropertyValue("--muted").trim() || "#888";
+    this.line = style.getPropertyValue("--line").trim() || "#8884";
+    const context = this.canvas.getContext("2d");
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    context.clearRect(0, 0, width, height);
+    context.font = FONT;
+    return context;
+  }
+
+  drawAxes(plot, format) {
+    const { context } = plot;
+    context.fillStyle = this.muted;
+    context.strokeStyle = this.line;
+    context.lineWidth = 1;
+    context.textAlign = "left";
+    context.textBaseline = "middle";
+    const { step, values } = ticks(plot.low, plot.high, Math.max(plot.height / 34, 3.5));
+    for (const value of values) {
+      const y = Math.round(plot.y(value)) + 0.5;
+      stroke(context, MARGIN.left, y, MARGIN.left + plot.width, y);
+      context.fillText(format(value, step), MARGIN.left + plot.width + 8, y);
+    }
+    this.drawTimes(plot);
+  }
+
+  drawTimes(plot) {
+    const { context } = plot;
+    const room = Math.max(2, Math.floor(plot.width / 90));
+    const step = [5, 10, 15, 30, 60, 120, 300, 600].find((each) => plot.span / each / 1000 <= room);
+    context.textBaseline = "alphabetic";
+    context.textAlign = "center";
+    const step_ms = (step ?? 1200) * 1000;
+    const y = MARGIN.top + plot.height;
+    for (let t = Math.ceil(plot.begin / step_ms) * step_ms; t <= plot.begin + plot.span; t += step_ms) {
+      const x = plot.x(t);
+      if (x < 28 || x > plot.width - 20) continue;
+      stroke(context, x, y, x, y + 4);
+      context.fillText(new Date(t).toLocaleTimeString("en-GB"), x, y + 16);
+    }
+    stroke(context, MARGIN.left, y + 0.5, MARGIN.left + plot.width, y + 0.5);
+  }
+
+  /** Write the legend; its elements are made anew only when there are others. */
+  tell(entries, when) {
+    const key = entries.map((entry) => entry.label).join("|");
+    if (key !== this.legendKey) {
+      this.legendKey = key;
+      this.legend.replaceChildren();
+      this.values = entries.map((entry) => {
+        const item = this.legend.appendChild(document.createElement("span"));
+        item.className = "item";
+        const mark = item.appendChild(document.createElement("i"));
+        mark.className = entry.low ? "band" : "line";
+        mark.style.background = entry.colour || "var(--ink)";
+        item.append(`${entry.label} `);
+        return item.appendChild(document.createElement("output"));
+      });
+      this.when = this.legend.appendChild(document.createElement("span"));
+    }
+    entries.forEach((entry, i) => setText(this.values[i], entry.text));
+    setText(this.when, when);
+    const said = entries.map((entry) => `${entry.label} ${entry.text}`).join(", ");
+    this.canvas.setAttribute("aria-label", `${this.title}: ${said}`);
+  }
+}
+
+function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+function stroke(context, x0, y0, x1, y1) {
+  context.beginPath();
+  context.moveTo(x0, y0);
+  context.lineTo(x1, y1);
+  context.stroke();
+}
+
+function drawLine({ context, x, y }, times, values, colour, width) {
+  context.strokeStyle = colour;
+  context.lineWidth = width;
+  context.lineJoin = "round";
+  context.beginPath();
+  let isDrawing = false;
+  values.forEach((value, i) => {
+    if (value === null) isDrawing = false;
+    else if (isDrawing) context.lineTo(x(times[i]), y(value));
+    else {
+      context.moveTo(x(times[i]), y(value));
+      isDrawing = true;
+    }
+  });
+  context.stroke();
+}
+
+/** Fill between two lines, gap by gap, with an edge on both sides and a line along the middle. */
+function drawBand(plot, times, { low, high, middle, colour }) {
+  const { context, x, y } = plot;
+  context.fillStyle = colour;
+  context.globalAlpha = 0.13;
+  let begin = 0;
+  for (let i = 0; i <= times.length; i++) {
+    if (i < times.length && low[i] !== null && high[i] !== null) continue;
+    if (i > begin) {
+      context.beginPath();
+      for (let j = begin; j < i; j++) context.lineTo(x(times[j]), y(high[j]));
+      for (let j = i - 1; j >= begin; j--) context.lineTo(x(times[j]), y(low[j]));
+      context.fill();
+    }
+    begin = i + 1;
+  }
+  context.globalAlpha = 0.55;
+  drawLine(plot, times, low, colour, 0.8);
+  drawLine(plot, times, high, colour, 0.8);
+  context.globalAlpha = 1;
+  if (middle) drawLine(plot, times, middle, colour, 1.2);
+}
+
+function drawCursor({ context, x, height }, time, colour) {
+  context.strokeStyle = colour;
+  context.lineWidth = 1;
+  context.setLineDash([3, 3]);
+  stroke(context, x(time), MARGIN.top, x(time), MARGIN.top + height);
+  context.setLineDash([]);
+}
+
+/** Decimals that tell neighbouring ticks apart. */
+function tickLabel(value, step) {
+  const size = Math.abs(value);
+  if (size >= 1e12 || (size > 0 && step < 1e-7)) return value.toExponential(4);
+  return fixed(value, Math.max(0, -Math.floor(Math.log10(step) + 1e-9)));
+}
+
+/** The four plots of one symbol, which share a cursor. */
+export class Plots {
+  constructor(parent) {
+    parent.classList.add("plots");
+    this.cursor = null;
+    this.data = null;
+    this.price = new Panel(parent, "Last price, avg ± std", this);
+    this.range = new Panel(parent, "Min to max", this);
+    this.held = new Panel(parent, "Prices held", this);
+    this.rate = new Panel(parent, "Prices per second", this);
+  }
+
+  /** Move the cursor of all four to a sample, or away. */
+  moveTo(index) {
+    if (index === this.cursor) return;
+    this.cursor = index;
+    if (this.data) this.draw(this.data);
+  }
+
+  /** Draw a history in place of the one before. */
+  draw(data) {
+    this.data = data;
+    if (!data.times.length) return;
+    if (this.cursor !== null) this.cursor = Math.min(this.cursor, data.times.length - 1);
+    const { decimals, last, windows } = data;
+    const price = (value) => (value === null || value === undefined ? "–" : words(value, decimals));
+    const lastLine = { label: "last", values: last, tell: (i) => price(last[i]) };
+    this.price.draw({
+      lines: [lastLine],
+      bands: windows.map((each) => deviations(each, price)),
+      format: tickLabel,
+    });
+    this.range.draw({
+      lines: [lastLine],
+      bands: windows.map((each) => ({
+        label: fixed(each.window, 0),
+        colour: COLOURS[each.k - 1],
+        low: each.min,
+        high: each.max,
+        tell: (i) => `${price(each.min[i])} … ${price(each.max[i])}`,
+      })),
+      format: tickLabel,
+    });
+    this.held.draw({ lines: [heldLine(data)], format: tickLabel, limits: { roomMin: 2 } });
+    const { rate } = data;
+    const rateLine = { label: "", values: rate, colour: COLOURS[3] };
+    rateLine.tell = (i) => (rate[i] === null || rate[i] === undefined ? "–" : `${brief(rate[i])}/s`);
+    this.rate.draw({ lines: [rateLine], format: brief, limits: { floor: 0 } });
+  }
+}
+
+function words(value, decimals) {
+  const size = Math.abs(value);
+  if (size >= 1e15 || (size > 0 && size < 1e-6)) return String(Number(value.toPrecision(9)));
+  return fixed(value, Math.min(decimals, Math.max(0, 15 - String(Math.trunc(size)).length)));
+}
+
+function deviations({ k, window, avg, std }, price) {
+  const off = (sign) => avg.map((value, i) => (value === null ? null : value + sign * std[i]));
+  return {
+    label: fixed(window, 0),
+    colour: COLOURS[k - 1],
+    middle: avg,
+    low: off(-1),
+    high: off(1),
+    tell: (i) => (std[i] === null || std[i] === undefined ? "–" : `${price(avg[i])} ± ${std[i].toPrecision(3)}`),
+  };
+}
+
+function heldLine({ held, heldMax }) {
+  const tell = (i) =>
+    held[i] === null || held[i] === undefined
+      ? "–"
+      : `${fixed(held[i], 0)} of ${fixed(heldMax, 0)}`;
+  return { label: "", values: held, colour: COLOURS[2], tell };
+}
