@@ -188,16 +188,16 @@ def test_the_first_piece_is_read_anew_when_it_is_overtaken(
 ) -> None:
     appended(stats, 200)
     copies: list[int] = []
-    run = Held.run
+    copy = prices_out._copy
 
     def overtaking(held: Held, begin: int, end: int) -> Prices:
         copies.append(begin)
-        found = run(held, begin, end).copy()
+        found = copy(held, begin, end)
         if len(copies) <= overtaken:
             appended(stats, 2 * WINDOW)
         return found
 
-    monkeypatch.setattr(Held, "run", overtaking)
+    monkeypatch.setattr(prices_out, "_copy", overtaking)
     held = Held("S", stats.ring)
     if overtaken == prices_out.TRIES:
         with pytest.raises(OverwrittenError, match="were overwritten"):
