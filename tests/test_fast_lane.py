@@ -8,6 +8,7 @@ Access log and root path are compared over real sockets.
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ from financial_data_service.server.guard import GuardedProtocol
 from financial_data_service.server.known_requests import FastLane
 from financial_data_service.server.run import _protocol_for
 from financial_data_service.settings import Settings
-from raw_http import batch, get, post, post_chunked
+from raw_http import FLOAT64_TYPE, batch, get, post, post_chunked, post_float64
 from service_process import LIGHT, Service, end, started
 from wire import Wire
 
@@ -72,6 +73,12 @@ def handed_over(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
         post(batch("S", [1.0], 0)),
         post(BODY, content_type="application/json; charset=utf-8"),
         post(batch("new", [1.0])),
+        post_float64("S", [1.0, -0.0]),
+        post_float64("%53", [1.0] * 10_000),
+        post_float64("BTC%2FUSDT", [1.0]),
+        post_float64("S", [1.0], query="?from_sequence=0"),
+        post_float64("S", [1.0], "User-Agent: x", query="?from_sequence=1"),
+        post_float64("new", [1.0]),
     ],
 )
 def test_plain_requests_are_taken(
@@ -111,6 +118,21 @@ LEFT_ALONE = {
     "a control character": post(batch("S\n", [1.0])),
     "a bracket": post(batch("[", [1.0])),
     "broken off": post(BODY[:-1]),
+    "an unfit price in binary": post_float64("S", [1.0, math.nan]),
+    "no price in binary": post_float64("S", []),
+    "too many prices in binary": post_float64("S", [1.0] * 10_001),
+    "no whole prices": post(b"1234567", content_type=FLOAT64_TYPE, target="/add_batch/S"),
+    "a gap in binary": post_float64("S", [1.0], query="?from_sequence=99"),
+    "another spelling of a sequence": post_float64("S", [1.0], query="?from_sequence=01"),
+    "a sequence of many digits": post_float64("S", [1.0], query=f"?from_sequence={10**18}"),
+    "another parameter": post_float64("S", [1.0], query="?from_sequence=1&x=1"),
+    "an unfit symbol in binary": post_float64("S%0A", [1.0]),
+    "a fragment in binary": post_float64("S#", [1.0]),
+    "binary in chunks": post_chunked(
+        [b"12345678"], content_type=FLOAT64_TYPE, target="/add_batch/S"
+    ),
+    "JSON for a symbol in the path": post(b"[1.0]", target="/add_batch/S"),
+    "values": get("/values/S"),
     "no HTTP": b"garbage\r\n\r\n",
     "an unfit head": get("/stats/S/1", "A : b"),
 }
@@ -188,7 +210,7 @@ def test_fast_and_slow_requests_in_any_order(wire: Wire, slow_wire: Wire) -> Non
 
 
 def test_requests_split_at_every_byte(wire: Wire) -> None:
-    stream = post(BODY) + QUERY + post(BODY) + QUERY
+    stream = post(BODY) + QUERY + post_float64("S", [3.0, 4.5]) + QUERY
     expected = wire.connect().ask(stream)
     for boundary in range(1, len(stream)):
         for answered_between in (False, True):
@@ -200,7 +222,10 @@ def test_requests_split_at_every_byte(wire: Wire) -> None:
 
 
 STREAM = b"".join(
-    [post(BODY), QUERY, post(b'{"symbol":"S","values":[1}'), post(BODY), get("/stats/S"), QUERY]
+    [
+        *(post(BODY), QUERY, post(b'{"symbol":"S","values":[1}'), post(BODY), get("/stats/S")),
+        *(post_float64("S", [7.0, 8.0]), QUERY, post_float64("S", [math.nan]), QUERY),
+    ]
 )
 
 

@@ -53,7 +53,7 @@ def sent(response: Any) -> bytes:
         return bytes(response.body)
 
     async def collect() -> bytes:
-        return b"".join([bytes(part) async for part in response.body_iterator])
+        return b"".join([part async for part in response.body_iterator])  # type: ignore[misc]
 
     return asyncio.run(collect())
 
