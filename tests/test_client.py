@@ -37,6 +37,8 @@ from financial_data_service.client.retries import Tries, is_untouched, retry_aft
 from service_process import LIGHT, Service, running, started
 
 QUICK = Retries(count=6, seconds=20, pause_seconds=0.0005)
+# A service takes seconds to start on a busy machine; the test need not add waits of its own.
+PATIENT = Retries(count=10_000, seconds=60, pause_seconds_max=0.2)
 
 Call = Callable[..., Any]
 
@@ -796,7 +798,7 @@ def test_a_service_killed_in_the_middle_of_a_series(tmp_path: Path) -> None:
             assert ended.wait(60)
 
     ended = threading.Event()
-    with started(tmp_path, flags) as first, Client(first.url) as client:
+    with started(tmp_path, flags) as first, Client(first.url, retries=PATIENT) as client:
         killer = threading.Thread(target=kill_and_restart, args=(first,))
         killer.start()
         client._http.event_hooks["request"] = [OnRequest(100, begun.set)]

@@ -31,6 +31,7 @@ from financial_data_service.client.retries import DEFAULT, Retries
 from financial_data_service.client.stream import Reactions, ignore
 
 if TYPE_CHECKING:
+    from financial_data_service.client.ingest import AsyncIngest
     from financial_data_service.client.subscription import AsyncSubscription
 
 __all__ = ["AsyncClient"]
@@ -182,6 +183,39 @@ class AsyncClient:
 
         reactions = Reactions(on_lost, on_restored, on_deleted)
         return AsyncSubscription(self._connection, streams, reactions, self._session.retries)
+
+    def ingest(self, symbol: str, from_sequence: int | None = None) -> AsyncIngest:
+        """Return a way in for prices as they come: batches follow each other without waiting.
+
+        What was sent and not answered is sent again when the connection breaks, and stored once;
+        nobody else may add to the symbol meanwhile. How patient that is, the client's `retries`
+        say.
+
+        Parameters
+        ----------
+        symbol : str
+            1 to 128 characters, none of them a control character.
+        from_sequence : int, optional
+            Number of prices appended to the symbol before the first of these; asked of the service
+            if not given.
+
+        Examples
+        --------
+        >>> async with client.ingest("AAPL") as ingest:  # doctest: +SKIP
+        ...     async for trades in feed:
+        ...         await ingest.send([trade.price for trade in trades])
+        >>> ingest.receipt  # doctest: +SKIP
+        Receipt(symbol='AAPL', added=120000, sequence=120000)
+        """
+        from financial_data_service.client.ingest import AsyncIngest, Frames
+
+        async def begin() -> tuple[Frames, int]:
+            plan = plans.begin_ingest(self._session, symbol, from_sequence)
+            start, batch_max = await self._run(plan)
+            url = f"{self.url}/ingest/{symbol}"
+            return Frames(symbol, start, from_sequence is None, url), batch_max
+
+        return AsyncIngest(self._connection, self._session.retries, begin)
 
     async def _run(self, plan: Plan[Result]) -> Result:
         outcome: Outcome = None

@@ -39,7 +39,7 @@ from financial_data_service.client.retries import (
 from financial_data_service.errors import ServiceError, WindowSizeError
 from financial_data_service.prices import as_prices, check_prices, check_symbol
 
-__all__ = ["Session", "as_float64", "exchange"]
+__all__ = ["LITTLE_ENDIAN", "PIECE_MAX", "Session", "as_float64", "begin_ingest", "exchange"]
 
 Result = TypeVar("Result")
 
@@ -49,7 +49,7 @@ PIECE_MAX = 100_000
 
 READY_PAUSE_SECONDS = 0.2
 
-_LITTLE_ENDIAN = np.dtype("<f8")
+LITTLE_ENDIAN = np.dtype("<f8")
 
 
 @dataclass
@@ -175,7 +175,7 @@ def add_batch(
     is_appended = start is None
     limits = session.limits or (yield from get_limits(session))
     if is_appended and exclusive:
-        start = yield from _sequence(session, symbol)
+        start = yield from get_sequence(session, symbol)
     # Of a place that the caller names nothing is known yet; of one asked for, all before it.
     receipt = Receipt(symbol, 0, start) if is_appended and start is not None else None
     size = min(limits.batch_max, PIECE_MAX)
@@ -208,7 +208,7 @@ def _checked_start(from_sequence: int | None, exclusive: bool) -> int | None:
     return start
 
 
-def _sequence(session: Session, symbol: str) -> Plan[int]:
+def get_sequence(session: Session, symbol: str) -> Plan[int]:
     """Return the number of prices ever appended to a symbol."""
     try:
         # A query, since a symbol in it is never mistaken for part of the path by a proxy.
@@ -216,6 +216,16 @@ def _sequence(session: Session, symbol: str) -> Plan[int]:
     except errors.SymbolNotFoundError:
         return 0
     return state.sequence
+
+
+def begin_ingest(session: Session, symbol: str, from_sequence: int | None) -> Plan[tuple[int, int]]:
+    """Return where streamed prices go, and how many the service takes at once."""
+    check_symbol(symbol)
+    start = _checked_start(from_sequence, True)
+    limits = session.limits or (yield from get_limits(session))
+    if start is None:
+        start = yield from get_sequence(session, symbol)
+    return start, limits.batch_max
 
 
 def _add_piece(
@@ -226,7 +236,7 @@ def _add_piece(
     is_appended: bool,
 ) -> Plan[Receipt]:
     target = path("add_batch", symbol, from_sequence=from_sequence)
-    content = prices.astype(_LITTLE_ENDIAN, copy=False).tobytes()
+    content = prices.astype(LITTLE_ENDIAN, copy=False).tobytes()
     request = Request("POST", target, content, is_repeatable=from_sequence is not None)
     answer = yield from exchange(session, request)
     receipt = _decoded(session, answer.reply, Receipt)
@@ -336,7 +346,7 @@ def values(session: Session, symbol: str, last: int) -> Plan[Prices]:
     headers, content = answer.reply.headers, answer.reply.content
     if headers.get("content-type") != FLOAT64 or len(content) % 8 or "x-first" not in headers:
         raise failures.stranger(session.url + target, answer.reply.status)
-    prices = np.frombuffer(content, _LITTLE_ENDIAN).astype(np.float64, copy=False)
+    prices = np.frombuffer(content, LITTLE_ENDIAN).astype(np.float64, copy=False)
     return Prices(prices, symbol, int(headers["x-first"]))
 
 

@@ -7,14 +7,14 @@ too, until the symbol is deleted.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from http import HTTPStatus
 from typing import Any, NamedTuple
 
 import msgspec
 
-from financial_data_service.client.failures import stranger
+from financial_data_service.client.failures import refusal, stranger
+from financial_data_service.client.requests import Reply
 from financial_data_service.client.results import Update
-from financial_data_service.errors import ServiceError, UnauthorizedError
+from financial_data_service.errors import ServiceError
 from financial_data_service.prices import check_symbol
 
 __all__ = [
@@ -232,10 +232,6 @@ def closing_error(code: int, reason: str, url: str) -> ServiceError | None:
     return None
 
 
-def handshake_error(status: int, url: str) -> ServiceError | None:
+def handshake_error(status: int, body: bytes, url: str) -> ServiceError | None:
     """Return the error for a refused WebSocket; None when to try again."""
-    if status in _PASSING_STATUSES:
-        return None
-    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        return UnauthorizedError("Expected an API key that the service knows", status, url)
-    return ServiceError("The service has no such stream", status, url)
+    return None if status in _PASSING_STATUSES else refusal(Reply(status, {}, body), url)

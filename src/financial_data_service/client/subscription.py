@@ -10,6 +10,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import AsyncGenerator, Generator
+from contextlib import ExitStack
 from typing import Self
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -28,9 +29,9 @@ from financial_data_service.client.stream import (
 )
 from financial_data_service.errors import ServiceError, ServiceUnavailableError
 
-__all__ = ["AsyncSubscription", "Reactions", "Subscription"]
+__all__ = ["FAILURES", "AsyncSubscription", "Reactions", "Subscription", "final_error"]
 
-_FAILURES = (OSError, WebSocketException)
+FAILURES = (OSError, WebSocketException)
 
 
 class _Watch:
@@ -71,7 +72,7 @@ class _Watch:
 
     def _pause_after(self, failure: Exception) -> float:
         """Return the seconds until the next try, unless there is no use in one."""
-        final = _final_error(failure, self._state.url)
+        final = final_error(failure, self._state.url)
         if final is not None:
             raise final from failure
         if not self._is_lost:
@@ -119,7 +120,7 @@ class AsyncSubscription(_Watch):
             while True:
                 try:
                     message = await (self._socket or await self._connected()).recv()
-                except _FAILURES as failure:
+                except FAILURES as failure:
                     await self.aclose()
                     await asyncio.sleep(self._pause_after(failure))
                     continue
@@ -154,6 +155,7 @@ class Subscription(_Watch):
     """
 
     _socket: BlockingConnection | None = None
+    _to_close: ExitStack | None = None
 
     def __enter__(self) -> Self:
         self._is_entered = True
@@ -167,7 +169,7 @@ class Subscription(_Watch):
             while True:
                 try:
                     message = (self._socket or self._connected()).recv()
-                except _FAILURES as failure:
+                except FAILURES as failure:
                     self.close()
                     time.sleep(self._pause_after(failure))
                     continue
@@ -180,24 +182,25 @@ class Subscription(_Watch):
 
     def close(self) -> None:
         """Close the connection. Idempotent."""
-        socket, self._socket = self._socket, None
-        if socket is not None:
-            socket.close()
+        to_close, self._to_close, self._socket = self._to_close, None, None
+        if to_close is not None:
+            to_close.close()
 
     def _connected(self) -> BlockingConnection:
-        socket: BlockingConnection = connect_blocking(
-            self._address, **self._connection.websocket_options()
-        )
+        opening = connect_blocking(self._address, **self._connection.websocket_options())
+        self._to_close = ExitStack()
+        socket: BlockingConnection = self._to_close.enter_context(opening)
         self._socket = socket
         for command in self._state.opening():
             socket.send(command)
         return socket
 
 
-def _final_error(failure: Exception, url: str) -> ServiceError | None:
+def final_error(failure: Exception, url: str) -> ServiceError | None:
     """Return the error to end with; None where another try may go better."""
     if isinstance(failure, InvalidStatus):
-        return handshake_error(failure.response.status_code, url)
+        response = failure.response
+        return handshake_error(response.status_code, bytes(response.body or b""), url)
     if isinstance(failure, ConnectionClosed) and failure.rcvd is not None:
         return closing_error(failure.rcvd.code, failure.rcvd.reason, url)
     if isinstance(failure, ssl.SSLError):

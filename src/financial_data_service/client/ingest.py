@@ -1,0 +1,281 @@
+"""Prices streamed in: ``WS /ingest/{symbol}`` kept connected, batch after batch without waiting.
+
+A batch is sent when it is handed over, and kept until it is answered. Where a connection breaks,
+the next one begins behind the last answer and is given all that was not answered; the service
+compares what it has stored already. So a batch is stored once, in its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Self
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from websockets.asyncio.client import ClientConnection, connect
+
+from financial_data_service.client.connection import Connection
+from financial_data_service.client.failures import conflict, refusal, stranger
+from financial_data_service.client.plans import LITTLE_ENDIAN, PIECE_MAX, as_float64
+from financial_data_service.client.requests import Reply, path_of
+from financial_data_service.client.results import Receipt
+from financial_data_service.client.retries import Retries, Tries
+from financial_data_service.client.subscription import FAILURES, final_error
+from financial_data_service.errors import ServiceError, ServiceUnavailableError
+
+__all__ = ["AsyncIngest", "Frames"]
+
+UNANSWERED_MAX = 64
+"""Batches on their way at once: enough to hide a round trip, few enough to send again."""
+
+
+@dataclass
+class Frame:
+    """A batch on its way."""
+
+    content: bytes
+    count: int
+    is_repeated: bool = False
+
+
+class _Answer(msgspec.Struct):
+    sequence: int = 0
+    added: int = 0
+    error: dict[str, Any] | None = None
+
+
+class Frames:
+    """The frames of one symbol that are not answered, without a socket.
+
+    Invariant: all prices before `position` are stored, the waiting frames follow it without a gap,
+    and the first `sent` of them were sent on the present connection.
+
+    Parameters
+    ----------
+    symbol : str
+        Whose prices.
+    position : int
+        Number of prices appended to the symbol before the first frame.
+    is_asked : bool
+        Whether `position` was asked of the service, not given by the caller: then nothing that was
+        not sent before can be there.
+    url : str
+        For messages of errors.
+    """
+
+    def __init__(self, symbol: str, position: int, is_asked: bool, url: str) -> None:
+        self.symbol, self.position, self.url = symbol, position, url
+        self.added = 0
+        self.sent = 0
+        self._is_asked = is_asked
+        self._waiting: deque[Frame] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def receipt(self) -> Receipt:
+        """What has been acknowledged."""
+        return Receipt(self.symbol, self.added, self.position)
+
+    def put(self, prices: npt.NDArray[np.float64]) -> None:
+        """Have prices follow those that wait."""
+        content = prices.astype(LITTLE_ENDIAN, copy=False).tobytes()
+        self._waiting.append(Frame(content, prices.size))
+
+    def next(self) -> bytes | None:
+        """Return what is to be sent next, if anything; it counts as sent."""
+        if self.sent == len(self._waiting):
+            return None
+        self.sent += 1
+        return self._waiting[self.sent - 1].content
+
+    def begin_anew(self) -> None:
+        """Have all that was sent and not answered sent again, on another connection."""
+        for index in range(self.sent):
+            self._waiting[index].is_repeated = True
+        self.sent = 0
+
+    def answered(self, message: str | bytes) -> None:
+        """Take the answer to the oldest frame.
+
+        Raises
+        ------
+        ServiceError
+            When the service refuses it.
+        """
+        try:
+            answer = msgspec.json.decode(message, type=_Answer)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            raise stranger(self.url) from None
+        if answer.error is not None:
+            raise self._refused(answer)
+        frame = self._waiting.popleft()
+        self.sent -= 1
+        if answer.added < frame.count and self._is_asked and not frame.is_repeated:
+            raise self._blamed(
+                conflict(
+                    f"Expected nobody else to add prices to {self.symbol} meanwhile, but the same "
+                    f"were there from sequence {self.position} on",
+                    answer.sequence,
+                    self.url,
+                )
+            )
+        self.added += answer.added
+        self.position += frame.count
+
+    def _refused(self, answer: _Answer) -> ServiceError:
+        assert answer.error is not None
+        body = {"detail": str(answer.error.get("msg")), "sequence": answer.sequence}
+        reply = Reply(int(answer.error.get("code", 0)), {}, msgspec.json.encode(body))
+        return self._blamed(refusal(reply, self.url))
+
+    def _blamed(self, error: ServiceError) -> ServiceError:
+        error.receipt = self.receipt
+        return error
+
+
+class AsyncIngest:
+    """A way in for the prices of one symbol; made by :meth:`AsyncClient.ingest`.
+
+    To be used with ``async with``, which waits for all answers at its end. For one task.
+
+    Parameters
+    ----------
+    connection, retries
+        Of the client.
+    begin : callable
+        Returns, awaited, where the prices go, and how many the service takes at once.
+    """
+
+    _frames: Frames
+    _batch_max: int
+
+    def __init__(
+        self,
+        connection: Connection,
+        retries: Retries,
+        begin: Callable[[], Awaitable[tuple[Frames, int]]],
+    ) -> None:
+        self._connection = connection
+        self._retries = retries
+        self._begin = begin
+        self._failure: BaseException | None = None
+        self._changed = asyncio.Event()
+        self._to_send = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+
+    @property
+    def receipt(self) -> Receipt:
+        """What has been acknowledged by now."""
+        return self._frames.receipt
+
+    async def __aenter__(self) -> Self:
+        self._frames, batch_max = await self._begin()
+        self._batch_max = min(batch_max, PIECE_MAX)
+        self._keeper = asyncio.create_task(self._keep())
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                await self.flush()
+        finally:
+            assert self._keeper is not None
+            self._keeper.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._keeper
+
+    async def send(self, values: Any) -> None:
+        """Hand over prices, oldest first; waits only while many batches are not answered yet.
+
+        Parameters
+        ----------
+        values : as of :meth:`Client.add_batch`
+            1 or more prices.
+
+        Raises
+        ------
+        InvalidBatchError
+            When they are unfit; none of them was sent.
+        ServiceError
+            When something handed over before was refused, or the service stays away. ``receipt``
+            says what had been acknowledged.
+        """
+        prices = as_float64(values)
+        for begin in range(0, prices.size, self._batch_max):
+            await self._until(lambda: len(self._frames) < UNANSWERED_MAX)
+            self._frames.put(prices[begin : begin + self._batch_max])
+            self._to_send.set()
+
+    async def flush(self) -> Receipt:
+        """Wait until everything handed over is answered; errors as of :meth:`send`."""
+        await self._until(lambda: not self._frames)
+        return self.receipt
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            if self._failure is not None:
+                raise self._failure
+            self._changed.clear()
+            await self._changed.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    async def _keep(self) -> None:
+        try:
+            await self._stay_connected()
+        except Exception as failure:  # noqa: BLE001 - told to who sends next
+            self._failure = failure
+            self._changed.set()
+
+    async def _stay_connected(self) -> None:
+        tries = Tries(self._retries)
+        while True:
+            position = self._frames.position
+            try:
+                await self._converse()
+            except ServiceError:  # An OSError too, but no failure of the connection.
+                raise
+            except FAILURES as failure:
+                if self._frames.position > position:  # It has done something: patience begins anew.
+                    tries = Tries(self._retries)
+                self._frames.begin_anew()
+                await asyncio.sleep(self._pause_after(failure, tries))
+
+    def _pause_after(self, failure: Exception, tries: Tries) -> float:
+        url = self._frames.url
+        error = final_error(failure, url)
+        pause = None if error else tries.next_pause()
+        if pause is not None:
+            return pause
+        error = error or ServiceUnavailableError(f"Cannot reach {url} ({failure}).", None, url)
+        error.receipt = self.receipt
+        raise error from failure
+
+    async def _converse(self) -> None:
+        target = path_of("ingest", self._frames.symbol, from_sequence=self._frames.position)
+        address = self._connection.websocket_url(target)
+        async with connect(address, **self._connection.websocket_options()) as socket:
+            sender = asyncio.create_task(self._send_all(socket))
+            try:
+                while True:
+                    self._frames.answered(await socket.recv())
+                    self._changed.set()
+            finally:
+                sender.cancel()
+                await asyncio.gather(sender, return_exceptions=True)
+
+    async def _send_all(self, socket: ClientConnection) -> None:
+        while True:
+            frame = self._frames.next()
+            if frame is None:
+                self._to_send.clear()
+                await self._to_send.wait()
+            else:
+                await socket.send(frame)

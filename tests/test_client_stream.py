@@ -1,0 +1,581 @@
+"""Subscriptions and streamed batches: nothing comes twice, nothing goes back, nothing is lost.
+
+What is news is tested without a socket, by tables and by Hypothesis. A server of a few lines does
+what the real one cannot be asked to: break off between two messages, close with each code, refuse a
+handshake, answer half of what was sent. The real service is asked at the end, and killed once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Request, Response
+
+import financial_data_service as fds
+from financial_data_service import AsyncClient, Client
+from financial_data_service.client import Receipt, Retries, Update, stream_name
+from financial_data_service.client.ingest import Frames
+from financial_data_service.client.stream import StreamState, closing_error
+from service_process import LIGHT, Service, running, started
+
+QUICK = Retries(count=50, seconds=20, pause_seconds=0.001, pause_seconds_max=0.05)
+# A service takes seconds to start on a busy machine; the test need not add waits of its own.
+PATIENT = Retries(count=10_000, seconds=60, pause_seconds_max=0.2)
+SECONDS_MAX = 30.0
+
+Handler = Callable[[ServerConnection], Awaitable[None]]
+
+
+def told(sequence: int, event: str = "update", symbol: str = "A", k: int = 3) -> str:
+    numbers = dict.fromkeys(("min", "max", "last", "avg"), 1.5)
+    message = {"stream": stream_name(symbol, k), "symbol": symbol, "k": k, "window": 10**k}
+    rest = {"var": 0.0, "values": sequence, "sequence": sequence, "event": event}
+    return json.dumps(message | numbers | rest)
+
+
+def gone(symbol: str = "A", k: int = 3) -> str:
+    return json.dumps({"stream": stream_name(symbol, k), "symbol": symbol, "event": "deleted"})
+
+
+class TestNews:
+    def state(self, *streams: str) -> StreamState:
+        return StreamState(streams or ("stats.A.3",), "ws://model/stream")
+
+    def test_a_snapshot_that_repeats_what_is_known_is_no_news(self) -> None:
+        state = self.state()
+        sequences = []
+        for message in [
+            '{"result":null,"id":1}',
+            told(5, "snapshot"),
+            told(6),
+            told(6, "snapshot"),  # connected anew
+            told(7, "snapshot"),  # and once more
+            told(7),
+        ]:
+            update = state.receive(message).update
+            sequences += [update.sequence] if update else []
+        assert sequences == [5, 6, 7]
+
+    def test_an_update_is_the_statistics_and_where_they_come_from(self) -> None:
+        update = self.state().receive(told(5, "snapshot")).update
+        assert update == Update("A", 3, 1000, 1.5, 1.5, 1.5, 1.5, 0.0, 5, 5, "stats.A.3", True)
+        assert isinstance(update, fds.client.Stats)
+
+    def test_windows_and_symbols_are_apart(self) -> None:
+        state = self.state()
+        messages = [told(5, symbol=symbol, k=k) for symbol in "AB" for k in (1, 2)]
+        assert all(state.receive(message).update for message in messages)
+        assert not any(state.receive(message).update for message in messages)
+
+    def test_a_deletion_is_told_once_and_what_comes_then_is_new(self) -> None:
+        state = self.state()
+        state.receive(told(5))
+        state.receive(told(5, k=2))
+        assert state.receive(gone()).deleted == "A"
+        assert state.receive(gone(k=2)).deleted is None
+        assert state.receive(told(1, "snapshot")) == (state_update(1), None)
+
+    def test_a_symbol_that_began_anew_unseen_was_deleted(self) -> None:
+        state = self.state()
+        state.receive(told(5))
+        assert state.receive(told(3, "snapshot")) == (state_update(3), "A")
+
+    @given(
+        st.lists(
+            st.tuples(st.sampled_from("AB"), st.integers(1, 2), st.integers(0, 5), st.booleans())
+        )
+    )
+    def test_sequences_only_grow_until_a_deletion_is_told(
+        self, messages: list[tuple[str, int, int, bool]]
+    ) -> None:
+        state = self.state()
+        seen: dict[tuple[str, int], int] = {}
+        for symbol, k, sequence, is_deletion in messages:
+            news = state.receive(gone(symbol, k) if is_deletion else told(sequence, "", symbol, k))
+            assert not news.update
+            news = state.receive(told(sequence, "update", symbol, k))
+            if is_deletion or news.deleted:
+                seen = {key: value for key, value in seen.items() if key[0] != symbol}
+            if news.update:
+                assert news.update.sequence > seen.get((symbol, k), -1)
+                seen[symbol, k] = news.update.sequence
+            assert seen[symbol, k] == sequence  # Nothing is kept back either.
+
+    def test_commands(self) -> None:
+        state = self.state("stats.A.3", "stats.*.8@0ms", "stats.A.3")
+        assert [json.loads(command) for command in state.opening()] == [
+            {"method": "SUBSCRIBE", "params": ["stats.A.3", "stats.*.8@0ms"], "id": 1}
+        ]
+        assert json.loads(*state.subscribe(["stats.A.3", "stats.B.1"]))["params"] == ["stats.B.1"]
+        assert json.loads(*state.unsubscribe(["stats.A.3", "stats.C.1"]))["params"] == ["stats.A.3"]
+        assert state.streams == ["stats.*.8@0ms", "stats.B.1"]
+        assert state.unsubscribe(["stats.C.1"]) == []
+
+    def test_what_is_subscribed_to_again_begins_with_its_snapshot(self) -> None:
+        state = self.state("stats.A.3@0ms", "stats.*.2")
+        state.receive(told(5))
+        state.receive(told(5, k=2))
+        state.unsubscribe(["stats.A.3@0ms"])
+        assert state.receive(told(5, "snapshot")).update
+        assert not state.receive(told(5, "snapshot", k=2)).update
+
+    def test_many_streams_are_subscribed_to_in_several_messages(self) -> None:
+        names = [f"stats.{'%2E' * 128}{index}.3" for index in range(150)]
+        commands = self.state(*names).opening()
+        assert max(map(len, commands)) < 65_536
+        assert [name for command in commands for name in json.loads(command)["params"]] == names
+
+    @pytest.mark.parametrize("message", ["", "[]", "hello", b"\xff", '{"sequence":"x"}'])
+    def test_what_is_no_message_of_the_service(self, message: str | bytes) -> None:
+        with pytest.raises(fds.ServiceError, match="not one of a financial-data-service"):
+            self.state().receive(message)
+
+    @pytest.mark.parametrize(
+        ("code", "is_final"),
+        [
+            *((code, False) for code in (1000, 1001, 1006, 1011, 1012, 1013, 4429, 4503)),
+            *((code, True) for code in (1003, 1007, 1008, 1009, 4401, 4409, 4422)),
+        ],
+    )
+    def test_close_codes(self, code: int, is_final: bool) -> None:
+        assert (closing_error(code, "why", "ws://model") is not None) == is_final
+
+    @pytest.mark.parametrize(
+        ("arguments", "name"),
+        [
+            (("AAPL", 3), "stats.AAPL.3"),
+            (("BRK.A", 3, 0), "stats.BRK%2EA.3@0ms"),
+            (("a@b*%", 1, 250), "stats.a%40b%2A%25.1@250ms"),
+            ((None, 8), "stats.*.8"),
+        ],
+    )
+    def test_names(self, arguments: Any, name: str) -> None:
+        assert stream_name(*arguments) == name
+
+
+def state_update(sequence: int) -> Update:
+    return Update(
+        "A", 3, 1000, 1.5, 1.5, 1.5, 1.5, 0.0, sequence, sequence, "stats.A.3", sequence < 5
+    )
+
+
+@asynccontextmanager
+async def scripted(*handlers: Handler | int) -> AsyncIterator[tuple[str, list[ServerConnection]]]:
+    """Serve each connection by the next handler, the last one from then on.
+
+    A number is the status by which a handshake is refused.
+    """
+    connections: list[ServerConnection] = []
+    rest = list(handlers)
+
+    def following() -> Handler | int:
+        return rest.pop(0) if len(rest) > 1 else rest[0]
+
+    def answer(connection: ServerConnection, request: Request) -> Response | None:
+        handler = following()
+        if isinstance(handler, int):
+            body = json.dumps({"detail": "Expected an API key"})
+            return connection.respond(HTTPStatus(handler), body)
+        connection.handler_of_test = handler  # type: ignore[attr-defined]
+        return None
+
+    async def handle(connection: ServerConnection) -> None:
+        connections.append(connection)
+        await connection.handler_of_test(connection)  # type: ignore[attr-defined]
+
+    async with serve(handle, "127.0.0.1", 0, process_request=answer, close_timeout=1) as server:
+        port = server.sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{port}", connections
+
+
+def telling(*messages: str, then: int | str = "wait") -> Handler:
+    """Return a handler that waits for a command, tells, and closes, breaks off or waits."""
+
+    async def handle(connection: ServerConnection) -> None:
+        await connection.recv()
+        for message in messages:
+            await connection.send(message)
+        if then == "break off":
+            connection.transport.abort()
+        elif isinstance(then, int):
+            await connection.close(then, "why")
+        else:
+            await connection.wait_closed()
+
+    return handle
+
+
+def run(main: Callable[[], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        await asyncio.wait_for(main(), SECONDS_MAX)
+
+    asyncio.run(bounded())
+
+
+class TestSubscription:
+    @pytest.mark.parametrize("ending", ["break off", 1001, 1011, 1013, 4503])
+    def test_it_connects_anew_and_goes_on(self, ending: int | str) -> None:
+        async def main() -> None:
+            lost: list[str] = []
+            restored: list[int] = []
+            first = telling(told(1, "snapshot"), told(2), then=ending)
+            second = telling(told(2, "snapshot"), told(3), then=ending)
+            third = telling(told(5, "snapshot"))
+            async with (
+                scripted(first, 503, second, third) as (url, connections),
+                AsyncClient(url, retries=QUICK) as client,
+            ):
+                updates = client.subscribe(
+                    "stats.A.3", on_lost=lost.append, on_restored=lambda: restored.append(1)
+                )
+                seen = []
+                async for update in updates:
+                    seen.append(update.sequence)
+                    if update.sequence == 5:
+                        break
+                assert seen == [1, 2, 3, 5]
+                assert len(connections) == 3
+                assert len(lost) == len(restored) == 2
+                assert all(reason.startswith(f"{url}/stream: ") for reason in lost)
+
+        run(main)
+
+    def test_leaving_the_loop_closes_the_connection(self) -> None:
+        async def main() -> None:
+            async with scripted(telling(told(1), told(2))) as (url, connections):
+                client = AsyncClient(url)
+                async for _ in client.subscribe("stats.A.3"):
+                    break
+                await connections[0].wait_closed()
+                assert connections[0].close_code == 1000
+
+        run(main)
+
+    def test_with_keeps_the_connection_between_loops(self) -> None:
+        async def main() -> None:
+            async with scripted(telling(told(1), told(2))) as (url, connections):
+                async with AsyncClient(url).subscribe("stats.A.3") as updates:
+                    for expected in (1, 2):
+                        async for update in updates:
+                            assert update.sequence == expected
+                            break
+                        await asyncio.sleep(0)
+                await connections[0].wait_closed()
+                assert len(connections) == 1
+
+        run(main)
+
+    def test_cancelling_closes_the_connection(self) -> None:
+        async def main() -> None:
+            async with scripted(telling(told(1))) as (url, connections):
+                begun = asyncio.Event()
+
+                async def listen() -> None:
+                    async for _ in AsyncClient(url).subscribe("stats.A.3"):
+                        begun.set()
+
+                task = asyncio.create_task(listen())
+                await begun.wait()
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+                await connections[0].wait_closed()
+
+        run(main)
+
+    def test_a_server_that_comes_later(self) -> None:
+        async def main() -> None:
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                port = free.getsockname()[1]
+            lost = asyncio.Event()
+            client = AsyncClient(f"http://127.0.0.1:{port}", retries=QUICK)
+            updates = client.subscribe("stats.A.3", on_lost=lambda _: lost.set())
+
+            async def first() -> Update:
+                async for update in updates:
+                    return update
+                raise AssertionError
+
+            waiting = asyncio.create_task(first())
+            await lost.wait()
+            async with serve(telling(told(4)), "127.0.0.1", port):
+                assert (await waiting).sequence == 4
+
+        run(main)
+
+    @pytest.mark.parametrize("status", [401, 403])
+    def test_a_wrong_key_is_told(self, status: int) -> None:
+        async def main() -> None:
+            async with scripted(status) as (url, _):
+                with pytest.raises(fds.UnauthorizedError, match="Expected an API key"):
+                    async for _ in AsyncClient(url).subscribe("stats.A.3"):
+                        pass
+
+        run(main)
+
+    def test_the_key_goes_with_the_handshake(self) -> None:
+        async def main() -> None:
+            async with scripted(telling(told(1))) as (url, connections):
+                async for _ in AsyncClient(url + "/fds", api_key="k" * 16).subscribe("stats.A.3"):
+                    break
+                request = connections[0].request
+                assert request is not None
+                assert request.headers["x-api-key"] == "k" * 16
+                assert request.path == "/fds/stream"
+
+        run(main)
+
+    def test_a_refused_stream_is_told(self) -> None:
+        async def main() -> None:
+            error = '{"error":{"code":422,"msg":"Expected a stream"},"id":1}'
+            async with scripted(telling(error)) as (url, connections):
+                with pytest.raises(fds.ServiceError, match="Expected a stream") as info:
+                    async for _ in AsyncClient(url).subscribe("x"):
+                        pass
+                assert info.value.status == 422
+                await connections[0].wait_closed()
+
+        run(main)
+
+    def test_a_final_close_is_told(self) -> None:
+        async def main() -> None:
+            async with scripted(telling(then=1008)) as (url, _):
+                with pytest.raises(fds.ServiceError, match="why"):
+                    async for _ in AsyncClient(url).subscribe("stats.A.3"):
+                        pass
+
+        run(main)
+
+    def test_deletions_are_called_out(self) -> None:
+        async def main() -> None:
+            deleted: list[str] = []
+            script = telling(told(5), gone(), told(1, "snapshot"))
+            async with scripted(script) as (url, _):
+                seen = []
+                updates = AsyncClient(url).subscribe("stats.A.3", on_deleted=deleted.append)
+                async for update in updates:
+                    seen.append(update.sequence)
+                    if len(seen) == 2:
+                        break
+                assert (seen, deleted) == ([5, 1], ["A"])
+
+        run(main)
+
+    def test_streams_may_be_added_and_dropped_on_the_way(self) -> None:
+        async def main() -> None:
+            heard: list[Any] = []
+
+            async def handle(connection: ServerConnection) -> None:
+                async for message in connection:
+                    heard.append(json.loads(message))
+                    await connection.send(told(len(heard)))
+
+            async with scripted(handle) as (url, _):
+                async with AsyncClient(url).subscribe("stats.A.3") as updates:
+                    async for update in updates:
+                        if update.sequence == 1:
+                            await updates.subscribe("stats.B.1")
+                        elif update.sequence == 2:
+                            await updates.unsubscribe("stats.A.3")
+                        else:
+                            break
+                assert [each["method"] for each in heard] == [
+                    "SUBSCRIBE",
+                    "SUBSCRIBE",
+                    "UNSUBSCRIBE",
+                ]
+                assert updates.streams == ["stats.B.1"]
+
+        run(main)
+
+    def test_no_streams(self) -> None:
+        with pytest.raises(ValueError, match="Expected a stream or more"):
+            Client().subscribe()
+
+
+class TestFrames:
+    def frames(self, is_asked: bool = True) -> Frames:
+        frames = Frames("A", 10, is_asked, "ws://model/ingest/A")
+        for size in (2, 3, 1):
+            frames.put(np.ones(size))
+        return frames
+
+    def test_all_is_sent_again_that_was_not_answered(self) -> None:
+        frames = self.frames()
+        assert [len(frames.next() or b"") for _ in range(4)] == [16, 24, 8, 0]
+        frames.answered('{"sequence":12,"added":2}')
+        assert frames.receipt == Receipt("A", 2, 12)
+        frames.begin_anew()
+        assert [len(frames.next() or b"") for _ in range(3)] == [24, 8, 0]
+        frames.answered('{"sequence":16,"added":0}')  # It was stored, the answer lost.
+        frames.answered('{"sequence":16,"added":1}')
+        assert frames.receipt == Receipt("A", 3, 16)
+        assert len(frames) == 0
+
+    def test_the_same_prices_of_another_are_a_conflict(self) -> None:
+        frames = self.frames()
+        frames.next()
+        with pytest.raises(fds.SequenceConflictError, match="nobody else"):
+            frames.answered('{"sequence":12,"added":1}')
+
+    def test_a_place_given_may_be_filled(self) -> None:
+        frames = self.frames(is_asked=False)
+        frames.next()
+        frames.answered('{"sequence":16,"added":0}')
+        assert frames.receipt == Receipt("A", 0, 12)
+
+    @pytest.mark.parametrize(
+        ("message", "kind"),
+        [
+            ('{"error":{"code":409,"msg":"they differ"},"sequence":4}', fds.SequenceConflictError),
+            ('{"error":{"code":503,"msg":"no file"}}', fds.ServiceUnavailableError),
+            ('{"error":{"code":422,"msg":"no price"}}', fds.ServiceError),
+            ("hello", fds.ServiceError),
+        ],
+    )
+    def test_refusals(self, message: str, kind: type[Exception]) -> None:
+        with pytest.raises(kind):
+            self.frames().answered(message)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with running(tmp_path_factory.mktemp("service"), (*LIGHT, "--max-symbols", "50")) as service:
+        yield service
+
+
+class TestRealService:
+    def test_every_batch_is_told_and_a_delete_too(self, service: Service) -> None:
+        async def main() -> None:
+            deleted = asyncio.Event()
+            async with AsyncClient(service.url) as client:
+                await client.add_batch("BRK.A", [0.0])
+                stream = stream_name("BRK.A", 2, interval_ms=0)
+                sequences = []
+                async with client.subscribe(stream, on_deleted=lambda _: deleted.set()) as updates:
+                    async for update in updates:
+                        sequences.append(update.sequence)
+                        assert update.last == update.sequence - 1
+                        if update.sequence == 20:
+                            break
+                        await client.add_batch("BRK.A", [float(update.sequence)])
+                    assert sequences == list(range(1, 21))
+                    await client.delete("BRK.A")
+                    await client.add_batch("BRK.A", [7.0])
+                    async for update in updates:
+                        assert (update.sequence, update.last) == (1, 7.0)
+                        assert deleted.is_set()
+                        break
+
+        run(main)
+
+    def test_blocking(self, service: Service) -> None:
+        with Client(service.url) as client:
+            client.add_batch("BLOCK", [1.0, 2.0])
+            for update in client.subscribe("stats.BLOCK.1"):
+                assert (update.sequence, update.avg, update.is_snapshot) == (2, 1.5, True)
+                break
+            with client.subscribe("stats.BLOCK.1@0ms", "stats.BLOCK.2") as updates:
+                for update in updates:
+                    if update.k == 1:
+                        break
+                client.add_batch("BLOCK", [3.0])
+                for update in updates:
+                    if (update.k, update.sequence) == (1, 3):
+                        break
+            with pytest.raises(fds.ServiceError, match="Window size exponent"):
+                next(iter(client.subscribe("stats.BLOCK.9")))
+
+    def test_ingest_is_pipelined_and_arrives_whole(self, service: Service) -> None:
+        async def main() -> None:
+            prices = np.cumsum(np.ones(60_000))
+            async with AsyncClient(service.url) as client:
+                await client.add_batch("IN/1", [0.0])
+                async with client.ingest("IN/1") as ingest:
+                    await ingest.send(prices[:25_000])  # More than the service takes at once.
+                    assert await ingest.flush() == Receipt("IN/1", 25_000, 25_001)
+                    for begin in range(25_000, 60_000, 100):
+                        await ingest.send(prices[begin : begin + 100].tolist())
+                assert ingest.receipt == Receipt("IN/1", 60_000, 60_001)
+                assert (await client.values("IN/1", 60_000)).tobytes() == prices.tobytes()
+                async with client.ingest("IN/1", from_sequence=1) as ingest:
+                    await ingest.send(prices)
+                assert ingest.receipt == Receipt("IN/1", 0, 60_001)
+
+        run(main)
+
+    def test_ingest_tells_of_a_conflict(self, service: Service) -> None:
+        async def main() -> None:
+            async with AsyncClient(service.url) as client:
+                await client.add_batch("IN2", [1.0, 2.0])
+                with pytest.raises(fds.SequenceConflictError) as info:
+                    async with client.ingest("IN2", from_sequence=1) as ingest:
+                        await ingest.send([5.0])
+                assert info.value.sequence == 2
+                with pytest.raises(fds.InvalidBatchError):
+                    async with client.ingest("IN2") as ingest:
+                        await ingest.send([float("nan")])
+
+        run(main)
+
+
+def test_a_service_killed_under_a_stream_and_its_listener(tmp_path: Path) -> None:
+    """``kill -9`` and a new start: streamed prices are stored once, updates go on, none go back."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    flags = ["--port", port, "--largest-window", "100000", "--data-dir", str(tmp_path / "prices")]
+    prices = np.cumsum(np.random.default_rng(5).normal(size=40_000)) + 1e4
+    ended = threading.Event()
+
+    def kill_and_restart(first: Service) -> None:
+        first.process.send_signal(signal.SIGKILL)
+        first.process.wait()
+        with started(tmp_path, flags):
+            assert ended.wait(SECONDS_MAX)
+
+    async def listen(client: AsyncClient, lost: list[str]) -> list[int]:
+        sequences = []
+        async for update in client.subscribe("stats.K.3@0ms", on_lost=lost.append):
+            sequences.append(update.sequence)
+            if update.sequence == prices.size:
+                break
+        return sequences
+
+    async def main(first: Service) -> None:
+        lost: list[str] = []
+        killer: asyncio.Future[None] | None = None
+        async with AsyncClient(first.url, retries=PATIENT) as client:
+            listener = asyncio.create_task(listen(client, lost))
+            async with client.ingest("K") as ingest:
+                for begin in range(0, prices.size, 100):
+                    await ingest.send(prices[begin : begin + 100])
+                    if begin == 20_000:
+                        killer = asyncio.ensure_future(asyncio.to_thread(kill_and_restart, first))
+            assert ingest.receipt.sequence == prices.size
+            sequences = await listener
+            assert sequences == sorted(set(sequences))
+            assert lost
+            assert (await client.values("K", prices.size)).tobytes() == prices.tobytes()
+        ended.set()
+        assert killer is not None
+        await killer
+
+    with started(tmp_path, flags) as first:
+        try:
+            asyncio.run(asyncio.wait_for(main(first), 60))
+        finally:
+            ended.set()
