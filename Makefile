@@ -68,7 +68,7 @@ monitor: $(RUN)  ## watch the server's process, and its workers, in htop
 .PHONY: monitor-ui
 monitor-ui: $(MONITOR)  ## the live page of all symbols on http://127.0.0.1:8501
 	@echo "The page is http://127.0.0.1:$(MONITOR_PORT); it reads $(FDS_URL)."
-	@exec $(BIN)/python -m streamlit run src/financial_data_service/monitor.py \
+	@exec $(BIN)/python -m streamlit run src/financial_data_service/monitor/page.py \
 	  --server.port=$(MONITOR_PORT) $(args)
 
 .PHONY: start-all

@@ -293,8 +293,9 @@ async function measure(board) {
   const text = await reply.text();
   const total = sumOf(text, "fds_requests_total");
   const starts = valuesOf(text, "process_start_time_seconds");
-  const hostNow = Date.parse(reply.headers.get("date") ?? "") || now;
-  board.startedAt = starts.length ? now - (hostNow - 1000 * Math.min(...starts)) : null;
+  const ahead = (Date.parse(reply.headers.get("date") ?? "") || now) - now; // of this clock
+  const startedAt = 1000 * Math.min(...starts) - (Math.abs(ahead) > 2000 ? ahead : 0);
+  board.startedAt = starts.length ? startedAt : null;
   if (counted && total >= counted.total) {
     board.requestRate = (1000 * (total - counted.total)) / (now - counted.at);
   }

@@ -1,0 +1,293 @@
+"""What is known of the service, from its messages alone: windows, histories, how things stand.
+
+Pure but for a lock: times are given, nothing is asked for. One thread feeds it, another samples it,
+any number look at it by :meth:`Board.snapshot`.
+
+A history is a table of samples, :data:`SAMPLES_MAX` of them at most, NaN where nothing was known::
+
+    time | sequence | held | last | rate | avg std min max of k = 1 | of k = 2 | …
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["SAMPLES_MAX", "SAMPLE_SECONDS", "Board", "History", "Snapshot", "SymbolSnapshot"]
+
+SAMPLE_SECONDS = 0.5
+SAMPLES_MAX = 360
+"""Three minutes: as much as a plot of this width can tell apart."""
+
+RATE_SAMPLES = 4
+"""Samples that a rate is over: fewer would show the batches, more hide a standstill."""
+
+_TIME, _SEQUENCE, _HELD, _LAST, _RATE = range(5)
+_FIRST = 5
+_OF_WINDOW = ("avg", "std", "min", "max")
+
+Message = Mapping[str, Any]
+
+
+class History:
+    """Samples of one symbol, the oldest of which give way.
+
+    Parameters
+    ----------
+    k_max : int
+        Number of windows.
+    """
+
+    def __init__(self, k_max: int) -> None:
+        self._table = np.full((SAMPLES_MAX, _FIRST + len(_OF_WINDOW) * k_max), math.nan)
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, now: float, symbol: SymbolSnapshot | None, largest_window: int) -> None:
+        """Add what is known now, None if nothing is. `now` in seconds of the epoch."""
+        if self._count == SAMPLES_MAX:
+            self._table[:-1] = self._table[1:]
+            self._count -= 1
+        row = self._table[self._count]
+        row[:] = math.nan
+        row[_TIME] = now
+        if symbol is not None:
+            row[_SEQUENCE] = symbol.sequence
+            row[_HELD] = min(symbol.sequence, largest_window)
+            row[_LAST] = symbol.last
+            for k, window in symbol.windows.items():
+                begin = _FIRST + len(_OF_WINDOW) * (k - 1)
+                row[begin : begin + len(_OF_WINDOW)] = (
+                    *(window["avg"], math.sqrt(window["var"])),
+                    *(window["min"], window["max"]),
+                )
+        self._count += 1
+        row[_RATE] = self._rate()
+
+    def _rate(self) -> float:
+        """Prices per second over the last samples; NaN where one end is not known."""
+        last = self._count - 1
+        first = max(0, last - RATE_SAMPLES)
+        added = self._table[last, _SEQUENCE] - self._table[first, _SEQUENCE]
+        seconds = self._table[last, _TIME] - self._table[first, _TIME]
+        return max(0.0, float(added / seconds)) if seconds > 0 and added == added else math.nan
+
+    @property
+    def rate(self) -> float:
+        """The newest rate, in prices per second; NaN while it is not known."""
+        return float(self._table[self._count - 1, _RATE]) if self._count else math.nan
+
+    def frozen(self) -> npt.NDArray[np.float64]:
+        """Return a copy of the samples there are."""
+        return self._table[: self._count].copy()
+
+    @staticmethod
+    def columns(
+        table: npt.NDArray[np.float64], ks: list[int], decimals: int | None = None
+    ) -> dict[str, Any]:
+        """Return what :meth:`frozen` gave as lists by name, ready for JSON: NaN as None.
+
+        With `decimals`, prices are rounded to so many: shorter by half.
+        """
+        if decimals is not None:
+            table = table.round(decimals)
+        lists = {
+            "times": [round(1000 * time) for time in table[:, _TIME].tolist()],
+            "last": _listed(table[:, _LAST]),
+            "held": _listed(table[:, _HELD]),
+            "rate": _listed(table[:, _RATE]),
+        }
+        windows = []
+        for k in ks:
+            begin = _FIRST + len(_OF_WINDOW) * (k - 1)
+            columns = {name: _listed(table[:, begin + i]) for i, name in enumerate(_OF_WINDOW)}
+            windows.append({"k": k, "window": 10**k, **columns})
+        return {**lists, "windows": windows}
+
+
+def _listed(column: npt.NDArray[np.float64]) -> list[float | None]:
+    return [None if math.isnan(value) else value for value in column.tolist()]
+
+
+@dataclass(frozen=True)
+class SymbolSnapshot:
+    """A symbol at one moment.
+
+    Attributes
+    ----------
+    windows : dict
+        The newest message of each window, by k; those that have come so far.
+    sequence : int
+        Prices ever appended, by the newest message.
+    last : float
+        The newest price.
+    rate : float
+        Prices per second; NaN while it is not known.
+    history : array
+        As :meth:`History.frozen` gives it.
+    """
+
+    symbol: str
+    windows: Mapping[int, Message]
+    sequence: int
+    last: float
+    rate: float
+    history: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything at one moment. Times are seconds of the epoch, by this machine's clock.
+
+    Attributes
+    ----------
+    symbols : list of SymbolSnapshot
+        In the order they came.
+    problem : str or None
+        Why the service cannot be reached; None while it can.
+    lost_at : float or None
+        Since when it cannot.
+    updated_at : float or None
+        When the newest message came.
+    started_at : float or None
+        When the service started, if it tells.
+    request_rate : float
+        Requests per second; NaN if the service does not tell.
+    """
+
+    symbols: list[SymbolSnapshot]
+    max_symbols: int = 0
+    largest_window: int = 0
+    is_online: bool = False
+    problem: str | None = None
+    lost_at: float | None = None
+    updated_at: float | None = None
+    started_at: float | None = None
+    request_rate: float = math.nan
+
+    @property
+    def k_max(self) -> int:
+        """Number of windows of each symbol; 0 while it is not known."""
+        return len(str(self.largest_window)) - 1
+
+    @property
+    def received(self) -> int:
+        """Prices ever appended to the symbols that are there."""
+        return sum(symbol.sequence for symbol in self.symbols)
+
+    @property
+    def price_rate(self) -> float:
+        """Prices per second of all symbols together; NaN while the service is out of reach."""
+        if not self.is_online:
+            return math.nan
+        return sum(symbol.rate for symbol in self.symbols if symbol.rate == symbol.rate)
+
+
+class Board:
+    """What is known of the service. For any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._state = Snapshot(symbols=[])
+        self._symbols: dict[str, SymbolSnapshot] = {}
+        self._histories: dict[str, History] = {}
+        self._counted: tuple[float, float] | None = None  # requests, when
+
+    def begin(self, limits: Message) -> None:
+        """Take in the reply of ``GET /symbols``: the service is there.
+
+        Symbols that were deleted meanwhile go. Those that are there may have begun anew, so that
+        their sequence is what the next message says.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            When it is not a reply of the service.
+        """
+        names = {entry["symbol"] for entry in limits["symbols"]}
+        largest_window = int(limits["largest_window"])
+        with self._lock:
+            if largest_window != self._state.largest_window:
+                names = set()
+            kept = {name: each for name, each in self._symbols.items() if name in names}
+            self._symbols = {name: replace(each, sequence=0) for name, each in kept.items()}
+            self._histories = {name: self._histories[name] for name in kept}
+            self._state = replace(
+                self._state,
+                max_symbols=int(limits["max_symbols"]),
+                largest_window=largest_window,
+                is_online=True,
+                problem=None,
+                lost_at=None,
+            )
+
+    def lose(self, problem: str, now: float) -> None:
+        """Note that the service cannot be reached. What was known stays, as of before."""
+        with self._lock:
+            self._counted = None
+            self._state = replace(
+                self._state,
+                is_online=False,
+                problem=problem,
+                lost_at=self._state.lost_at or now,
+                request_rate=math.nan,
+            )
+
+    def take(self, message: Message, now: float) -> None:
+        """Take in a message about a window of a symbol."""
+        name = message["symbol"]
+        with self._lock:
+            if message["event"] == "deleted":
+                self._symbols.pop(name, None)
+                self._histories.pop(name, None)
+                return
+            known = self._symbols.get(name)
+            windows = {} if known is None else dict(known.windows)
+            windows[message["k"]] = message
+            if known is None:
+                self._histories[name] = History(self._state.k_max)
+            if known is None or message["sequence"] >= known.sequence:
+                sequence, last = message["sequence"], message["last"]
+            else:
+                sequence, last = known.sequence, known.last
+            self._symbols[name] = SymbolSnapshot(
+                name, windows, sequence, last, math.nan, np.empty((0, 0))
+            )
+            self._state = replace(self._state, updated_at=now)
+
+    def measured(self, requests: float, started_at: float | None, now: float) -> None:
+        """Take in how many requests the service has answered, and when it started."""
+        with self._lock:
+            rate = math.nan
+            if self._counted is not None and requests >= self._counted[0]:
+                rate = (requests - self._counted[0]) / max(now - self._counted[1], 1e-3)
+            self._counted = requests, now
+            self._state = replace(self._state, request_rate=rate, started_at=started_at)
+
+    def sample(self, now: float) -> None:
+        """Add a sample to each history; a gap while the service is out of reach."""
+        with self._lock:
+            for name, symbol in self._symbols.items():
+                known = symbol if self._state.is_online else None
+                self._histories[name].add(now, known, self._state.largest_window)
+
+    def snapshot(self) -> Snapshot:
+        """Return all that is known."""
+        with self._lock:
+            symbols = [
+                replace(
+                    symbol,
+                    rate=self._histories[name].rate,
+                    history=self._histories[name].frozen(),
+                )
+                for name, symbol in self._symbols.items()
+            ]
+            return replace(self._state, symbols=symbols)
