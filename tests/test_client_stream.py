@@ -452,6 +452,112 @@ class TestFrames:
             self.frames().answered(message)
 
 
+class Intake:
+    """The other end of a way in: it stores, and breaks off as often as it is told to.
+
+    Parameters
+    ----------
+    breaks : sequence of int
+        After how many frames of each connection it breaks off; of the last one its answer is lost.
+    """
+
+    def __init__(self, *breaks: int) -> None:
+        self.prices: list[float] = []
+        self.breaks = list(breaks)
+        self.repeated = 0
+
+    async def __call__(self, connection: ServerConnection) -> None:
+        assert connection.request is not None
+        position = int(connection.request.path.partition("from_sequence=")[2])
+        frames_max = self.breaks.pop(0) if self.breaks else 10**9
+        async for frame in connection:
+            values = np.frombuffer(bytes(frame), "<f8").tolist()  # type: ignore[arg-type]
+            known = self.prices[position : position + len(values)]
+            assert position <= len(self.prices)
+            assert known == values[: len(known)]
+            self.prices += values[len(known) :]
+            self.repeated += len(known)
+            position += len(values)
+            frames_max -= 1
+            if frames_max <= 0:
+                connection.transport.abort()
+                return
+            answer = {"sequence": len(self.prices), "added": len(values) - len(known)}
+            await connection.send(json.dumps(answer))
+
+
+class TestIngest:
+    def client(self, url: str) -> AsyncClient:
+        client = AsyncClient(url, retries=QUICK)
+        client._session.limits = fds.client.Limits(10, 10**8, 4)
+        return client
+
+    @pytest.mark.parametrize("breaks", [(), (1,), (3, 1, 1, 7), (1, 503, 2)])
+    def test_what_was_not_answered_is_sent_again_and_stored_once(
+        self, breaks: tuple[int, ...]
+    ) -> None:
+        async def main() -> None:
+            intake = Intake(*(count for count in breaks if count != 503))
+            handlers = [503 if count == 503 else intake for count in breaks]
+            async with scripted(*handlers, intake) as (url, connections):
+                async with self.client(url).ingest("A", from_sequence=0) as ingest:
+                    for begin in range(0, 100, 10):
+                        await ingest.send(range(begin, begin + 10))
+                    assert await ingest.flush() == ingest.receipt
+                assert intake.prices == list(range(100))
+                assert ingest.receipt.sequence == 100
+                assert (intake.repeated > 0) == (len(connections) > 1) == bool(breaks)
+
+        run(main)
+
+    def test_batches_do_not_wait_for_answers(self) -> None:
+        async def main() -> None:
+            arrived: list[str | bytes] = []
+            enough = asyncio.Event()
+
+            async def never_answer(connection: ServerConnection) -> None:
+                while True:
+                    arrived.append(await connection.recv())
+                    if len(arrived) == 64:
+                        enough.set()
+
+            async with scripted(never_answer) as (url, _):
+                sending = asyncio.create_task(self.send_all(self.client(url)))
+                await enough.wait()
+                await asyncio.sleep(0.02)
+                assert len(arrived) == 64  # More are not handed over without an answer.
+                sending.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await sending
+
+        run(main)
+
+    async def send_all(self, client: AsyncClient) -> None:
+        async with client.ingest("A", from_sequence=0) as ingest:
+            await ingest.send(np.ones(400))
+
+    def test_a_service_that_stays_away(self) -> None:
+        async def main() -> None:
+            intake = Intake(3)
+            async with scripted(intake, 503) as (url, _):
+                client = self.client(url)
+                client._session.retries = Retries(count=3, pause_seconds=0.001)
+                with pytest.raises(fds.ServiceUnavailableError) as info:
+                    await self.send_all(client)
+                assert info.value.receipt == Receipt("A", 8, 8)
+
+        run(main)
+
+    @pytest.mark.parametrize("ending", [401, telling(then=1008), telling(then=4413)])
+    def test_a_final_refusal(self, ending: Handler | int) -> None:
+        async def main() -> None:
+            async with scripted(ending) as (url, _):
+                with pytest.raises(fds.ServiceError):
+                    await self.send_all(self.client(url))
+
+        run(main)
+
+
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     with running(tmp_path_factory.mktemp("service"), (*LIGHT, "--max-symbols", "50")) as service:
@@ -533,6 +639,7 @@ class TestRealService:
         run(main)
 
 
+@pytest.mark.deep
 def test_a_service_killed_under_a_stream_and_its_listener(tmp_path: Path) -> None:
     """``kill -9`` and a new start: streamed prices are stored once, updates go on, none go back."""
     with socket.create_server(("127.0.0.1", 0)) as free:
