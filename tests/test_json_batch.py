@@ -339,4 +339,4 @@ def test_the_fast_lane_takes_the_reader_there_is(monkeypatch: pytest.MonkeyPatch
     settings = Settings(largest_window=1000)
     lane = FastLane(create_app(settings).state.manager, settings)
     body = body_of("1,2")
-    assert lane.add(KnownBatch(len(body), "/add_batch/"), body, b"") is not None
+    assert lane.add(KnownBatch(len(body), "/add_batch/", {}), body, b"") is not None
