@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import re
 import socket
 import ssl
 import subprocess
@@ -764,6 +765,25 @@ class TestRealService:
             for thread in threads:
                 thread.join()
         assert not failures
+
+
+def examples(document: str, about: str) -> str:
+    """Return the Python of a document, the blocks that hold a text, as one program."""
+    text = (Path(__file__).parents[1] / document).read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return "".join(block for block in blocks if about in block)
+
+
+@pytest.mark.parametrize(
+    ("document", "about"), [("README.md", "import Client"), ("docs/client.md", "")]
+)
+def test_examples_of_the_documents_run(service: Service, document: str, about: str) -> None:
+    service.empty()
+    code = examples(document, about).replace("http://127.0.0.1:8000", service.url)
+    command = [sys.executable, "-W", "error::DeprecationWarning", "-c", code]
+    result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    assert "189.9" in result.stdout or "189.6" in result.stdout
 
 
 class OnRequest:
