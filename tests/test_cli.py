@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from typer.testing import CliRunner
 
@@ -300,6 +301,18 @@ class TestStats:
     def test_the_url_may_come_from_the_environment(self, stub: StubService) -> None:
         stub.prices["AAPL"] = [1.0]
         assert fds("stats", "AAPL", env={"FDS_URL": stub.url}).exit_code == 0
+
+    def test_the_key_comes_from_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked: list[httpx.Request] = []
+
+        def answer(_: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
+            asked.append(request)
+            return httpx.Response(404)
+
+        monkeypatch.setattr(httpx.HTTPTransport, "handle_request", answer)
+        for key in ({}, {"FDS_API_KEY": "k" * 16}):
+            assert fds("stats", "AAPL", env=key).exit_code == 1
+        assert [request.headers.get("x-api-key") for request in asked] == [None, "k" * 16]
 
     def test_an_unknown_symbol_is_one_sentence(self, stub: StubService) -> None:
         assert_one_sentence(fds("stats", "X", "--url", stub.url), 1, "Symbol X not found")

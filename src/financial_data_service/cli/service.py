@@ -6,6 +6,7 @@ lost is sent again by itself, a few times, before it becomes the user's concern.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -14,7 +15,8 @@ from typing import Any, Self, TypeVar
 import httpx
 import msgspec
 
-from .. import __version__
+from ..client.connection import Connection
+from ..client.failures import complaint
 from .console import CliError
 
 __all__ = [
@@ -30,13 +32,11 @@ __all__ = [
 
 Reply = TypeVar("Reply")
 
-TIMEOUT_SECONDS = 30.0
 # A restart behind a proxy takes about a second; 0.25 + 0.5 + 1 + 2 s wait for it.
 RETRIES = 4
 RETRY_WAIT_SECONDS = 0.25
 
 _UNAVAILABLE = {HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
-_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 class UnavailableError(CliError):
@@ -116,22 +116,17 @@ class Service:
     Parameters
     ----------
     url : str
-        Such as ``http://127.0.0.1:8000``; a path in it is the prefix of a proxy.
+        Such as ``http://127.0.0.1:8000``; a path in it is the prefix of a proxy. The key of the
+        service, if it wants one, is taken from ``FDS_API_KEY``.
     """
 
     def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/")
-        parsed = _parsed(self.url)
-        is_local = parsed.host in _LOOPBACK
-        self._http = httpx.Client(
-            base_url=parsed,
-            timeout=TIMEOUT_SECONDS,
-            headers={"user-agent": f"fds/{__version__}"},
-            # A proxy set for the outside world has no way to this machine.
-            trust_env=not is_local,
-            # Reading the certificates of the system takes longer than a request does.
-            verify=not (is_local and parsed.scheme == "http"),
-        )
+        try:
+            self._connection = Connection(url, os.environ.get("FDS_API_KEY"))
+        except ValueError as error:
+            raise CliError(f"{error}.") from None
+        self.url = self._connection.url
+        self._http = httpx.Client(base_url=self.url, **self._connection.http_options())
 
     def __enter__(self) -> Self:
         return self
@@ -191,18 +186,8 @@ class Service:
     def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
         try:
             return self._http.request(method, path, **request)
-        except httpx.ConnectError as error:
-            raise UnavailableError(
-                f"Cannot reach {self.url} ({error}). Is the service running? Start it: fds serve"
-            ) from error
-        except httpx.TimeoutException as error:
-            raise UnavailableError(
-                f"{self.url} did not answer within {TIMEOUT_SECONDS:g} seconds."
-            ) from error
         except httpx.HTTPError as error:
-            raise UnavailableError(
-                f"{self.url} broke the connection off or does not speak HTTP ({error})."
-            ) from error
+            raise UnavailableError(self._connection.lost(error).detail) from error
 
     def _accepted(self, response: httpx.Response) -> bytes:
         """Return the body of a good reply; turn any other into its reason."""
@@ -221,7 +206,7 @@ class Service:
         except (msgspec.MsgspecError, UnicodeDecodeError, KeyError):
             raise self._stranger() from None
         if isinstance(detail, list):
-            return "; ".join(_complaint(item) for item in detail)
+            return "; ".join(complaint(item) for item in detail)
         if detail == response.reason_phrase:  # A framework's "Not Found": the route is unknown.
             raise self._stranger()
         return str(detail)
@@ -234,25 +219,3 @@ class Service:
 
     def _stranger(self) -> CliError:
         return CliError(f"{self.url} answers, but is not a financial-data-service.")
-
-
-def _parsed(url: str) -> httpx.URL:
-    """Return ``url`` if it is one of a web server."""
-    try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL:
-        parsed = httpx.URL("")
-    if parsed.scheme not in {"http", "https"} or not parsed.host:
-        raise CliError(f"Expected a URL such as http://127.0.0.1:8000, got {url!r}.")
-    return parsed
-
-
-def _complaint(item: Any) -> str:
-    """Put one entry of a 422 reply into words: ``values[3]: Input should be a valid number``."""
-    if not isinstance(item, dict):
-        return str(item)
-    location = [part for part in item.get("loc", []) if part not in ("body", "query", "path")]
-    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
-    place, message = place.lstrip("."), str(item.get("msg"))
-    # The service's own messages say where; those of its framework do not.
-    return message if not place or f"`{place}`" in message else f"{place}: {message}"

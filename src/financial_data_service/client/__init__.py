@@ -13,23 +13,26 @@ for.
 
 from __future__ import annotations
 
-from financial_data_service.client.async_client import AsyncClient
-from financial_data_service.client.results import (
-    Check,
-    Limits,
-    Numbers,
-    Prices,
-    Readiness,
-    Receipt,
-    RefusedFile,
-    Stats,
-    Symbol,
-    Table,
-    Update,
-)
-from financial_data_service.client.retries import Retries
-from financial_data_service.client.stream import stream_name
-from financial_data_service.client.sync_client import Client
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from financial_data_service.client.async_client import AsyncClient
+    from financial_data_service.client.results import (
+        Check,
+        Limits,
+        Numbers,
+        Prices,
+        Readiness,
+        Receipt,
+        RefusedFile,
+        Stats,
+        Symbol,
+        Table,
+        Update,
+    )
+    from financial_data_service.client.retries import Retries
+    from financial_data_service.client.stream import stream_name
+    from financial_data_service.client.sync_client import Client
 
 __all__ = [
     "AsyncClient",
@@ -48,3 +51,19 @@ __all__ = [
     "Update",
     "stream_name",
 ]
+
+_MODULES = {
+    "AsyncClient": "async_client",
+    "Client": "sync_client",
+    "Retries": "retries",
+    "stream_name": "stream",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a module when it is first asked for: the commands need neither results nor NumPy."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_MODULES.get(name, 'results')}"), name)

@@ -62,7 +62,13 @@ class Connection:
         When `url` is not one of a web server.
     """
 
-    def __init__(self, url: str, api_key: str | None, timeout: Timeout, verify: Verify) -> None:
+    def __init__(
+        self,
+        url: str,
+        api_key: str | None = None,
+        timeout: Timeout = TIMEOUT_SECONDS,
+        verify: Verify = True,
+    ) -> None:
         self._url = _parsed(url)
         self._api_key = api_key
         self._timeout = timeout

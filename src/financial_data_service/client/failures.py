@@ -21,7 +21,7 @@ from financial_data_service.errors import (
     UnconfirmedError,
 )
 
-__all__ = ["conflict", "lost", "refusal", "stranger"]
+__all__ = ["complaint", "conflict", "lost", "refusal", "stranger"]
 
 
 class InvalidBatchError(ServiceError, errors.InvalidBatchError):
@@ -152,7 +152,7 @@ def _kind(status: int, detail: str) -> type[ServiceError]:
 
 
 def _invalid(items: list[dict[str, Any]], status: int, url: str) -> ServiceError:
-    detail = "; ".join(map(_complaint, items))
+    detail = "; ".join(map(complaint, items))
     kind = _BY_TYPE.get(items[0].get("type", ""), ServiceError) if items else ServiceError
     error = kind(detail, status, url)
     location = items[0].get("loc") if items else None
@@ -161,7 +161,7 @@ def _invalid(items: list[dict[str, Any]], status: int, url: str) -> ServiceError
     return error
 
 
-def _complaint(item: dict[str, Any]) -> str:
+def complaint(item: dict[str, Any]) -> str:
     """Put one entry of a 422 reply into words: ``values[3]: Input should be a valid number``."""
     location = [part for part in item.get("loc", []) if part not in ("body", "query", "path")]
     place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
