@@ -26,7 +26,7 @@ INTERVAL_MS = 250
 
 POLL_SECONDS = 2.0
 ANSWER_SECONDS_MAX = 5.0
-RETRY_SECONDS = (0.3, 0.6, 1.2, 2.5, 5.0)
+RETRY_SECONDS = (0.25, 0.5, 1.0, 2.0)
 
 
 class UnreachableError(Exception):

@@ -1,0 +1,275 @@
+"""The page at ``/``: its files over HTTP, and what it shows in a real browser, without a network.
+
+The numbers on the page are compared with those of the API as doubles: each cell holds in its title
+the number in full. Symbols have names that would be markup, or parts of an address, if they could.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from browser import Window, chromium, needs_chromium
+from service_process import LIGHT, Service, end, started
+
+MARKUP = "<b>B.R@K*%2F</b> &amp;"
+FIELDS = ("window", "values", "min", "max", "last", "avg", "var", "std")
+KEY = "a-key-for-the-tests-1"
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with started(tmp_path_factory.mktemp("page")) as service:
+        yield service
+        end(service)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def window(browser: Any) -> Iterator[Window]:
+    window = Window(browser)
+    yield window
+    window.context.close()
+
+
+def add(url: str, symbol: str, values: list[float]) -> int:
+    reply = httpx.post(f"{url}/add_batch/", json={"symbol": symbol, "values": values})
+    return int(reply.raise_for_status().json()["sequence"])
+
+
+def show_sequence(window: Window, symbol: str, sequence: int) -> None:
+    """Wait until every window of the symbol is shown as of this sequence."""
+    window.until(
+        """([symbol, sequence]) => [...document.querySelectorAll("section")].some((section) =>
+            section.dataset.symbol === symbol && [...section.querySelectorAll("tbody tr")].every(
+                (row) => Number(row.dataset.sequence) === sequence))""",
+        [symbol, sequence],
+    )
+
+
+def numbers(window: Window, symbol: str) -> list[dict[str, str]]:
+    """Return the cells of a symbol's table: field → number in full."""
+    rows: list[dict[str, str]] = window.page.evaluate(
+        """(symbol) => [...document.querySelectorAll("section")]
+            .find((section) => section.dataset.symbol === symbol)
+            .querySelectorAll("tbody tr").values().map((row) => Object.fromEntries(
+                [...row.querySelectorAll("td")].map((cell) => [cell.dataset.field, cell.title])))
+            .toArray()""",
+        symbol,
+    )
+    return rows
+
+
+def test_the_page_and_its_files_say_what_they_are(service: Service) -> None:
+    reply = httpx.get(service.url + "/")
+    assert reply.headers["content-type"] == "text/html; charset=utf-8"
+    assert reply.headers["content-security-policy"].startswith("default-src 'self'")
+    assert "//" not in reply.text, "everything is relative"
+    for name, media_type in {
+        "page.js": "text/javascript; charset=utf-8",
+        "plots.js": "text/javascript; charset=utf-8",
+        "page.css": "text/css; charset=utf-8",
+        "plots.css": "text/css; charset=utf-8",
+        "icon.svg": "image/svg+xml",
+    }.items():
+        reply = httpx.get(f"{service.url}/static/{name}")
+        assert (reply.status_code, reply.headers["content-type"]) == (200, media_type)
+        etag = {"if-none-match": reply.headers["etag"]}
+        again = httpx.get(f"{service.url}/static/{name}", headers=etag)
+        assert (again.status_code, again.content) == (304, b"")
+    for name in ("nope.js", "index.html", "..%2Fpage.py", "%2e%2e"):
+        assert httpx.get(f"{service.url}/static/{name}").status_code == 404
+    assert httpx.head(service.url + "/").status_code == 200
+
+
+@needs_chromium
+def test_numbers_are_those_of_the_api_and_follow_it(service: Service, window: Window) -> None:
+    prices = [64123.45, 64123.5, 64122.9, 0.1 + 0.2, 64125.0] * 25
+    sequence = add(service.url, MARKUP, prices)
+    window.page.goto(service.url + "/")
+    show_sequence(window, MARKUP, sequence)
+    assert_shows_the_api(service.url, window, MARKUP)
+    assert window.page.locator("section h2").all_inner_texts() == [MARKUP]
+    assert "online" in window.page.locator("#online").inner_text()
+    assert window.page.locator("#symbols").inner_text() == "1 of 10"
+    assert "0.125 % · 125 of 100,000 prices" in window.page.locator(".pill").inner_text()
+
+    sequence = add(service.url, MARKUP, [64200.0])
+    show_sequence(window, MARKUP, sequence)
+    assert_shows_the_api(service.url, window, MARKUP)
+    assert window.page.locator("#received").inner_text() == "126"
+    window.close()
+
+
+def assert_shows_the_api(url: str, window: Window, symbol: str) -> None:
+    listed = httpx.get(f"{url}/stats/").raise_for_status().json()["symbols"]
+    api = next(entry["stats"] for entry in listed if entry["symbol"] == symbol)
+    rows = numbers(window, symbol)
+    assert len(rows) == len(api) == 5
+    for row, stats in zip(rows, api, strict=True):
+        stats["std"] = math.sqrt(stats["var"])
+        assert [float(row[field]) for field in FIELDS] == [stats[field] for field in FIELDS]
+
+
+@needs_chromium
+def test_symbols_come_and_go(service: Service, window: Window) -> None:
+    service.empty()
+    window.page.goto(service.url + "/")
+    window.page.locator("#hint").wait_for(state="visible")
+    show_sequence(window, "NEW", add(service.url, "NEW", [1.0, 2.0]))
+    assert not window.page.locator("#hint").is_visible()
+    service.empty()
+    window.until("() => !document.querySelector('section')")
+    assert window.page.locator("#index a").count() == 0
+    show_sequence(window, "NEW", add(service.url, "NEW", [3.0]))  # It begins anew.
+    window.close()
+
+
+@needs_chromium
+def test_plots_are_drawn_and_can_be_read_with_the_keyboard(
+    service: Service, window: Window
+) -> None:
+    service.empty()
+    add(service.url, "A", [10.0, 20.0, 30.0])
+    window.page.goto(service.url + "/")
+    canvas = window.page.locator("section canvas").first
+    window.until(
+        """() => {
+            const canvas = document.querySelector("section canvas");
+            const label = canvas?.getAttribute("aria-label") ?? "";
+            if (!label.includes("last 30.00, 100 20.00 ± 8.16")) return false;
+            const { width, height } = canvas;
+            const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+            return data.some((value) => value !== 0);
+        }"""
+    )
+    canvas.focus()
+    canvas.press("ArrowLeft")
+    window.until("() => /\\d\\d:\\d\\d:\\d\\d/.test(document.querySelector('.legend').textContent)")
+    window.page.get_by_label("10,000", exact=True).uncheck()
+    window.until("() => !document.querySelector('canvas').ariaLabel.includes('10,000')")
+    window.close()
+
+
+@needs_chromium
+def test_dark_and_light(service: Service, window: Window) -> None:
+    window.page.goto(service.url + "/")
+    backgrounds = []
+    for scheme in ("dark", "light"):
+        window.page.emulate_media(color_scheme=scheme)
+        backgrounds.append(
+            window.page.evaluate("() => getComputedStyle(document.body).backgroundColor")
+        )
+    assert backgrounds == ["rgb(15, 19, 25)", "rgb(255, 255, 255)"]
+    window.close()
+
+
+@needs_chromium
+def test_server_that_dies_and_comes_back(tmp_path: Path, window: Window) -> None:
+    with started(tmp_path) as first:
+        port = urlsplit(first.url).port
+        show = first.url + "/"
+        add(first.url, "GONE", [1.0])
+        sequence = add(first.url, "BACK", [1.0, 2.0, 3.0])
+        window.page.goto(show)
+        show_sequence(window, "BACK", sequence)
+        first.process.send_signal(signal.SIGKILL)
+        window.until("() => /not reachable since \\d/.test(document.body.innerText)")
+        assert window.page.locator("#online").inner_text() == "not reachable"
+        assert window.page.locator("section").count() == 2, "the last numbers stay"
+    with started(tmp_path, (*LIGHT, "--port", str(port))) as second:
+        sequence = add(second.url, "BACK", [5.0, 7.0])
+        show_sequence(window, "BACK", sequence)
+        window.until("() => document.querySelectorAll('section').length === 1")
+        assert_shows_the_api(second.url, window, "BACK")
+        assert not window.page.locator("#notice").is_visible()
+        assert "online" in window.page.locator("#online").inner_text()
+        window.close("1001", lost=True)
+
+
+@needs_chromium
+def test_asks_for_the_key_and_keeps_it(tmp_path: Path, window: Window) -> None:
+    with started(tmp_path, FDS_API_KEY=KEY) as service:
+        headers = {"X-API-Key": KEY}
+        batch = {"symbol": "A", "values": [1.0, 2.0]}
+        httpx.post(f"{service.url}/add_batch/", json=batch, headers=headers).raise_for_status()
+        window.page.goto(service.url + "/")
+        for key, answer in ((KEY[::-1], "not the key"), (KEY, None)):
+            window.page.get_by_label("API key").fill(key)
+            window.page.get_by_label("API key").press("Enter")
+            if answer:
+                window.page.get_by_text(answer).wait_for()
+        show_sequence(window, "A", 2)
+        window.page.reload()
+        show_sequence(window, "A", 2)
+        assert not window.page.locator("#key-form").is_visible()
+        window.close("401 (Unauthorized)")
+
+
+@needs_chromium
+def test_behind_a_proxy_with_a_prefix(tmp_path: Path, window: Window) -> None:
+    with (
+        started(tmp_path, (*LIGHT, "--root-path", "/pri&ces")) as service,
+        published_under(b"/pri&ces", urlsplit(service.url).port or 0) as port,
+    ):
+        add(service.url, "A", [1.0, 2.0])
+        window.page.goto(f"http://127.0.0.1:{port}/pri&ces")
+        show_sequence(window, "A", 2)
+        link = window.page.get_by_role("link", name="API")
+        assert link.evaluate("(link) => link.href").endswith("/pri&ces/docs")
+        window.close()
+
+
+@contextmanager
+def published_under(prefix: bytes, port: int) -> Iterator[int]:
+    """Publish a port under a prefix, which requests lose on the way; give the port to ask."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    sockets = [listener]
+    threads = []
+
+    def pass_on(source: socket.socket, target: socket.socket, prefix: bytes) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(re.sub(rb" " + prefix + rb"/?", b" /", data) if prefix else data)
+            target.shutdown(socket.SHUT_WR)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                inner = listener.accept()[0]
+                outer = socket.create_connection(("127.0.0.1", port))
+                sockets.extend((inner, outer))
+                start(pass_on, inner, outer, prefix)
+                start(pass_on, outer, inner, b"")
+
+    def start(target: Callable[..., None], *arguments: Any) -> None:
+        threads.append(threading.Thread(target=target, args=arguments))
+        threads[-1].start()
+
+    start(accept)
+    try:
+        yield int(listener.getsockname()[1])
+    finally:
+        for each in sockets:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        for thread in threads:
+            thread.join()
+        for each in sockets:
+            each.close()
