@@ -26,7 +26,7 @@ import httptools
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from financial_data_service.server.stream.protocol import WebSocketProtocol
+from financial_data_service.server.stream.protocol import WebSocketProtocol, keep_unsent_small
 
 __all__ = ["HEAD_BYTES_MAX", "GuardedProtocol", "sweep"]
 
@@ -35,6 +35,8 @@ HEAD_BYTES_MAX = 65536
 limit of most servers lies between 8 and 64 KiB."""
 
 _WEBSOCKET_PATH = re.compile(rb"/(stream|ingest/[^/?#]+)([?#]|$)")
+
+_EVENTS_END = "/events"  # of the path of a reply that does not end by itself
 
 _REFUSAL = (
     "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n"
@@ -90,8 +92,13 @@ class GuardedProtocol(HttpToolsProtocol):
         self.flow = _Flow(transport, self.pipeline)
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
-        """Keep the connection for the replies that are due to a client that has done sending."""
+        """Keep the connection for the replies that are due to a client that has done sending.
+
+        Events have no end that it could wait for: who does not send any more has gone.
+        """
         if self._arriving_since is not None or self.is_between_requests():
+            return None
+        if self.cycle.scope["path"].endswith(_EVENTS_END):
             return None
         self.cycle.keep_alive = False
         return True
@@ -138,6 +145,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_body = True
         self._overhead_bytes = 0
         super().on_headers_complete()
+        if self.scope.get("path", "").endswith(_EVENTS_END):
+            keep_unsent_small(self.transport)
 
     def on_body(self, body: bytes) -> None:
         """Note a piece of the body."""

@@ -306,8 +306,7 @@ class Session:
         if isinstance(message, bytes):
             text = error_message(415, "Expected text, got a binary message", id=None)
             return Answer(text, close_code=CloseCode.UNSUPPORTED)
-        # Characters are fewer than bytes, and quickly counted.
-        if max(len(message), len(message.encode())) > self._message_bytes_max:
+        if len(message.encode("utf-8", "surrogatepass")) > self._message_bytes_max:
             text = error_message(
                 413, f"Expected a message of {self._message_bytes_max} bytes at most", id=None
             )

@@ -6,7 +6,7 @@
 * What waits in the kernel to be sent is kept small: there it could no longer be conflated.
 * A handshake that cannot be read is answered, where uvicorn would leave the client waiting.
 * uvicorn logs each connection, with the query that may hold a key; here that is left to the access
-  log, and goes without the query.
+  log.
 
 Messages are not compressed (``permessage-deflate``): updates are some 250 bytes, of which a
 compressor that begins anew saves little, one that remembers takes 100 KiB a client, and either
@@ -34,6 +34,7 @@ __all__ = [
     "STALLED_SECONDS_MAX",
     "UNSENT_BYTES_MAX",
     "WebSocketProtocol",
+    "keep_unsent_small",
 ]
 
 PING_INTERVAL_SECONDS = 20.0  # proxies commonly end what is silent for 60
@@ -64,6 +65,16 @@ _quiet = logging.getLogger("uvicorn.error.websocket")
 _quiet.addFilter(lambda record: record.levelno >= logging.WARNING)
 
 
+def keep_unsent_small(transport: asyncio.WriteTransport) -> None:
+    """Have little wait to be sent, here and in the kernel: there it can no longer be conflated."""
+    transport.set_write_buffer_limits(UNSENT_BYTES_MAX)
+    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+    connection = transport.get_extra_info("socket")
+    if option is not None and connection is not None:
+        with suppress(OSError):  # Not every kind of socket has it.
+            connection.setsockopt(socket.IPPROTO_TCP, option, UNSENT_BYTES_MAX)
+
+
 class WebSocketProtocol(WebSocketsSansIOProtocol):
     """The protocol of a connection from its handshake on.
 
@@ -84,17 +95,11 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._made_at = self.loop.time()
         self._unsent_bytes = 0  # at the last sweep
         self._unsent_since = 0.0
-        self._is_logged = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, and keep what waits to be sent small."""
         super().connection_made(transport)
-        self.transport.set_write_buffer_limits(UNSENT_BYTES_MAX)
-        option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
-        connection = transport.get_extra_info("socket")
-        if option is not None and connection is not None:
-            with suppress(OSError):  # Not every kind of socket has it.
-                connection.setsockopt(socket.IPPROTO_TCP, option, UNSENT_BYTES_MAX)
+        keep_unsent_small(self.transport)
 
     def data_received(self, data: bytes) -> None:
         """Take in frames; refuse a handshake that cannot be read."""
@@ -109,8 +114,6 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         await self.writable.wait()
         if self.transport.is_closing():
             raise ClientDisconnected
-        if self.config.access_log and not self._is_logged:
-            self._log(message)
         await super().send(message)
 
     def shutdown(self) -> None:
@@ -160,18 +163,3 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.transport.close()
         # Whoever waits to send learns of the end.
         self.writable.set()
-
-    def _log(self, message: Any) -> None:
-        """Write the answer to a handshake to the access log, without its query."""
-        statuses = {"websocket.accept": 101, "websocket.close": 403}
-        status = statuses.get(message["type"], message.get("status"))
-        if status is not None:
-            self._is_logged = True
-            logging.getLogger("uvicorn.access").info(
-                '%s - "%s %s HTTP/%s" %d',
-                f"{self.client[0]}:{self.client[1]}" if self.client else "",
-                "GET",
-                self.scope["raw_path"].decode("ascii"),
-                "1.1",
-                status,
-            )
