@@ -18,7 +18,7 @@ from financial_data_service.engine.running_stats import warm_up
 from harness import command
 from harness.table import Table, number
 from measures.appends import measure_appends, measure_first_fill
-from measures.bench import SCALES, Bench
+from measures.bench import SCALES, Bench, targets_table
 from measures.footprint import measure_memory, measure_start
 from measures.shapes import measure_shapes
 from measures.windows import measure_alternatives, measure_windows
@@ -47,9 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _targets(bench: Bench) -> Table:
     """Return what was to be reached beside what was, and how exact the answers were."""
-    table = Table("Targets", ("what", "limit", "measured", "reached"))
-    for target in bench.targets:
-        table.add(target.what, target.limit, target.measured, "yes" if target.reached else "**no**")
+    table = targets_table(bench.targets)
     answers, avg_error, var_error = bench.verdict
     table.notes.append(
         f"{answers} answers over 10 to {bench.scale.largest_window:,} prices compared with exact "

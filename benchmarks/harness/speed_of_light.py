@@ -7,6 +7,7 @@ cache line that the query has to read and does nothing with it.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -26,13 +27,21 @@ _LINE = 8  # float64s to a cache line of 64 bytes
 
 
 class CopyRing:
-    """A ring of the same geometry into which batches are copied, and nothing else."""
+    """A ring of the same geometry into which batches are copied, and nothing else.
 
-    def __init__(self, geometry: Geometry) -> None:
+    Parameters
+    ----------
+    geometry : Geometry
+        Sizes of the ring.
+    mapping : mmap.mmap, optional
+        Where it lies, such as a mapped file; memory of its own if not given.
+    """
+
+    def __init__(self, geometry: Geometry, mapping: mmap.mmap | None = None) -> None:
         self.capacity = geometry.capacity
         start = geometry.offsets[0]
         # The engine's own mapping: another kind of memory would have page faults of another price.
-        self._prices = Ring(geometry).region[start : start + self.capacity]
+        self._prices = Ring(geometry, mapping).region[start : start + self.capacity]
         self.sequence = 0
 
     def append(self, values: npt.NDArray[np.float64] | list[float]) -> None:

@@ -3,12 +3,15 @@
 A side is timed in blocks of calls long enough for the clock; every round runs one block of each
 side, in an order that rotates. What is reported is the median over rounds with its range, and
 ratios are taken within a round before their median is.
+
+What cannot be timed by calling it here, because another process does it or because something has to
+be done before that must not count, times its own blocks (:func:`take_turns`).
 """
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import repeat
@@ -17,7 +20,7 @@ from time import perf_counter_ns
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Side", "Timing", "alternate", "calls_for", "no_collector"]
+__all__ = ["Side", "Timing", "alternate", "calls_for", "no_collector", "take_turns"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +37,21 @@ class Side:
         Calls to a block.
     units : int
         What one call does, in units (prices, windows): times are per unit.
+    prepare : Callable, optional
+        Called before each block, and not timed.
     """
 
     name: str
     function: Callable[[], object]
     calls: int = 1
     units: int = 1
+    prepare: Callable[[], object] | None = None
+
+    def block(self) -> float:
+        """Run a block; return its nanoseconds per unit."""
+        if self.prepare is not None:
+            self.prepare()
+        return _time_block(self) / (self.calls * self.units)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +93,28 @@ def alternate(sides: Sequence[Side], rounds: int) -> dict[str, Timing]:
 
     The first round is thrown away: it meets cold caches and unpredicted branches.
     """
-    samples = {side.name: np.empty(rounds) for side in sides}
+    return take_turns({side.name: side.block for side in sides}, rounds)
+
+
+def take_turns(blocks: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, Timing]:
+    """Run blocks that time themselves in turns and return their timings by name.
+
+    Parameters
+    ----------
+    blocks : mapping of str to Callable
+        Each runs a block and returns its nanoseconds per unit.
+    rounds : int
+        Rounds that count; one before them is thrown away.
+    """
+    samples = {name: np.empty(rounds) for name in blocks}
+    names = list(blocks)
     with no_collector():
         for number in range(-1, rounds):
-            shift = number % len(sides)
-            for side in (*sides[shift:], *sides[:shift]):
-                elapsed = _time_block(side)
+            shift = number % len(names)
+            for name in (*names[shift:], *names[:shift]):
+                elapsed = blocks[name]()
                 if number >= 0:
-                    samples[side.name][number] = elapsed / (side.calls * side.units)
+                    samples[name][number] = elapsed
     return {name: Timing(values) for name, values in samples.items()}
 
 

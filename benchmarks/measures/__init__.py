@@ -1,1 +1,1 @@
-"""What ``benchmarks/engine.py`` measures, a subject to a module."""
+"""What ``engine.py`` and ``data_directory.py`` measure, a subject to a module."""

@@ -13,8 +13,9 @@ from harness.exact import Verdict, verify
 from harness.prices import RandomWalk
 from harness.rivals import Deques
 from harness.speed_of_light import CopyRing
+from harness.table import Table
 
-__all__ = ["BATCH_MAX", "SCALES", "Bench", "Scale", "Target"]
+__all__ = ["BATCH_MAX", "SCALES", "Bench", "Scale", "Target", "targets_table"]
 
 BATCH_MAX = 10_000
 
@@ -125,6 +126,14 @@ class Target:
     limit: str
     measured: str
     reached: bool
+
+
+def targets_table(targets: list[Target]) -> Table:
+    """Return what was to be reached beside what was."""
+    table = Table("Targets", ("what", "limit", "measured", "reached"))
+    for target in targets:
+        table.add(target.what, target.limit, target.measured, "yes" if target.reached else "**no**")
+    return table
 
 
 @dataclass(slots=True)

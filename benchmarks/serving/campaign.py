@@ -17,7 +17,7 @@ from serving.parsing import Parsing
 from serving.server import OURS, SLOW, Replies, Server, bare, fixed, service
 from serving.work import FILLING_BATCH, JSON, POSTED, SEEDED, Row, name_of_post
 
-__all__ = ["CONNECTIONS", "Campaign", "Results", "Run", "Tools"]
+__all__ = ["CONNECTIONS", "Campaign", "Results", "Run", "Tools", "assert_flawless", "replies_of"]
 
 CONNECTIONS = (1, 32)
 
@@ -92,7 +92,7 @@ class Campaign:
                 stack.callback(ledger.close)
                 _say(f"filling {name} …")
                 _fill(ledger, rows, size)
-            replies = _replies(ledgers[OURS], rows)
+            replies = replies_of(ledgers[OURS], rows)
             for row in rows:
                 for ledger in ledgers.values():
                     ledger.open(row.symbol)
@@ -129,7 +129,7 @@ class Campaign:
         before = server.processor_seconds()
         report = self.load.run(server.url_of(row), self._file(row), connections)
         run = Run(report, server.processor_seconds() - before)
-        _assert_flawless(report, server, row)
+        assert_flawless(report, server, row)
         if ledger:
             ledger.check(row, report, connections)
         return run
@@ -152,13 +152,20 @@ def _fill(ledger: Ledger, rows: Sequence[Row], size: Size) -> None:
         ledger.fill(symbol, prices)
 
 
-def _replies(ledger: Ledger, rows: Sequence[Row]) -> Replies:
+def replies_of(ledger: Ledger, rows: Sequence[Row]) -> Replies:
     """Return the service's own replies, for those who send nothing but them."""
     requests = {request.path: request for row in rows for request in row.requests}
     return {path: ledger.ask(request) for path, request in requests.items()}
 
 
-def _assert_flawless(report: Report, server: Server, row: Row) -> None:
+def assert_flawless(report: Report, server: Server, row: Row) -> None:
+    """Check that every reply of a run was a success, and that there were any.
+
+    Raises
+    ------
+    WrongResultError
+        When not.
+    """
     if not report.completed or report.refused or report.errors:
         raise WrongResultError(f"{server.name}, {row.name}: failures, or no reply; {report}")
 

@@ -29,8 +29,14 @@ class Cores(NamedTuple):
 
 
 @contextmanager
-def pinned(core: int) -> Iterator[None]:
-    """Keep this thread on a core; a process started meanwhile stays there, its threads with it."""
+def pinned(core: int | None) -> Iterator[None]:
+    """Keep this thread on a core; a process started meanwhile stays there, its threads with it.
+
+    None leaves it wherever the system runs it.
+    """
+    if core is None:
+        yield
+        return
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     try:

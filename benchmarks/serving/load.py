@@ -65,14 +65,14 @@ class Load:
     ----------
     wrk : str or None
         Path of wrk; None for the client in Python.
-    core : int
-        Where it runs.
+    core : int or None
+        Where it runs; None for anywhere.
     seconds : float
         How long.
     """
 
     wrk: str | None
-    core: int
+    core: int | None
     seconds: float
 
     def run(self, url: str, requests: Path, connections: int) -> Report:

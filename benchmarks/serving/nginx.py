@@ -22,7 +22,7 @@ _READY_SECONDS_MAX = 10.0
 _CONFIGURATION = """\
 {modules}
 daemon off;
-worker_processes 1;
+worker_processes {processes};
 pid {directory}/nginx.pid;
 error_log {directory}/nginx.log;
 events {{ worker_connections 256; }}
@@ -50,13 +50,16 @@ class Ports(NamedTuple):
     reading: int
 
 
-def configure(directory: Path, replies: dict[str, tuple[int, str]], ports: Ports) -> Path:
+def configure(
+    directory: Path, replies: dict[str, tuple[int, str]], ports: Ports, processes: int = 1
+) -> Path:
     """Write a configuration and return its path."""
     has_echo = _ECHO_MODULE.exists()
     servers = [_server(ports.discarding, replies, reads_whole=False)]
     servers.append(_server(ports.reading, replies, reads_whole=has_echo))
     text = _CONFIGURATION.format(
         directory=directory,
+        processes=processes,
         modules=f"load_module {_ECHO_MODULE};" if has_echo else "",
         servers="\n".join(servers),
     )

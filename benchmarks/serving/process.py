@@ -40,11 +40,11 @@ def python(module: str, *arguments: str) -> list[str]:
 @contextmanager
 def started(
     command: Sequence[str],
-    core: int,
+    core: int | None,
     stderr: IO[bytes],
     variables: dict[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[str]]:
-    """Run a command on a core while the block runs.
+    """Run a command on a core, or on any (None), while the block runs.
 
     It is in a process group of its own: Ctrl-C is for the benchmark alone, which then ends it.
     """

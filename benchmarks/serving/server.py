@@ -35,22 +35,22 @@ class Server:
         Where it listens.
     url_large : str
         Where it wants large bodies sent; the same for all but nginx.
-    pid : int
-        The process that does the work.
+    pids : tuple of int
+        The processes that do the work.
     """
 
     name: str
     url: str
     url_large: str
-    pid: int
+    pids: tuple[int, ...]
 
     def url_of(self, row: Row) -> str:
         """Return where a row's requests go."""
         return self.url_large if row.is_large else self.url
 
     def processor_seconds(self) -> float:
-        """Return its processor time so far."""
-        return processor_seconds(self.pid)
+        """Return the processor time of all its processes so far."""
+        return sum(map(processor_seconds, self.pids))
 
     @property
     def is_service(self) -> bool:
@@ -67,6 +67,14 @@ def service(name: str, core: int) -> Iterator[Server]:
 
 
 @contextmanager
+def service_with(name: str, *flags: str) -> Iterator[Server]:
+    """Run the service with flags, on whatever cores the system takes."""
+    command = python("financial_data_service", "serve", "--port", "0", *flags)
+    with _python_server(name, command, None, {}) as it:
+        yield it
+
+
+@contextmanager
 def bare(core: int, replies: Replies, directory: Path) -> Iterator[Server]:
     """Run uvicorn with fixed replies."""
     path = directory / "replies.json"
@@ -76,27 +84,37 @@ def bare(core: int, replies: Replies, directory: Path) -> Iterator[Server]:
 
 
 @contextmanager
-def fixed(executable: str, core: int, replies: Replies, directory: Path) -> Iterator[Server]:
+def fixed(
+    executable: str,
+    core: int | None,
+    replies: Replies,
+    directory: Path,
+    *,
+    name: str = NGINX,
+    processes: int = 1,
+) -> Iterator[Server]:
     """Run nginx with fixed replies."""
     ports = nginx.Ports(nginx.free_port(), nginx.free_port())
-    configuration = nginx.configure(directory, replies, ports)
+    configuration = nginx.configure(directory, replies, ports, processes)
     command = [executable, "-c", str(configuration), "-p", str(directory)]
     with ExitStack() as stack:
         stderr = stack.enter_context(tempfile.TemporaryFile())
         process = stack.enter_context(started(command, core, stderr))
         try:
             nginx.wait_for(ports.reading)
-            (worker,) = children(process.pid)
-        except (SetupError, ValueError, OSError) as error:
+            workers = tuple(children(process.pid))
+            if len(workers) != processes:
+                raise SetupError(f"{len(workers)} processes instead of {processes}.")
+        except (SetupError, OSError) as error:
             stderr.seek(0)
             raise SetupError(f"nginx did not start: {error} {stderr.read().decode()}") from error
         small, large = (f"http://127.0.0.1:{port}" for port in ports)
-        yield Server(NGINX, small, large, worker)
+        yield Server(name, small, large, workers)
 
 
 @contextmanager
 def _python_server(
-    name: str, command: list[str], core: int, variables: dict[str, str]
+    name: str, command: list[str], core: int | None, variables: dict[str, str]
 ) -> Iterator[Server]:
     with (
         tempfile.TemporaryFile() as stderr,
@@ -109,4 +127,4 @@ def _python_server(
             stderr.seek(0)
             raise SetupError(f"{name} did not start: {line}{stderr.read().decode()}")
         url = line.removeprefix(_SERVING).strip()
-        yield Server(name, url, url, process.pid)
+        yield Server(name, url, url, (process.pid, *children(process.pid)))
