@@ -281,7 +281,7 @@ REFUSED = {
     "prices without a schema": (GOOD[SCHEMA_BYTES:], "got another message"),
     "too many messages": (
         GOOD[:SCHEMA_BYTES] + GOOD[SCHEMA_BYTES:-8] * 5000,
-        "at most 4096 messages",
+        "at most 1024 messages",
     ),
 }
 

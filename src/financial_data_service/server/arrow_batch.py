@@ -41,11 +41,11 @@ _FILE_MAGIC = b"ARROW1"
 _SCHEMA, _DICTIONARY, _RECORD_BATCH = 1, 2, 3
 _V4, _V5 = 3, 4
 
-FIELDS_MAX = 4096
+FIELDS_MAX = 1024
 """Columns, those within columns counted: a schema may name one field in many places, and so be far
 larger than its bytes."""
 
-MESSAGES_MAX = 4096
+MESSAGES_MAX = 1024
 """Messages of a stream. Each takes some 10 microseconds, in which nobody else is served."""
 
 _DEPTH_MAX = 64  # of columns within columns
