@@ -11,15 +11,17 @@ import asyncio
 import json
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 from websockets.asyncio.server import ServerConnection, serve
@@ -558,17 +560,60 @@ class TestIngest:
         run(main)
 
 
+KEY = "a-key-of-the-tests"
+
+
+class Secured(NamedTuple):
+    """A service that wants a key and speaks TLS, by a certificate that only `trust` knows."""
+
+    url: str
+    trust: ssl.SSLContext
+
+    def client(self) -> Client:
+        return Client(self.url, api_key=KEY, verify=self.trust)
+
+    def async_client(self) -> AsyncClient:
+        return AsyncClient(self.url, api_key=KEY, verify=self.trust)
+
+
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with running(tmp_path_factory.mktemp("service"), (*LIGHT, "--max-symbols", "50")) as service:
-        yield service
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    directory, authority = tmp_path_factory.mktemp("service"), trustme.CA()
+    chain = directory / "chain.pem"
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(chain)
+    trust = ssl.create_default_context()
+    authority.configure_trust(trust)
+    flags = (*LIGHT, "--ssl-certfile", str(chain))
+    with running(directory, flags, FDS_API_KEY=KEY) as service:
+        yield Secured(service.url, trust)
 
 
 class TestRealService:
-    def test_every_batch_is_told_and_a_delete_too(self, service: Service) -> None:
+    """Over TLS and with a key, so that both are seen to reach every way in."""
+
+    @pytest.mark.parametrize("key", [None, "b" * 16])
+    def test_without_the_key(self, service: Secured, key: str | None) -> None:
+        async def main() -> None:
+            async with AsyncClient(service.url, api_key=key, verify=service.trust) as client:
+                assert await client.alive()
+                with pytest.raises(fds.UnauthorizedError):
+                    await client.symbols()
+                with pytest.raises(fds.UnauthorizedError):
+                    await anext(aiter(client.subscribe("stats.A.1")))
+
+        run(main)
+
+    def test_without_the_certificate(self, service: Secured) -> None:
+        with Client(service.url, api_key=KEY) as client:
+            with pytest.raises(fds.ServiceUnavailableError, match="CERTIFICATE_VERIFY_FAILED"):
+                client.symbols()
+            with pytest.raises(fds.ServiceUnavailableError, match="CERTIFICATE_VERIFY_FAILED"):
+                next(iter(client.subscribe("stats.A.1")))
+
+    def test_every_batch_is_told_and_a_delete_too(self, service: Secured) -> None:
         async def main() -> None:
             deleted = asyncio.Event()
-            async with AsyncClient(service.url) as client:
+            async with service.async_client() as client:
                 await client.add_batch("BRK.A", [0.0])
                 stream = stream_name("BRK.A", 2, interval_ms=0)
                 sequences = []
@@ -589,8 +634,8 @@ class TestRealService:
 
         run(main)
 
-    def test_blocking(self, service: Service) -> None:
-        with Client(service.url) as client:
+    def test_blocking(self, service: Secured) -> None:
+        with service.client() as client:
             client.add_batch("BLOCK", [1.0, 2.0])
             for update in client.subscribe("stats.BLOCK.1"):
                 assert (update.sequence, update.avg, update.is_snapshot) == (2, 1.5, True)
@@ -606,10 +651,10 @@ class TestRealService:
             with pytest.raises(fds.ServiceError, match="Window size exponent"):
                 next(iter(client.subscribe("stats.BLOCK.9")))
 
-    def test_ingest_is_pipelined_and_arrives_whole(self, service: Service) -> None:
+    def test_ingest_is_pipelined_and_arrives_whole(self, service: Secured) -> None:
         async def main() -> None:
             prices = np.cumsum(np.ones(60_000))
-            async with AsyncClient(service.url) as client:
+            async with service.async_client() as client:
                 await client.add_batch("IN/1", [0.0])
                 async with client.ingest("IN/1") as ingest:
                     await ingest.send(prices[:25_000])  # More than the service takes at once.
@@ -624,9 +669,9 @@ class TestRealService:
 
         run(main)
 
-    def test_ingest_tells_of_a_conflict(self, service: Service) -> None:
+    def test_ingest_tells_of_a_conflict(self, service: Secured) -> None:
         async def main() -> None:
-            async with AsyncClient(service.url) as client:
+            async with service.async_client() as client:
                 await client.add_batch("IN2", [1.0, 2.0])
                 with pytest.raises(fds.SequenceConflictError) as info:
                     async with client.ingest("IN2", from_sequence=1) as ingest:

@@ -88,6 +88,8 @@ def refusal(reply: Reply, url: str) -> ServiceError:
     try:
         body = msgspec.json.decode(reply.content, type=_Refusal)
     except (msgspec.MsgspecError, UnicodeDecodeError):
+        if _BY_STATUS.get(reply.status) is UnauthorizedError:  # A proxy's own, or a handshake.
+            return UnauthorizedError("Expected a key that is known there", reply.status, url)
         return stranger(url, reply.status)
     if isinstance(body.detail, list):
         return _invalid(body.detail, reply.status, url)
