@@ -1,224 +1,211 @@
-"""The live page: what it shows of a server's replies, and what it does while there is no server.
+"""The Streamlit page as ``make monitor-ui`` runs it, in a real browser, beside a real service.
 
-The page runs in Streamlit's own test harness against a stub that gives replies of the shape of the
-HTTP API. The numbers of the stub are chosen so that each format appears once.
+One page server for all tests, whose service each test starts on the port it watches. The numbers on
+the page are compared with those of the API as doubles: each cell holds in its title the number in
+full.
 """
 
 from __future__ import annotations
 
-import json
-import threading
+import math
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
 
-testing = pytest.importorskip("streamlit.testing.v1", reason="needs streamlit")
-monitor = pytest.importorskip("financial_data_service.monitor", reason="needs streamlit")
+from browser import Window, chromium, needs_chromium
+from service_process import LIGHT, Service, end, environment, started
 
-PAGE = Path(__file__).parents[1] / "src" / "financial_data_service" / "monitor.py"
+pytest.importorskip("streamlit", reason="needs streamlit")
+pytestmark = needs_chromium
 
-
-def symbol_reply(symbol: str, values: int, price: float = 64123.45) -> dict[str, Any]:
-    stats = [
-        {
-            "k": k,
-            "window": 10**k,
-            "min": price,
-            "max": price,
-            "last": price,
-            "avg": price,
-            "var": 2.25,
-            "values": min(values, 10**k),
-        }
-        for k in range(1, 9)
-    ]
-    return {"symbol": symbol, "sequence": values, "stats": stats}
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "src" / "financial_data_service" / "monitor" / "page.py"
+FIELDS = ("window", "values", "min", "max", "last", "avg", "var", "std")
+KEY = "a-key-for-the-tests-1"
 
 
-class Stub:
-    """A server whose replies a test sets, and which it stops and starts on the same port."""
+class Monitor(NamedTuple):
+    """A page server, and where it looks for the service."""
 
-    def __init__(self) -> None:
-        self.symbols: list[dict[str, Any]] = []
-        self.status = 200
-        self.port = 0
-        self.start()
+    url: str
+    service_port: int
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
 
-    def reply(self, path: str) -> dict[str, Any]:
-        if path == "/symbols":
-            return {"symbols": [], "max_symbols": 10, "largest_window": 10**8}
-        return {"symbols": self.symbols}
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
 
-    def start(self) -> None:
-        stub = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                body = json.dumps(stub.reply(self.path)).encode()
-                self.send_response(stub.status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+@pytest.fixture(scope="module")
+def monitor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitor]:
+    service_port, port = free_port(), free_port()
+    log = tmp_path_factory.mktemp("monitor") / "page.log"
+    command = [sys.executable, "-m", "streamlit", "run", str(PAGE), f"--server.port={port}"]
+    variables = environment(FDS_URL=f"http://127.0.0.1:{service_port}", FDS_API_KEY=KEY)
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(command, cwd=ROOT, env=variables, stdout=output, stderr=output) as process,
+    ):
+        try:
+            url = f"http://127.0.0.1:{port}"
+            deadline = time.monotonic() + 60
+            while not answers(f"{url}/_stcore/health"):
+                assert time.monotonic() < deadline, log.read_text()
+                assert process.poll() is None, log.read_text()
+                time.sleep(0.05)
+            yield Monitor(url, service_port)
+        finally:
+            os.kill(process.pid, signal.SIGTERM)
+            process.wait(20)
+    assert "Traceback" not in log.read_text(), log.read_text()
 
-            def log_message(self, *args: object) -> None:
-                pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
-        self.port = self.server.server_port
-        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url).is_success
+    except httpx.HTTPError:
+        return False
 
-    def stop(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture
-def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
-    stub = Stub()
-    monkeypatch.setenv("FDS_URL", stub.url + "/")
-    yield stub
-    stub.stop()
+def window(browser: Any) -> Iterator[Window]:
+    window = Window(browser)
+    yield window
+    window.context.close()
 
 
 @pytest.fixture
-def page(stub: Stub) -> Any:
-    return testing.AppTest.from_file(str(PAGE), default_timeout=30)
+def flags(monitor: Monitor) -> tuple[str, ...]:
+    return (*LIGHT, "--port", str(monitor.service_port))
 
 
-def html(page: Any) -> str:
-    page.run()
-    assert not page.exception
-    return str(page.get("html")[0].proto.body).partition("</style>")[2]
+def add(service: Service, symbol: str, values: list[float]) -> int:
+    reply = httpx.post(
+        f"{service.url}/add_batch/",
+        json={"symbol": symbol, "values": values},
+        headers={"X-API-Key": KEY},
+    )
+    return int(reply.raise_for_status().json()["sequence"])
 
 
-def test_header_says_state_and_symbols_used(stub: Stub, page: Any) -> None:
-    stub.symbols = [symbol_reply("AAPL", 12_800), symbol_reply("MSFT", 5)]
-    shown = html(page)
-    assert "<b>ready</b>" in shown
-    assert "<b>2</b> of 10 symbols" in shown
-    assert "<b>12,805</b> prices received" in shown
-    assert stub.url in shown
+def show_values(window: Window, symbol: str, values: int) -> None:
+    """Wait until every window of the symbol is shown with so many values, as far as they go."""
+    window.until(
+        """([symbol, values]) => {
+            const rows = [...document.querySelectorAll(".fds .numbers")]
+                .filter((each) => each.dataset.symbol === symbol)
+                .flatMap((each) => [...each.querySelectorAll("tbody tr")]);
+            const held = (row, field) =>
+                Number(row.querySelector(`[data-field=${field}]`).title);
+            return rows.length === 5 && rows.every((row) =>
+                held(row, "values") === Math.min(values, held(row, "window")));
+        }""",
+        [symbol, values],
+    )
 
 
-def test_pill_shows_exact_fill_of_the_largest_window(stub: Stub, page: Any) -> None:
-    stub.symbols = [symbol_reply("AAPL", 12_345_678)]
-    shown = html(page)
-    assert "12.345678 % · 12,345,678 of 100,000,000 prices" in shown
-    assert "width:12.3457%" in shown
+def assert_shows_the_api(service: Service, window: Window, symbol: str) -> None:
+    reply = httpx.get(f"{service.url}/stats/?symbol={symbol}", headers={"X-API-Key": KEY})
+    rows: list[dict[str, str]] = window.page.evaluate(
+        """() => [...document.querySelectorAll(".fds tbody tr")].map((row) => Object.fromEntries(
+            [...row.querySelectorAll("td")].map((cell) => [cell.dataset.field, cell.title])))"""
+    )
+    api = reply.raise_for_status().json()["stats"]
+    assert len(rows) == len(api) == 5
+    for row, stats in zip(rows, api, strict=True):
+        stats["std"] = math.sqrt(stats["var"])
+        assert [float(row[field]) for field in FIELDS] == [stats[field] for field in FIELDS]
 
 
-def test_table_has_eight_windows_and_mutes_those_not_full(stub: Stub, page: Any) -> None:
-    stub.symbols = [symbol_reply("AAPL", 12_800)]
-    shown = html(page)
-    assert shown.count("<tr") == 1 + 8
-    assert shown.count('<tr class="muted">') == 4
-    cells = ["64,123.45", "64,123.4500", "2.25000", "1.50000"]
-    assert all(f">{text}</td>" in shown for text in cells)
-
-
-@pytest.mark.parametrize(
-    "symbol",
-    ["**bold**", "<script>alert(1)</script>", "a&amp;b", "$x$ :smile: `c`", "价格 \u202eabc"],
-)
-def test_symbols_are_shown_literally(stub: Stub, page: Any, symbol: str) -> None:
-    stub.symbols = [symbol_reply(symbol, 5)]
-    escaped = symbol.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    assert f"<bdi>{escaped}</bdi>" in html(page)
-
-
-def test_no_symbols_gives_a_hint(stub: Stub, page: Any) -> None:
-    assert "<b>0</b> of 10 symbols" in html(page)
-    assert f"curl {stub.url}/add_batch/" in page.code[0].value
-    assert "fds load" in page.code[0].value
-
-
-def test_server_that_goes_and_comes_back(stub: Stub, page: Any) -> None:
-    stub.symbols = [symbol_reply("AAPL", 12_800)]
-    html(page)
-    stub.stop()
-    shown = html(page)
-    assert "<b>not reachable</b>" in shown
-    assert f"The server at {stub.url} does not answer; these numbers are stale, 0 s old" in shown
-    assert "12,800 of 100,000,000" in shown
-    stub.start()
-    assert "<b>ready</b>" in html(page)
-
-
-def test_server_that_was_never_there(stub: Stub, page: Any) -> None:
-    stub.stop()
-    shown = html(page)
-    assert "does not answer; <code>make run</code> starts it" in shown
-    assert not page.code
-    stub.start()
-
-
-def test_something_else_on_the_port(stub: Stub, page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    stub.status = 503
-    assert f"{stub.url} answers 503" in html(page)
-    stub.status = 200
-    monkeypatch.setattr(stub, "reply", lambda path: {"hello": "world"})
-    assert f"What answers at {stub.url} is not this service" in html(page)
-
-
-def test_proxies_of_the_environment_are_not_used(
-    stub: Stub, monkeypatch: pytest.MonkeyPatch
+def test_numbers_are_those_of_the_api_and_follow_it_in_place(
+    tmp_path: Path, monitor: Monitor, flags: tuple[str, ...], window: Window
 ) -> None:
-    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
-    assert monitor.fetch(stub.url).max_symbols == 10
-    with pytest.raises(httpx.HTTPError):
-        httpx.get(stub.url)
+    with started(tmp_path, flags, FDS_API_KEY=KEY) as service:
+        window.page.goto(monitor.url)
+        window.page.get_by_text("No symbols yet").wait_for()
+        values = add(service, "A", [64123.45, 64123.5, 0.1 + 0.2, 64122.9] * 5)
+        show_values(window, "A", values)
+        assert_shows_the_api(service, window, "A")
+        header = window.page.locator(".fds .state")
+        assert re.search(r"online.*1 of 10.*\b20\b", header.inner_text(), re.DOTALL)
+        assert "0.02 % · 20 of 100,000 prices" in window.page.locator(".fds .pill").inner_text()
+
+        canvas = window.page.locator("canvas").first
+        canvas.wait_for()
+        canvas.evaluate("(canvas) => { canvas.isTheSame = true; }")
+        values = add(service, "A", [7.0])
+        show_values(window, "A", values)
+        assert_shows_the_api(service, window, "A")
+        label = re.compile(r"Last price, avg ± std: last 7\.00\d*, 100 ")
+        window.page.get_by_role("img", name=label).wait_for()
+        assert canvas.evaluate("(canvas) => canvas.isTheSame"), "nothing is taken away and put back"
+        assert canvas.evaluate(
+            """(canvas) => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height)
+                .data.some((value) => value !== 0)"""
+        ), "something is drawn"
+
+        window.page.get_by_role("button", name="10,000", exact=True).click()
+        window.page.get_by_role("img", name="1,000 ").first.wait_for()
+        window.until(
+            """() => [...document.querySelectorAll("*")].map((each) => each.shadowRoot)
+                .filter(Boolean).flatMap((root) => [...root.querySelectorAll("canvas")])
+                .every((canvas) => !canvas.ariaLabel.includes(", 10,000 "))"""
+        )
+        end(service)
+        window.close()
 
 
-@pytest.mark.parametrize(
-    ("price", "decimals", "text"),
-    [
-        (64123.5, 2, "64,123.50"),
-        (1.0834, 5, "1.08340"),
-        (0.00001234, 8, "0.00001234"),
-        (5.001e-9, 8, "5.001e-09"),
-        (999_775_482_835.44, 4, "999,775,482,835.440"),
-        (-0.5, 2, "-0.50"),
-        (0.0, 2, "0.00"),
-        (1e150, 2, "1e+150"),
-    ],
-)
-def test_format_price(price: float, decimals: int, text: str) -> None:
-    assert monitor.format_price(price, decimals) == text
+def test_symbols_come_and_go_and_so_does_the_service(
+    tmp_path: Path, monitor: Monitor, flags: tuple[str, ...], window: Window
+) -> None:
+    with started(tmp_path, flags, FDS_API_KEY=KEY) as first:
+        window.page.goto(monitor.url)
+        show_values(window, "GONE", add(first, "GONE", [1.0]))
+        show_values(window, "BACK", add(first, "BACK", [1.0, 2.0, 3.0]))
+        first.process.send_signal(signal.SIGKILL)
+        window.page.get_by_text("trying again. The numbers are those from before.").wait_for()
+        shown = window.page.locator(".fds").first.inner_text()
+        assert re.search(r"not reachable since \d\d:\d\d:\d\d, trying again", shown)
+        assert window.page.locator(".fds .numbers").count() == 2
+    with started(tmp_path, flags, FDS_API_KEY=KEY) as second:
+        show_values(window, "BACK", add(second, "BACK", [5.0, 7.0]))
+        window.until("() => document.querySelectorAll('.fds .numbers').length === 1")
+        assert_shows_the_api(second, window, "BACK")
+        assert window.page.get_by_text("trying again").count() == 0
+        httpx.delete(f"{second.url}/symbols/BACK", headers={"X-API-Key": KEY})
+        window.page.get_by_text("No symbols yet").wait_for()
+        end(second)
+        window.close()
 
 
-@pytest.mark.parametrize(
-    ("prices", "decimals"),
-    [([64123.0], 2), ([1.0834, 1.08341], 5), ([0.1 + 0.2], 8), ([1e-9], 8), ([1e30], 2)],
-)
-def test_decimals_follow_the_prices(prices: list[float], decimals: int) -> None:
-    assert monitor.decimals_of(prices) == decimals
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0.0, "0"),
-        (4138.04256, "4,138.04"),
-        (0.00108616, "0.00108616"),
-        (7.762e-7, "7.76200e-07"),
-        (1.03421e18, "1.03421e+18"),
-        (5e-324, "4.94066e-324"),
-    ],
-)
-def test_format_spread(value: float, text: str) -> None:
-    assert monitor.format_spread(value) == text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.2, "0 s"), (59, "59 s"), (61, "1 min"), (7300, "2 h")]
-)
-def test_format_age(seconds: float, text: str) -> None:
-    assert monitor.format_age(seconds) == text
+def test_every_session_is_served_by_one_subscription(
+    tmp_path: Path, monitor: Monitor, flags: tuple[str, ...], browser: Any
+) -> None:
+    with started(tmp_path, flags, FDS_API_KEY=KEY) as service:
+        windows = [Window(browser), Window(browser)]
+        values = add(service, "A", [1.0, 2.0])
+        for window in windows:
+            window.page.goto(monitor.url)
+        for window in windows:
+            show_values(window, "A", values)
+        metrics = httpx.get(f"{service.url}/metrics", headers={"X-API-Key": KEY}).text
+        assert 'fds_stream_subscribers{worker="1"} 1.0' in metrics
+        for window in windows:
+            window.close()
+        end(service)

@@ -1,0 +1,163 @@
+"""The monitor's board: what it knows after which messages, and what its histories hold."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from financial_data_service.monitor.board import SAMPLES_MAX, Board, History, SymbolSnapshot
+
+LIMITS = {"symbols": [{"symbol": "A"}], "max_symbols": 10, "largest_window": 1000}
+
+
+def message(symbol: str, k: int, sequence: int, price: float = 2.0) -> dict[str, Any]:
+    return {
+        "stream": f"stats.{symbol}.{k}",
+        "symbol": symbol,
+        "k": k,
+        "window": 10**k,
+        **dict.fromkeys(("min", "max", "last", "avg"), price),
+        "var": 2.25,
+        "values": min(sequence, 10**k),
+        "sequence": sequence,
+        "event": "update",
+    }
+
+
+def board_with(*messages: dict[str, Any]) -> Board:
+    board = Board()
+    board.begin(LIMITS)
+    for each in messages:
+        board.take(each, 100.0)
+    return board
+
+
+def only(board: Board) -> SymbolSnapshot:
+    (symbol,) = board.snapshot().symbols
+    return symbol
+
+
+def test_nothing_is_known_at_first() -> None:
+    snapshot = Board().snapshot()
+    assert (snapshot.is_online, snapshot.problem, snapshot.symbols) == (False, None, [])
+    assert math.isnan(snapshot.price_rate)
+
+
+def test_windows_of_a_symbol_come_one_by_one() -> None:
+    board = board_with(message("A", 1, 5, 3.0), message("A", 2, 7, 4.0), message("A", 3, 6, 3.5))
+    symbol = only(board)
+    assert sorted(symbol.windows) == [1, 2, 3]
+    assert (symbol.sequence, symbol.last) == (7, 4.0), "those of the newest message"
+    snapshot = board.snapshot()
+    assert (snapshot.k_max, snapshot.received, snapshot.updated_at) == (3, 7, 100.0)
+
+
+def test_deleted_symbols_go_and_may_begin_anew() -> None:
+    board = board_with(message("A", 1, 5))
+    for _ in range(2):  # once for each window that is subscribed to
+        board.take({"stream": "stats.A.1", "symbol": "A", "event": "deleted"}, 101.0)
+    assert board.snapshot().symbols == []
+    board.sample(102.0)
+    board.take(message("A", 1, 1), 103.0)
+    assert only(board).sequence == 1
+
+
+def test_loss_is_told_from_its_beginning_and_numbers_stay() -> None:
+    board = board_with(message("A", 1, 5))
+    board.lose("gone", 200.0)
+    board.lose("still gone", 300.0)
+    snapshot = board.snapshot()
+    assert (snapshot.problem, snapshot.lost_at) == ("still gone", 200.0)
+    assert (snapshot.is_online, only(board).sequence) == (False, 5)
+    board.begin(LIMITS)
+    snapshot = board.snapshot()
+    assert (snapshot.is_online, snapshot.problem, snapshot.lost_at) == (True, None, None)
+
+
+def test_after_a_loss_symbols_that_are_gone_go_and_the_others_may_begin_anew() -> None:
+    board = board_with(message("A", 1, 500), message("B", 1, 5))
+    board.lose("gone", 200.0)
+    board.begin(LIMITS)
+    assert only(board).symbol == "A"
+    board.take(message("A", 1, 2), 201.0)
+    assert only(board).sequence == 2
+
+
+def test_other_windows_than_before_begin_anew() -> None:
+    board = board_with(message("A", 1, 5))
+    board.begin(LIMITS | {"largest_window": 100})
+    assert board.snapshot().symbols == []
+    board.take(message("A", 2, 5), 100.0)
+    board.sample(101.0)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [{}, [], None, {"symbols": 3}, LIMITS | {"largest_window": None}, LIMITS | {"symbols": [1]}],
+)
+def test_a_reply_that_is_none_of_the_service(reply: Any) -> None:
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        Board().begin(reply)
+
+
+def test_rates_are_over_the_last_samples() -> None:
+    board = board_with(message("A", 1, 1000))
+    board.sample(100.0)
+    assert math.isnan(only(board).rate), "one sample is no rate"
+    for second in range(1, 11):
+        board.take(message("A", 1, 1000 + 40 * second), 100.0 + second)
+        board.sample(100.0 + second)
+    assert only(board).rate == 40.0
+    assert board.snapshot().price_rate == 40.0
+    for second in range(11, 20):
+        board.sample(100.0 + second)
+    assert only(board).rate == 0.0
+
+
+def test_requests_are_counted_from_one_look_to_the_next() -> None:
+    board = board_with()
+    board.measured(100, 50.0, 200.0)
+    assert math.isnan(board.snapshot().request_rate)
+    board.measured(130, 50.0, 202.0)
+    assert (board.snapshot().request_rate, board.snapshot().started_at) == (15.0, 50.0)
+    board.measured(3, 203.0, 204.0)  # The service has started anew.
+    assert math.isnan(board.snapshot().request_rate)
+
+
+def test_history_has_gaps_where_nothing_was_known() -> None:
+    board = board_with(message("A", 2, 5, 3.0))
+    board.sample(100.0)
+    board.lose("gone", 101.0)
+    board.sample(101.0)
+    board.begin(LIMITS)
+    board.take(message("A", 2, 2000, 4.0), 102.0)
+    board.sample(102.0)
+    columns = History.columns(only(board).history, [1, 2], decimals=3)
+    assert columns["times"] == [100_000, 101_000, 102_000]
+    assert columns["last"] == [3.0, None, 4.0]
+    assert columns["held"] == [5.0, None, 1000.0], "not more than the largest window"
+    first, second = columns["windows"]
+    assert first["avg"] == [None, None, None]
+    assert (second["window"], second["avg"], second["std"]) == (100, [3, None, 4], [1.5, None, 1.5])
+
+
+def test_history_is_bounded() -> None:
+    board = board_with(message("A", 1, 5))
+    for second in range(SAMPLES_MAX + 10):
+        board.sample(float(second))
+    times = History.columns(only(board).history, [])["times"]
+    assert times == [1000 * second for second in range(10, SAMPLES_MAX + 10)]
+
+
+def test_a_snapshot_stays_what_it_is() -> None:
+    board = board_with(message("A", 1, 5))
+    board.sample(1.0)
+    before = board.snapshot()
+    board.take(message("A", 1, 6), 2.0)
+    board.sample(2.0)
+    board.lose("gone", 3.0)
+    assert before.symbols[0].windows[1]["sequence"] == 5
+    assert len(before.symbols[0].history) == 1
+    assert before.is_online
