@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Self, TypeVar, overload
 
 import httpx
+import numpy.typing as npt
 
 from financial_data_service.client import plans
 from financial_data_service.client.connection import (
@@ -88,7 +89,7 @@ class AsyncClient:
     async def add_batch(
         self,
         symbol: str,
-        values: Any,
+        values: npt.ArrayLike,
         from_sequence: int | None = None,
         *,
         exclusive: bool = True,
@@ -122,7 +123,7 @@ class AsyncClient:
         return await self._run(plans.values(self._session, symbol, last))
 
     async def verify(self, symbol: str, k: int) -> Check:
-        """Have the service recompute one window; as :meth:`Client.verify`."""
+        """Have the service recompute one window and compare; as :meth:`Client.verify`."""
         return await self._run(plans.verify(self._session, symbol, k))
 
     async def delete(self, symbol: str) -> None:
@@ -188,7 +189,8 @@ class AsyncClient:
         """Return a way in for prices as they come: batches follow each other without waiting.
 
         What was sent and not answered is sent again when the connection breaks, and stored once;
-        nobody else may add to the symbol meanwhile. How patient that is, the client's `retries`
+        nobody else may add to the symbol meanwhile. Leaving the block waits for all answers, unless
+        it is left by an error. How patient that is, the client's `retries`
         say.
 
         Parameters

@@ -17,7 +17,7 @@ Timeout: TypeAlias = float | httpx.Timeout
 Verify: TypeAlias = ssl.SSLContext | bool
 
 DEFAULT_URL = "http://127.0.0.1:8000"
-TIMEOUT_SECONDS = 30.0
+TIMEOUT_SECONDS = 10.0
 CONNECT_SECONDS = 5.0
 
 _LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
@@ -89,12 +89,9 @@ class Connection:
 
     def http_options(self) -> HttpOptions:
         """Return what both of httpx's clients are made with."""
-        timeout = self._timeout
-        if not isinstance(timeout, httpx.Timeout):
-            timeout = httpx.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS))
         is_plain = self.is_local and self._url.scheme == "http"
         return {
-            "timeout": timeout,
+            "timeout": _timeout(self._timeout),
             "headers": self.headers,
             "auth": (self._url.username, self._url.password) if self._url.username else None,
             # A proxy set for the outside world has no way to this machine.
@@ -105,12 +102,15 @@ class Connection:
 
     def request_options(self, request: Request) -> dict[str, Any]:
         """Return what httpx's ``request`` is called with."""
-        return {
+        options: dict[str, Any] = {
             "method": request.method,
             "url": self.url + request.target,
             "content": request.content or None,
             "headers": request.headers,
         }
+        if request.timeout_seconds is not None:
+            options["timeout"] = _timeout(request.timeout_seconds)
+        return options
 
     def websocket_url(self, target: str) -> str:
         """Return the address of a WebSocket of the service, with credentials if there are any."""
@@ -150,6 +150,12 @@ class Connection:
         return Lost(
             f"{self.url} broke the connection off or does not speak HTTP ({reason}).", is_sent=True
         )
+
+
+def _timeout(given: Timeout) -> httpx.Timeout:
+    if isinstance(given, httpx.Timeout):
+        return given
+    return httpx.Timeout(given, connect=min(given, CONNECT_SECONDS))
 
 
 def _parsed(url: str) -> httpx.URL:

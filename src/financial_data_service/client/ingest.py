@@ -191,7 +191,7 @@ class AsyncIngest:
             with suppress(asyncio.CancelledError):
                 await self._keeper
 
-    async def send(self, values: Any) -> None:
+    async def send(self, values: npt.ArrayLike) -> None:
         """Hand over prices, oldest first; waits only while many batches are not answered yet.
 
         Parameters

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -48,6 +48,9 @@ Result = TypeVar("Result")
 PIECE_MAX = 100_000
 
 READY_PAUSE_SECONDS = 0.2
+
+# A window of 10**8 prices may first have to be read from a slow disk, behind others that wait.
+VERIFY_SECONDS = 300.0
 
 LITTLE_ENDIAN = np.dtype("<f8")
 
@@ -148,7 +151,7 @@ def _get(session: Session, target: str, kind: type[Result]) -> Plan[Result]:
 # --- Adding -----------------------------------------------------------------------------------
 
 
-def as_float64(values: Any) -> npt.NDArray[np.float64]:
+def as_float64(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Return prices as a float64 array, checked as the service would check them.
 
     Raises
@@ -164,7 +167,7 @@ def as_float64(values: Any) -> npt.NDArray[np.float64]:
 def add_batch(
     session: Session,
     symbol: str,
-    values: Any,
+    values: npt.ArrayLike,
     from_sequence: int | None,
     exclusive: bool,
 ) -> Plan[Receipt]:
@@ -353,7 +356,9 @@ def values(session: Session, symbol: str, last: int) -> Plan[Prices]:
 def verify(session: Session, symbol: str, k: int) -> Plan[Check]:
     """Have one window recomputed."""
     check_symbol(symbol)
-    return (yield from _get(session, path("verify", symbol, k), Check))
+    request = Request("GET", path("verify", symbol, k), timeout_seconds=VERIFY_SECONDS)
+    answer = yield from exchange(session, request)
+    return _decoded(session, answer.reply, Check)
 
 
 def delete(session: Session, symbol: str) -> Plan[None]:

@@ -31,12 +31,15 @@ class Request:
         Body, little-endian float64.
     is_repeatable : bool
         Whether the request may be sent again when nobody knows what became of it.
+    timeout_seconds : float or None
+        How long the service may be silent over this; None for what the client allows.
     """
 
     method: str
     target: str
     content: bytes = b""
     is_repeatable: bool = True
+    timeout_seconds: float | None = None
 
     @property
     def headers(self) -> dict[str, str]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Self, TypeVar, overload
 
 import httpx
+import numpy.typing as npt
 
 from financial_data_service.client import plans
 from financial_data_service.client.connection import (
@@ -109,11 +110,10 @@ class Client:
         """Close all connections. Idempotent."""
         self._http.close()
 
-    # The stubs of pandas, polars and Arrow are not ours to ask for: values are what they are.
     def add_batch(
         self,
         symbol: str,
-        values: Any,
+        values: npt.ArrayLike,
         from_sequence: int | None = None,
         *,
         exclusive: bool = True,
@@ -242,7 +242,10 @@ class Client:
         return self._run(plans.values(self._session, symbol, last))
 
     def verify(self, symbol: str, k: int) -> Check:
-        """Have the service recompute one window from its prices and compare. O(10**k) there."""
+        """Have the service recompute one window from its prices and compare.
+
+        Takes it half a second for 10**8 prices in memory; it may be silent for five minutes.
+        """
         return self._run(plans.verify(self._session, symbol, k))
 
     def delete(self, symbol: str) -> None:
