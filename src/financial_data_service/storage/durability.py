@@ -180,9 +180,10 @@ class BackgroundSync:
                 return
             if file.has_sync_failed or not sequence <= file.sequence <= limit:
                 return
-            generation = _write_next(file, sequence)
-            # Until the record is known to be on disk, the one before it may be the truth there.
+            # Until the record is known to be on disk, the one before it may be the truth there; and
+            # first, as the record may get there by itself once this process has been killed.
             file.words[WORD_APPEND_LIMIT] = min(limit, file.append_limit)
+            generation = _write_next(file, sequence)
         self._record = generation, self._executor.submit(file.sync)
 
     def _confirm(self, generation: int) -> None:
