@@ -19,6 +19,7 @@ import pytest
 from financial_data_service.engine.symbol_manager import SymbolManager
 from financial_data_service.errors import FdsError, InsufficientStorageError, SymbolFileError
 from financial_data_service.server.app import create_app
+from financial_data_service.server.stream.hub import Hub, Subscriber
 from financial_data_service.settings import Settings
 from in_process import InProcess
 from service_process import Service, running
@@ -148,6 +149,27 @@ def answers_in_trouble(
         yield "/readyz", "get", client.get("/readyz")
 
 
+def answers_of_events(
+    client: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[str, str, httpx.Response]]:
+    """The answers of the route whose answer would not end: here it ends before its first event."""
+
+    def get(target: str) -> tuple[str, str, httpx.Response]:
+        return "/stats/{symbol}/{k}/events", "get", client.get(f"/stats/{target}")
+
+    def end(_hub: Hub, subscriber: Subscriber, *_: object) -> None:
+        subscriber.outbox.close(1000, "for a test")
+
+    client.post("/add_batch/", json=BATCH)
+    with monkeypatch.context() as patch:
+        patch.setattr(Hub, "subscribe", end)
+        yield get("AAPL/1/events")
+        for target in ("X/1/events", "AAPL/9/events", "AAPL/1/events?interval=-1"):
+            yield get(target)
+        patch.setattr(Hub, "is_full", True)
+        yield get("AAPL/1/events")
+
+
 def validate(document: Any, schema: Any, content: Any) -> None:
     """Validate against a schema of the document, references and all."""
     whole = schema | {"components": document["components"]}
@@ -158,7 +180,11 @@ def test_every_answer_is_documented_and_every_documented_answer_is_given(
     client: InProcess, document: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: dict[tuple[str, str], set[str]] = {}
-    found = [*answers(client), *answers_in_trouble(client, monkeypatch)]
+    found = [
+        *answers(client),
+        *answers_in_trouble(client, monkeypatch),
+        *answers_of_events(client, monkeypatch),
+    ]
     for path, method, response in found:
         status = str(response.status_code)
         given.setdefault((path, method), set()).add(status)

@@ -91,7 +91,8 @@ def add_events_route(router: APIRouter, settings: Settings) -> None:
             ),
         ] = DEFAULT_INTERVAL_MS,
         last_event_id: Annotated[
-            str | None, Header(description="The id of the last event that was seen.")
+            str | None,
+            Header(description="The id of the last event that was seen.", examples=["3"]),
         ] = None,
     ) -> Response:
         manager: SymbolManager = request.app.state.manager

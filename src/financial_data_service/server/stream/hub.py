@@ -431,7 +431,7 @@ class Hub:
                 self._enter(feed, _Phase.IDLE)
                 watch = feed.topic.watch
                 if watch.stats is not None and (feed.is_new or feed.sent < watch.sequence):
-                    self._push(feed)
+                    self._note(feed)
 
     def _look_for_names(self) -> None:
         for symbol in self._manager.symbols():
@@ -460,8 +460,24 @@ class Hub:
             watch.sequence = sequence
             watch.changes += 1
             for topic in watch.topics.values():
-                for feed in list(topic.idle):
-                    self._push(feed)
+                self._tell(topic)
+
+    def _tell(self, topic: _Topic) -> None:
+        """Tell the idle feeds of a window that it has changed."""
+        eager: dict[Present, str | None] = {}
+        for feed in list(topic.idle):
+            outbox = feed.subscriber.outbox
+            if feed.interval or feed.is_new or not outbox.has_room:
+                self._note(feed)
+                continue
+            # Whoever wants every batch and keeps up gets the text of each, made right behind it.
+            present = feed.subscriber.present
+            if present not in eager:
+                eager[present] = topic.text(present, Kind.UPDATE)
+            text = eager[present]
+            if text is not None and feed.sent < topic.sequence:
+                feed.sent = topic.sequence
+                outbox.put(text)
 
     def _on_created(self, watch: _Watch, stats: RunningStats) -> None:
         watch.stats = stats
@@ -469,7 +485,12 @@ class Hub:
         watch.changes += 1
         for topic in watch.topics.values():
             for feed in topic.feeds:
-                self._push(feed)
+                outbox = feed.subscriber.outbox
+                if feed.interval or feed.phase is not _Phase.IDLE or not outbox.has_room:
+                    self._note(feed)
+                    continue
+                for text in self._said(feed):
+                    outbox.put(text)
 
     def _on_deleted(self, watch: _Watch) -> None:
         watch.stats = None
@@ -499,17 +520,8 @@ class Hub:
         self._waiting_count += (phase is _Phase.WAITING) - (feed.phase is _Phase.WAITING)
         feed.phase = phase
 
-    def _push(self, feed: _Feed) -> None:
-        """Tell a feed's subscriber that there is something new, or what it is."""
-        outbox = feed.subscriber.outbox
-        if feed.interval == 0 and feed.phase is _Phase.IDLE and outbox.has_room:
-            # Whoever wants every batch and keeps up gets the text of each, made right behind it.
-            for text in self._said(feed):
-                outbox.put(text)
-        else:
-            self._note(feed)
-
     def _note(self, feed: _Feed) -> None:
+        """Have a feed's subscriber told what is new once its outbox comes to it."""
         if feed.phase is not _Phase.PENDING:
             self._enter(feed, _Phase.PENDING)
             feed.changes = feed.topic.watch.changes

@@ -5,6 +5,7 @@
 * A client that takes nothing is told to try again later (1013), and cut off.
 * What waits in the kernel to be sent is kept small: there it could no longer be conflated.
 * A handshake that cannot be read is answered, where uvicorn would leave the client waiting.
+* Text that is no UTF-8 ends a connection (1007) without a traceback in the log.
 * uvicorn logs each connection, with the query that may hold a key; here that is left to the access
   log.
 
@@ -108,6 +109,18 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             detail = _NOT_A_HANDSHAKE_DETAIL
             self.transport.write(_NOT_A_HANDSHAKE % (len(detail), detail))
             self.transport.close()
+
+    def send_receive_event_to_app(self) -> None:
+        """Hand a message over; text that is none is the client's error, not one to be logged."""
+        if self.curr_msg_data_type == "text" and not self.close_sent:
+            try:
+                b"".join(self.frames).decode()
+            except UnicodeDecodeError:
+                self.frames = []
+                self.conn.send_close(CloseCode.UNFIT_DATA)
+                self.handle_parser_exception()
+                return
+        super().send_receive_event_to_app()
 
     async def send(self, message: Any) -> None:
         """Send what the application says, once the client has taken enough of what was said."""

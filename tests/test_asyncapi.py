@@ -1,0 +1,122 @@
+"""The AsyncAPI document: it is whole, its examples are what its schemas say, and so is everything
+that the service says and understands.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from financial_data_service.engine.symbol_manager import SymbolManager
+from financial_data_service.server import errors
+from financial_data_service.server.app import create_app
+from financial_data_service.server.stream import messages
+from financial_data_service.server.stream.ingest import Intake
+from financial_data_service.server.stream.messages import CloseCode, Kind, Session, update_message
+from financial_data_service.settings import Settings
+from in_process import InProcess
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "asyncapi.yaml"
+
+
+@pytest.fixture(scope="module")
+def document() -> Any:
+    return yaml.safe_load(DOCUMENT.read_text())
+
+
+def validate(document: Any, name: str, content: Any) -> None:
+    """Validate against the payload of a message, references and all."""
+    whole = document["components"]["messages"][name]["payload"] | {
+        "components": document["components"]
+    }
+    jsonschema.Draft202012Validator(whole).validate(content)
+
+
+def references(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key == "$ref":
+                yield value
+            else:
+                yield from references(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from references(value)
+
+
+def test_it_is_served_as_it_lies_in_docs() -> None:
+    with InProcess(create_app(Settings())) as client:
+        reply = client.get("/asyncapi.yaml")
+    assert reply.status_code == 200
+    assert reply.headers["content-type"] == "application/yaml"
+    assert reply.content == DOCUMENT.read_bytes()
+
+
+def test_every_reference_leads_somewhere_and_every_message_is_used(document: Any) -> None:
+    found = set(references(document))
+    for reference in found:
+        node = document
+        for step in reference.removeprefix("#/").split("/"):
+            node = node[step]
+    for name in document["components"]["messages"]:
+        assert f"#/components/messages/{name}" in found
+    for channel, content in document["channels"].items():
+        for name in content["messages"]:
+            assert f"#/channels/{channel}/messages/{name}" in found
+
+
+def test_every_example_is_what_its_schema_says(document: Any) -> None:
+    for name, message in document["components"]["messages"].items():
+        if name != "prices":
+            assert message["examples"]
+        for example in message.get("examples", []):
+            validate(document, name, example["payload"])
+
+
+def test_every_question_of_the_examples_is_understood(document: Any) -> None:
+    for name in ("subscribe", "unsubscribe", "listSubscriptions"):
+        for example in document["components"]["messages"][name]["examples"]:
+            answer = Session(10**8, 200, 65536).receive(json.dumps(example["payload"]))
+            validate(document, "result", json.loads(answer.text))
+
+
+def test_what_the_service_says(document: Any) -> None:
+    manager = SymbolManager(1, 100)
+    manager.add_batch("A", [1.0, 2.0])
+    for kind in (Kind.SNAPSHOT, Kind.UPDATE):
+        said = json.loads(update_message("A", 2, kind, manager.stats("A", 2)))
+        validate(document, "statistics", said)
+    validate(document, "deleted", json.loads(update_message("A", 2, Kind.DELETED, None)))
+    for message in ("x", "[]", '{"id":1}', b"", "x" * 100):
+        answer = Session(10**8, 1, 50).receive(message)
+        validate(document, "error", json.loads(answer.text))
+    for frame in (b"x", "x", b"\0" * 8):
+        text, _ = Intake(manager, "A", 9).receive(frame)
+        validate(document, "ingestError", json.loads(text))
+    validate(document, "receipt", json.loads(Intake(manager, "A").receive(b"\0" * 8)[0]))
+
+
+def test_every_close_code_is_told(document: Any) -> None:
+    text = document["info"]["description"]
+    ours = {value for name, value in vars(CloseCode).items() if name.isupper()}
+    ours.remove(CloseCode.OF_ERROR)
+    # Of the errors that a batch can meet; the others have no place on /ingest.
+    ours |= {CloseCode.OF_ERROR + status for status in (400, 409, 503, 507)}
+    assert {400, 409, 503, 507} <= set(errors._STATUS.values())
+    for code in ours:
+        assert f"| {code} |" in text, code
+
+
+def test_limits_are_those_of_the_settings(document: Any) -> None:
+    text = document["channels"]["stream"]["description"]
+    settings = Settings()
+    assert f"Up to {settings.stream_subscriptions_max} subscriptions" in text
+    assert f"{settings.stream_message_bytes_max} bytes a message" in text
+    assert f"{messages.DEFAULT_INTERVAL_MS} ms" in text
+    assert str(messages.INTERVAL_MS_MAX) in text
