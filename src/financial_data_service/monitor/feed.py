@@ -53,6 +53,10 @@ class Feed:
         self.url = url.rstrip("/")
         self.board = Board()
         self._headers = {"X-API-Key": api_key} if api_key else {}
+        # No proxy of the environment stands between this page and a server beside it.
+        self._client = httpx.Client(
+            headers=self._headers, timeout=ANSWER_SECONDS_MAX, trust_env=False
+        )
         self._is_closed = threading.Event()
         self._connection: ClientConnection | None = None
         self._failures = 0
@@ -79,6 +83,7 @@ class Feed:
         self._hang_up()
         for thread in self._threads:
             thread.join()
+        self._client.close()
 
     def _hang_up(self) -> None:
         connection = self._connection
@@ -121,7 +126,6 @@ class Feed:
     def _connected(self) -> ClientConnection:
         url = "ws" + self.url.removeprefix("http") + "/stream"
         try:
-            # No proxy of the environment stands between this page and a server beside it.
             return connect(
                 url,
                 additional_headers=self._headers,
@@ -167,10 +171,7 @@ class Feed:
 
     def _ask(self, path: str, *, missing_ok: bool = False) -> httpx.Response:
         try:
-            with httpx.Client(
-                headers=self._headers, timeout=ANSWER_SECONDS_MAX, trust_env=False
-            ) as client:
-                reply = client.get(self.url + path)
+            reply = self._client.get(self.url + path)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise UnreachableError(f"The server at {self.url} does not answer") from error
         if reply.status_code == 401:

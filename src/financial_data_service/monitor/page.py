@@ -13,6 +13,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 import streamlit as st
+from msgspec.json import encode
 
 from financial_data_service.monitor import views
 from financial_data_service.monitor.board import SAMPLE_SECONDS
@@ -27,7 +28,7 @@ _DRAW = """
 export default function ({ data, parentElement }) {
   const root = parentElement.querySelector(".root");
   root.plots ??= new Plots(root);
-  root.plots.draw(data);
+  root.plots.draw(JSON.parse(data));
 }
 """
 _COLOURS = """
@@ -80,7 +81,8 @@ def live() -> None:
     for symbol in snapshot.symbols:
         show(views.symbol_html(symbol, snapshot.largest_window))
         data = views.plots_data(symbol, sorted(ks), snapshot.largest_window)
-        plots_component()(data=data, key=f"plots-{symbol.symbol}")
+        # Encoded here, it takes a tenth of the time that Streamlit would take.
+        plots_component()(data=encode(data).decode(), key=f"plots-{symbol.symbol}")
 
 
 def page() -> None:

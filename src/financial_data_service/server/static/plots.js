@@ -295,6 +295,15 @@ export class Plots {
     this.range = new Panel(parent, "Min to max", this);
     this.held = new Panel(parent, "Prices held", this);
     this.rate = new Panel(parent, "Prices per second", this);
+    this.isSeen = false; // What is scrolled away is drawn when it comes back.
+    const observer = new IntersectionObserver(
+      (entries) => {
+        this.isSeen = entries.at(-1).isIntersecting;
+        if (this.isSeen && this.data) this.draw(this.data);
+      },
+      { rootMargin: "25%" },
+    );
+    observer.observe(parent);
   }
 
   /** Move the cursor of all four to a sample, or away. */
@@ -307,7 +316,7 @@ export class Plots {
   /** Draw a history in place of the one before. */
   draw(data) {
     this.data = data;
-    if (!data.times.length) return;
+    if (!data.times.length || !this.isSeen) return;
     if (this.cursor !== null) this.cursor = Math.min(this.cursor, data.times.length - 1);
     const { decimals, last, windows } = data;
     const price = (value) => (value === null || value === undefined ? "–" : words(value, decimals));
