@@ -23,8 +23,7 @@ from typing import Any
 from urllib.parse import quote
 
 from financial_data_service.server.guard import GuardedProtocol
-from financial_data_service.server.known_requests import FastLane, KnownBatch, KnownQuery
-from financial_data_service.server.metrics import Tally
+from financial_data_service.server.known_requests import DueQuery, FastLane, KnownBatch, KnownQuery
 from financial_data_service.server.request_head import HEAD_END
 
 __all__ = ["FastLaneProtocol"]
@@ -114,6 +113,9 @@ class FastLaneProtocol(GuardedProtocol):
             if type(known) is KnownQuery:
                 if not self._answer_query(known):
                     break
+            elif type(known) is DueQuery:
+                if not self._answer_due(head, known):
+                    break
             elif type(known) is KnownBatch:
                 begin, end = end, end + known.body_bytes
                 if length < end:
@@ -128,22 +130,26 @@ class FastLaneProtocol(GuardedProtocol):
             self._hand_over(data[position:] if position else data)
 
     def _answer_query(self, known: KnownQuery) -> bool:
-        """Answer a query; False when it is for the slow lane.
-
-        It is counted down, which is all that most requests pay for the metrics; the clock is looked
-        at for one in many, or for each when each gets a line in the access log.
-        """
-        tally = known.tally
-        tally.left = left = tally.left - 1
-        began = 0 if left else perf_counter_ns()
+        """Answer a query; False when it is for the slow lane."""
         reply = known.reply(self._manager, self._lane.headers(self.server_state.default_headers))
         if reply is None:
-            tally.left = left + 1
             return False
         self.transport.write(reply)
         self._was_active = True
-        if not left:
-            self._measured(known.path, "GET", 200, tally, began)
+        known.answered += 1
+        return True
+
+    def _answer_due(self, head: bytes, due: DueQuery) -> bool:
+        """Answer a query, and measure it; False when it is for the slow lane."""
+        began = perf_counter_ns()
+        if not self._answer_query(due.query):
+            return False
+        nanoseconds = perf_counter_ns() - began
+        due.query.measured(nanoseconds)
+        if self._access_log is None:
+            self._known[head] = due.query
+        else:
+            self._log(due.query.path, "GET", 200, nanoseconds)
         return True
 
     def _add(self, known: KnownBatch, body: bytes, headers: bytes) -> bool:
@@ -158,7 +164,10 @@ class FastLaneProtocol(GuardedProtocol):
         tally = known.tallies[status]
         tally.left -= 1
         if not tally.left:
-            self._measured(known.path, "POST", status, tally, began)
+            nanoseconds = perf_counter_ns() - began
+            tally.sampled(nanoseconds)
+            if self._access_log is not None:
+                self._log(known.path, "POST", status, nanoseconds)
         return True
 
     def _start_collecting(self, head: bytes, known: KnownBatch, part: bytes) -> None:
@@ -198,11 +207,8 @@ class FastLaneProtocol(GuardedProtocol):
         self._open = False
         super().data_received(data)
 
-    def _measured(self, path: str, method: str, status: int, tally: Tally, began: int) -> None:
-        """Count a request that took from `began` (nanoseconds) to now, and log it."""
-        nanoseconds = perf_counter_ns() - began
-        tally.sampled(nanoseconds)
-        if self._access_log is not None:
-            client = f"{self.client[0]}:{self.client[1]}" if self.client else ""
-            target = quote(self.root_path) + path
-            self._access_log.note(client, method, target, "1.1", status, nanoseconds)
+    def _log(self, path: str, method: str, status: int, nanoseconds: int) -> None:
+        assert self._access_log is not None
+        client = f"{self.client[0]}:{self.client[1]}" if self.client else ""
+        target = quote(self.root_path) + path
+        self._access_log.note(client, method, target, "1.1", status, nanoseconds)

@@ -71,8 +71,8 @@ class _Server(uvicorn.Server):
         self._hub = app.state.hub
 
     async def on_tick(self, counter: int) -> bool:
+        self._metrics.fold()
         if counter % 10 == 0:  # once a second
-            self._metrics.fold()
             sweep(self.server_state.connections, asyncio.get_running_loop().time())
             self._manager.tend()
         return await super().on_tick(counter)
@@ -287,6 +287,7 @@ def _protocol_for(
     base: type[asyncio.Protocol] = GuardedProtocol
     if settings.fast_lane:
         app.state.fast_lane = FastLane(app.state.manager, settings, app.state.metrics.tally)
+        app.state.metrics.fast_lane = app.state.fast_lane.fold
         base = FastLaneProtocol
     members: dict[str, Any] = {
         "arrival_seconds_max": settings.request_seconds,
