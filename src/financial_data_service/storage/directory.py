@@ -297,6 +297,8 @@ class DirectoryStore(SymbolStore):
                 file = self._make_file(path, symbol, prices)
             except InsufficientStorageError:
                 raise
+            except SymbolFileError as error:  # It names the file as long as it is unfinished.
+                raise SymbolFileError(str(path), error.reason) from error
             except OSError as error:
                 if error.errno in disk.NO_ROOM:
                     raise no_room(symbol, path, error) from error
@@ -529,8 +531,7 @@ def _cannot_be_used(path: Path, error: OSError) -> DataDirectoryError:
 
 
 def _disk_fails(path: Path, error: OSError, outcome: str) -> SymbolFileError:
-    said = error.reason if isinstance(error, SymbolFileError) else error.strerror
-    return SymbolFileError(str(path), f"the disk fails ({said}): {outcome}")
+    return SymbolFileError(str(path), f"the disk fails ({error.strerror}): {outcome}")
 
 
 def is_in_use(path: str | os.PathLike[str]) -> bool:
