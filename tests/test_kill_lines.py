@@ -4,8 +4,9 @@ How: a fork of this process does something in a data directory (opens it, append
 deletes one, syncs, closes) with a tracer that kills it, really, as it comes to the n-th line of
 ``storage/`` or of the symbols' manager, for every n. What it leaves in the page cache and in the
 locks is what any kill leaves. Then either the next process opens the directory, or one goes on
-that had it open all the while. Rings are tiny, so that they go round; every price is a whole number
-that says which it is.
+that had it open all the while. Where nobody else is about, lines between which no file changes are
+one moment, and one of them is enough. Rings are tiny, so that they go round; every price is a whole
+number that says which it is.
 
 What a random kill of the real service (``tests/test_kill.py``) meets once in ten thousand times is
 met here each time.
@@ -13,6 +14,7 @@ met here each time.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -29,10 +31,14 @@ import pytest
 
 from financial_data_service import storage
 from financial_data_service.engine import symbol_manager
-from financial_data_service.engine.layout import WORD_SYNCED_GENERATION, Geometry
+from financial_data_service.engine.layout import (
+    WORD_SESSION_CHECKSUM,
+    WORD_SYNCED_GENERATION,
+    Geometry,
+)
 from financial_data_service.engine.running_stats import warm_up
 from financial_data_service.engine.symbol_manager import SymbolManager
-from financial_data_service.storage import durability
+from financial_data_service.storage import durability, header, recovery
 from financial_data_service.storage.directory import DirectoryStore
 from financial_data_service.storage.durability import Durability
 from financial_data_service.storage.file_stats import FileStats
@@ -43,6 +49,7 @@ LINES_MAX = 5000
 """Far more than any of the deeds takes; a deed that never ends is a defect."""
 
 Deed = Callable[[SymbolManager], None]
+Live = Callable[["Tracer"], None]
 
 MEMORY = Path("/dev/shm")
 
@@ -121,18 +128,40 @@ class Tracer:
         sys.settrace(None)
 
     def _on_call(self, frame: FrameType, _event: str, _argument: Any) -> Any:
-        return self._on_line if frame.f_code.co_filename.startswith(TRACED) else None
+        return self._on_event if frame.f_code.co_filename.startswith(TRACED) else None
 
-    def _on_line(self, _frame: FrameType, event: str, _argument: Any) -> Any:
+    def _on_event(self, _frame: FrameType, event: str, _argument: Any) -> Any:
         if event == "line":
-            if self._left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            self._left -= 1
-        return self._on_line
+            self.on_line()
+        return self._on_event
+
+    def on_line(self) -> None:
+        """Come to a line."""
+        if self._left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self._left -= 1
 
 
-def is_killed(live: Callable[[Tracer], None], line: int) -> bool:
-    """Live in a fork that is killed as it comes to a line; False: it ended before."""
+class Recorder(Tracer):
+    """Kills nobody; notes the lines before which something in a directory has changed."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(0)
+        self._path = path
+        self._state: dict[str, bytes] = {}
+        self._line = 0
+        self.lines: list[int] = []
+
+    def on_line(self) -> None:
+        state = {file.name: file.read_bytes() for file in self._path.iterdir()}
+        if state != self._state:
+            self._state = state
+            self.lines.append(self._line)
+        self._line += 1
+
+
+def forked(deed: Callable[[], None]) -> int:
+    """Do something in a fork of this process; return its exit code."""
     with warnings.catch_warnings():
         # Threads of other tests may be about; the fork uses nothing that they may hold.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -140,17 +169,21 @@ def is_killed(live: Callable[[Tracer], None], line: int) -> bool:
     if pid == 0:
         exit_code = 1
         try:
-            live(Tracer(line))
+            deed()
             exit_code = 0
         finally:
             os._exit(exit_code)
-    _, status = os.waitpid(pid, 0)
-    exit_code = os.waitstatus_to_exitcode(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def is_killed(live: Live, line: int) -> bool:
+    """Live in a fork that is killed as it comes to a line; False: it ended before."""
+    exit_code = forked(lambda: live(Tracer(line)))
     assert exit_code in (0, -signal.SIGKILL), "it failed, before it was killed"
     return exit_code != 0
 
 
-def kills(live: Callable[[Tracer], None], stride: int) -> Iterator[int]:
+def killed_everywhere(live: Live, stride: int) -> Iterator[int]:
     """Yield after each kill, until it ends before it comes to its line."""
     for line in range(0, LINES_MAX, stride):
         if not is_killed(live, line):
@@ -158,6 +191,22 @@ def kills(live: Callable[[Tracer], None], stride: int) -> Iterator[int]:
             return
         yield line
     raise AssertionError(f"more than {LINES_MAX} lines")
+
+
+def changing_lines(live: Live, path: Path) -> list[int]:
+    """Return the lines before which something in a directory changes, by living there once."""
+    reader, writer = os.pipe()
+
+    def deed() -> None:
+        recorder = Recorder(path)
+        live(recorder)
+        os.write(writer, json.dumps(recorder.lines).encode())
+
+    assert forked(deed) == 0
+    lines: list[int] = json.loads(os.read(reader, 1 << 16))
+    os.close(reader)
+    os.close(writer)
+    return lines
 
 
 def come_and_go(_manager: SymbolManager) -> None:
@@ -196,7 +245,7 @@ ADDED = {"append": 3, "retry": 2, "sync": 1}  # to S
 DEEDS = [come_and_go, append, retry, create, delete, sync]
 
 
-def life(path: Path, durability: Durability, deed: Deed) -> Callable[[Tracer], None]:
+def life(path: Path, durability: Durability, deed: Deed) -> Live:
     """Return a life in a directory; coming and going are traced if there is nothing else."""
 
     def live(tracer: Tracer) -> None:
@@ -245,7 +294,7 @@ def go_on(place: Path, deed: Deed, durability: Durability, stride: int) -> None:
     manager = manager_of(place, durability)
     fill(manager)
     before = manager["S"].sequence
-    for _line in kills(life(place, durability, deed), stride):
+    for _line in killed_everywhere(life(place, durability, deed), stride):
         if durability == "process":
             check_promise(manager)
         check_after(manager, before, deed)
@@ -256,37 +305,43 @@ def go_on(place: Path, deed: Deed, durability: Durability, stride: int) -> None:
 
 def come_next(place: Path, deed: Deed, durability: Durability, left: str, stride: int) -> None:
     """A process that is alone does something, and is killed; then comes another."""
-    begin, path = place / "begin", place / "prices"
-    manager = manager_of(begin, durability)
+    living, begin, path = place / "living", place / "begin", place / "prices"
+    manager = manager_of(living, durability)
     fill(manager)
     if left == "closed":
         manager.close()
-    shutil.copytree(begin, path)
+    shutil.copytree(living, begin)
     manager.close()
-    for _line in kills(life(path, durability, deed), stride):
+    shutil.copytree(begin, path)
+    live = life(path, durability, deed)
+    for line in changing_lines(live, path)[::stride]:
+        shutil.rmtree(path)
+        shutil.copytree(begin, path)
+        assert is_killed(live, line)
         following = manager_of(path, durability)
         following.open()
         check_after(following, 24, deed)
         following.close()
         assert not list(path.glob(".*"))
-        shutil.rmtree(path)
-        shutil.copytree(begin, path)
 
 
 DURABILITIES = pytest.mark.parametrize("durability", ["process", "power"])
-EACH = pytest.mark.parametrize(
-    "stride", [11, pytest.param(1, marks=pytest.mark.deep)], ids=["some lines", "each line"]
-)
 
 
-@EACH
+def strides(few: int) -> pytest.MarkDecorator:
+    """Take one line in so many, or each of them in the long form."""
+    each = pytest.param(1, marks=pytest.mark.deep, id="each line")
+    return pytest.mark.parametrize("stride", [pytest.param(few, id="some lines"), each])
+
+
+@strides(11)
 @DURABILITIES
 @pytest.mark.parametrize("deed", DEEDS)
 def test_another_goes_on(place: Path, deed: Deed, durability: Durability, stride: int) -> None:
     go_on(place, deed, durability, stride)
 
 
-@EACH
+@strides(4)
 @DURABILITIES
 @pytest.mark.parametrize(
     ("deed", "left"), [(come_and_go, "killed"), *((deed, "closed") for deed in DEEDS)]
@@ -295,3 +350,22 @@ def test_the_next_goes_on(
     place: Path, deed: Deed, durability: Durability, left: str, stride: int
 ) -> None:
     come_next(place, deed, durability, left, stride)
+
+
+def write_session_by_halves(words: Any, session: header.Session) -> None:
+    """Write a session as it must not be written."""
+    before = words[WORD_SESSION_CHECKSUM]
+    write_session(words, session)
+    after, words[WORD_SESSION_CHECKSUM] = words[WORD_SESSION_CHECKSUM].copy(), before
+    words[WORD_SESSION_CHECKSUM] = after
+
+
+write_session = header.write_session
+
+
+def test_a_planted_defect_is_found(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file whose opening is noted in two steps is lost to a kill between them."""
+    monkeypatch.setattr(recovery, "write_session", write_session_by_halves)
+    monkeypatch.setattr(sys.modules[__name__], "TRACED", (*TRACED, __file__))
+    with pytest.raises(AssertionError, match="its session is damaged"):
+        come_next(place, come_and_go, "process", "closed", 1)
