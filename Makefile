@@ -126,6 +126,10 @@ bench: $(DEV)  ## all benchmarks (args="--quick", args="--update docs/performanc
 bench-http: $(DEV)  ## the service over HTTP, beside nginx under wrk (args="--smoke")
 	@$(BIN)/python benchmarks/http_service.py $(args)
 
+.PHONY: screenshots
+screenshots: $(DEV)  ## make the images of the README anew (args="--seconds 30")
+	@$(BIN)/python scripts/screenshots.py $(args)
+
 # Locks hold for Python 3.11 and later on every platform. The dev lock is solved first and holds
 # everything; the others take its versions, so that environments can grow into one another.
 UV_LOCK = UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal \

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 TARGETS = {
     *("run", "install", "shell", "batches", "stats", "monitor", "monitor-ui"),
     *("start-all", "kill-session", "test", "test-deep", "test-cov", "test-file", "test-method"),
-    *("lint", "format", "bench", "bench-http", "lock", "clean", "help"),
+    *("lint", "format", "bench", "bench-http", "screenshots", "lock", "clean", "help"),
 }
 
 needs_make = pytest.mark.skipif(not shutil.which("make"), reason="needs make")

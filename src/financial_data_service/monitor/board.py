@@ -150,7 +150,7 @@ class Snapshot:
     Attributes
     ----------
     symbols : list of SymbolSnapshot
-        In the order they came.
+        By name.
     problem : str or None
         Why the service cannot be reached; None while it can.
     lost_at : float or None
@@ -288,6 +288,6 @@ class Board:
                     rate=self._histories[name].rate,
                     history=self._histories[name].frozen(),
                 )
-                for name, symbol in self._symbols.items()
+                for name, symbol in sorted(self._symbols.items())
             ]
             return replace(self._state, symbols=symbols)

@@ -22,7 +22,7 @@ COLUMNS = ("k", "window", "values", "fill", "min", "max", "last", "avg", "var", 
 
 STYLE = """<style>
 .stMainBlockContainer { padding-top: 3rem; max-width: 88rem; }
-.stMainBlockContainer h1 { font-size: 1.9rem; padding-bottom: .2rem; }
+.stMainBlockContainer h1 { font-size: 1.9rem; padding-bottom: .8rem; }
 .fds { font-variant-numeric: tabular-nums; --line: #8883; --muted: #8d96a5; --fill: #2f6fd0;
   --panel: #8881; }
 .fds .muted, .fds.muted { color: var(--muted); }

@@ -12,7 +12,8 @@ const INTERVAL_MS = 250; // of updates
 const SAMPLE_MS = 500; // of histories
 const SAMPLES_MAX = 360; // three minutes
 const RATE_SAMPLES = 4; // that a rate is over
-const BURST_MS = 50; // in which all windows of an update arrive
+const QUIET_MS = 20; // behind the last window of an update; they come one after the other
+const BURST_MS_MAX = 150; // after which a symbol is shown as it is
 const POLL_MS = 2000;
 const ANSWER_MS_MAX = 5000;
 const RETRY_MS = [250, 500, 1000, 2000];
@@ -82,7 +83,8 @@ class SymbolState {
     this.windows = new Array(kMax).fill(null);
     this.sequence = 0;
     this.last = null;
-    this.isChanged = true;
+    this.changedAt = null; // when the first of what is not shown yet came
+    this.heardAt = null; // when the last of it came
     this.sequences = [];
     this.times = [];
     this.lasts = [];
@@ -97,7 +99,14 @@ class SymbolState {
       this.sequence = message.sequence;
       this.last = message.last;
     }
-    this.isChanged = true;
+    this.heardAt = performance.now();
+    this.changedAt ??= this.heardAt;
+  }
+
+  /** Whether all windows of an update are there, as far as can be told. */
+  get isSettled() {
+    const now = performance.now();
+    return now - this.heardAt >= QUIET_MS || now - this.changedAt >= BURST_MS_MAX;
   }
 
   /** Note what is known now; a gap while nothing is. */
@@ -370,14 +379,14 @@ const sections = new Map();
 let bands = BANDS_FIRST;
 let isDue = false;
 
-/** Bring the page up to date soon: the windows of a symbol come one after the other. */
+/** Bring the page up to date soon. */
 function show() {
   if (isDue) return;
   isDue = true;
   setTimeout(() => requestAnimationFrame(() => {
     isDue = false;
     render();
-  }), BURST_MS);
+  }), QUIET_MS);
 }
 
 function setText(element, text) {
@@ -400,11 +409,22 @@ function render() {
     }
   }
   for (const [name, symbol] of board.symbols) {
-    if (!sections.has(name)) sections.set(name, new Section(symbol));
+    if (!sections.has(name)) addSection(name, symbol);
     sections.get(name).render();
   }
   byId("hint").hidden = !board.isOnline || board.symbols.size > 0;
   byId("bands").hidden = board.symbols.size === 0;
+}
+
+/** Add a symbol where its name belongs. */
+function addSection(name, symbol) {
+  const section = new Section(symbol);
+  const next = [...sections.keys()].filter((each) => each > name).sort()[0];
+  if (next !== undefined) {
+    sections.get(next).element.before(section.element);
+    sections.get(next).link.before(section.link);
+  }
+  sections.set(name, section);
 }
 
 function renderState() {
@@ -490,9 +510,11 @@ class Section {
 
   render() {
     const { symbol } = this;
-    if (symbol.isChanged) {
-      symbol.isChanged = false;
+    if (symbol.changedAt !== null && symbol.isSettled) {
+      symbol.changedAt = null;
       this.renderNumbers();
+    } else if (symbol.changedAt !== null) {
+      show();
     }
     const sampledAt = symbol.times.at(-1) ?? 0;
     if (sampledAt !== this.drawnAt) {

@@ -169,7 +169,7 @@ class Panel {
     context.lineWidth = 1;
     context.textAlign = "left";
     context.textBaseline = "middle";
-    const { step, values } = ticks(plot.low, plot.high, Math.max(plot.height / 34, 3.5));
+    const { step, values } = ticks(plot.low, plot.high, Math.max(plot.height / 28, 3.5));
     for (const value of values) {
       const y = Math.round(plot.y(value)) + 0.5;
       stroke(context, MARGIN.left, y, MARGIN.left + plot.width, y);
