@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import openmetrics, parser
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_families
 
-from financial_data_service.server import fast_lane, known_requests, metrics, observing
+from financial_data_service.server import fast_lane, known_requests, metrics
 from financial_data_service.server.app import create_app
 from financial_data_service.server.counters import GAUGE_WORDS, Counters
 from financial_data_service.server.metrics import SAMPLED_ONE_IN, Histogram, Layout, Tally
@@ -80,7 +80,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(fast_lane, "perf_counter_ns", clock)
-    monkeypatch.setattr(observing.time, "perf_counter_ns", clock)
+    monkeypatch.setattr(time, "perf_counter_ns", clock)
     return clock
 
 
@@ -182,7 +182,7 @@ def test_openmetrics_for_who_asks_for_it(wire: Wire) -> None:
     head, _, body = reply.partition(b"\r\n\r\n")
     assert b"content-type: application/openmetrics-text; version=1.0.0" in head
     assert openmetrics.exposition.CONTENT_TYPE_LATEST.startswith("application/openmetrics-text")
-    names = {family.name for family in open_families(body.decode())}
+    names = {family.name for family in open_families(body.decode())}  # type: ignore[no-untyped-call]
     assert {"fds_requests", "fds_request_seconds", "fds_prices", "fds_build"} <= names
 
 
@@ -284,10 +284,9 @@ def test_a_tally_counts_each_request_once(course: list[int | None]) -> None:
             answered += step
             assert row[50] <= answered < row[50] + SAMPLED_ONE_IN
     measured = answered // SAMPLED_ONE_IN * SAMPLED_ONE_IN
-    assert histogram.read([row]) == (
-        [("1e-06", measured), ("+Inf", measured)],
-        pytest.approx(measured * 5e-7),
-    )
+    buckets, seconds = histogram.read([row])
+    assert buckets == [("1e-06", measured), ("+Inf", measured)]
+    assert seconds == pytest.approx(measured * 5e-7)
 
 
 def test_a_histogram_counts_what_lies_on_a_bound_below_it() -> None:
@@ -421,6 +420,18 @@ def test_connections_and_requests_that_never_became_one(tmp_path: Path) -> None:
     with running(tmp_path) as service, service.connect() as connection, service.connect():
         assert connection.is_usable()
         poll(lambda: total(samples_of(service), "fds_connections") == 3)
+
+
+def test_what_was_refused_before_it_was_a_request_is_counted(wire: Wire) -> None:
+    wire.connect().ask(b"nonsense\r\n\r\n")
+    endless = wire.connect()
+    endless.send(b"GET / HTTP/1.1\r\n")
+    endless.ask(b"A: b\r\n" * 20_000)
+    wire.connect().ask(get("/livez") + b"nonsense\r\n\r\n")
+    found = samples(exposition(wire))
+    assert total(found, "fds_requests_total", "unmatched", "400") == 2
+    assert total(found, "fds_requests_total", "unmatched", "431") == 1
+    assert total(found, "fds_requests_total", "/livez", "200") == 1
 
 
 # --- What reads them

@@ -25,7 +25,7 @@ from financial_data_service.server.observing import is_event_stream
 from financial_data_service.server.replies import encode
 from financial_data_service.settings import Settings
 
-__all__ = ["ApiKey", "add_access_control"]
+__all__ = ["ApiKey", "add_access_control", "document_key"]
 
 PREFLIGHT_SECONDS = 600  # for which a browser need not ask again
 
@@ -42,6 +42,8 @@ _OPEN_DIRECTORIES = ("/docs-assets/", "/static/")
 
 _ALWAYS_ANSWERED = frozenset(("/livez", "/readyz"))
 """Else a supervisor would restart a service for being busy."""
+
+_EXPECTED_KEY = "Expected the API key as `X-API-Key: …` or `Authorization: Bearer …`, got {}"
 
 # A browser can set no header on these two, so that the key may stand in the query.
 _EVENTS = re.compile(r"/stats/[^/]+/[^/]+/events")
@@ -69,11 +71,48 @@ class ApiKey:
         return any([self.is_right(key) for key in (*keys, *tokens)])  # noqa: C419  # all of them
 
 
+def document_key(app: FastAPI) -> None:
+    """Have the OpenAPI document say which operations need the key, and how it is sent."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = generate()
+        if "security" not in document:  # It is generated once.
+            _add_security(document)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _add_security(document: dict[str, Any]) -> None:
+    document.setdefault("components", {})["securitySchemes"] = {
+        "ApiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        "Bearer": {"type": "http", "scheme": "bearer"},
+    }
+    document["security"] = [{"ApiKey": []}, {"Bearer": []}]
+    refused = {
+        "description": "The key is missing or wrong",
+        "content": {
+            "application/json": {
+                "schema": {"$ref": "#/components/schemas/ErrorReply"},
+                "example": {"detail": _EXPECTED_KEY.format("none")},
+            }
+        },
+    }
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            if path in _OPEN_PATHS:
+                operation["security"] = []
+            else:
+                operation["responses"]["401"] = refused
+
+
 def add_access_control(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
     """Add what these settings ask for; what is added last stands outermost."""
     app.add_middleware(InFlightMiddleware, metrics=metrics, in_flight_max=settings.in_flight_max)
     if settings.api_key is not None:
         app.add_middleware(ApiKeyMiddleware, api_key=ApiKey(settings.api_key))
+        document_key(app)
     app.add_middleware(WebSocketOriginMiddleware, origins=frozenset(settings.cors_origins))
     if settings.cors_origins:
         app.add_middleware(
@@ -139,8 +178,12 @@ class WebSocketOriginMiddleware:
         origin = headers.get("origin")
         if origin is None or "*" in self._origins or origin in self._origins:
             return True
+        try:
+            host = urlsplit(origin).netloc
+        except ValueError:
+            return False
         # The scheme may be that of a proxy.
-        return urlsplit(origin).netloc == headers.get("host")
+        return host == headers.get("host")
 
 
 class InFlightMiddleware:
@@ -195,7 +238,7 @@ async def _refuse_websocket(receive: Receive, send: Send) -> None:
 def _refused_because(scope: Scope) -> str:
     headers = Headers(scope=scope)
     got = "another" if "x-api-key" in headers or "authorization" in headers else "none"
-    return f"Expected the API key as `X-API-Key: …` or `Authorization: Bearer …`, got {got}"
+    return _EXPECTED_KEY.format(got)
 
 
 def _keys_in_query(query: Any) -> list[bytes]:

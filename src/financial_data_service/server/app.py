@@ -43,7 +43,8 @@ left the window. `sequence`, the number of prices ever appended to a symbol, say
 as of.
 
 A request that does not arrive within {request_seconds:g} seconds is answered 408, a head of more
-than 64 KiB 431; what is not HTTP, 400. The connection is closed behind each.
+than 64 KiB 431; what is not HTTP, 400. The connection is closed behind each. A request beyond
+{in_flight_max:,} under way is answered 429 with `Retry-After`.
 """
 
 _TAGS = [
@@ -80,7 +81,9 @@ def create_app(
     app = FastAPIOffline(
         title="financial-data-service",
         description=_DESCRIPTION.format(
-            largest_window=settings.largest_window, request_seconds=settings.request_seconds
+            largest_window=settings.largest_window,
+            request_seconds=settings.request_seconds,
+            in_flight_max=settings.in_flight_max,
         ),
         version=__version__,
         openapi_tags=_TAGS,

@@ -47,7 +47,7 @@ HIDDEN = "***"
 _KEY_IN_QUERY = re.compile(r"(api_key=)[^&\s\"\\]*", re.IGNORECASE)
 
 # All processes of a service lock the same file: the parent makes it before it forks.
-_line_lock: Any = None
+_line_lock = -1
 
 
 def configuration(
@@ -67,9 +67,10 @@ def configuration(
     request_id : callable
         Returns the id of the request that is being answered, if any.
     """
-    global _line_lock  # noqa: PLW0603  # There is one log, as there is one stderr.
-    if settings.workers > 1 and _line_lock is None:
-        _line_lock = tempfile.TemporaryFile()  # noqa: SIM115  # as long as the process
+    global _line_lock  # There is one log, as there is one stderr.
+    if settings.workers > 1 and _line_lock < 0:
+        _line_lock, path = tempfile.mkstemp(prefix="fds-")
+        os.unlink(path)
     is_json = settings.log_format == "json"
     config: dict[str, Any] = copy.deepcopy(uvicorn.config.LOGGING_CONFIG)
     if is_json:
@@ -149,7 +150,7 @@ class _LineHandler(logging.StreamHandler[Any]):
             data = memoryview((self.format(record) + "\n").encode("utf-8", "backslashreplace"))
             self.flush()
             descriptor = self.stream.fileno()
-            if _line_lock is None:
+            if _line_lock < 0:
                 _write(descriptor, data)
                 return
             # A byte of the file for each of stdout and stderr: letting go of one keeps the other.
@@ -158,6 +159,8 @@ class _LineHandler(logging.StreamHandler[Any]):
                 _write(descriptor, data)
             finally:
                 fcntl.lockf(_line_lock, fcntl.LOCK_UN, 1, descriptor)
+        except BrokenPipeError:
+            return  # Nobody reads it, and nobody wants to hear so with every request.
         except Exception:  # noqa: BLE001  # as logging does: no request fails for its log
             self.handleError(record)
 

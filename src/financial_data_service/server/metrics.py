@@ -269,6 +269,10 @@ class Metrics:
         self._row[self._layout.word(route, SLOW, status)] += 1
         self._layout.seconds(route, SLOW).observe(self._row, nanoseconds)
 
+    def count_refused(self, status: int) -> None:
+        """Count what was refused before it was a request."""
+        self._row[self._layout.word(UNMATCHED, SLOW, status)] += 1
+
     def tally(self, method: str, path: str, status: int) -> Tally:
         """Return the tally of one kind of request in the fast lane; always the same one."""
         route = method, label(path)

@@ -28,6 +28,7 @@ from financial_data_service.server.counters import Counters
 from financial_data_service.server.fast_lane import FastLaneProtocol
 from financial_data_service.server.guard import GuardedProtocol, sweep
 from financial_data_service.server.known_requests import FastLane
+from financial_data_service.server.metrics import Metrics
 from financial_data_service.server.process import (
     BACKLOG,
     DRAIN_SECONDS,
@@ -140,6 +141,19 @@ class _Counted(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.acceptor.forget()
+
+
+class _Noted(asyncio.Protocol):
+    """Part of a protocol: what is refused before it is a request is counted, too."""
+
+    metrics: Metrics
+    _refusal: tuple[str, str] | None
+
+    def refuse(self, status: str, detail: str) -> None:
+        was_refused = self._refusal is not None
+        super().refuse(status, detail)  # type: ignore[misc]
+        if self._refusal is not None and not was_refused:
+            self.metrics.count_refused(int(status[:3]))
 
 
 class _WorkerServer(_Server):
@@ -292,10 +306,11 @@ def _protocol_for(
     members: dict[str, Any] = {
         "arrival_seconds_max": settings.request_seconds,
         "idle_seconds_max": KEEP_ALIVE_SECONDS,
+        "metrics": app.state.metrics,
     }
     if acceptor is None:
-        return type("Protocol", (base,), members)
-    return type("Protocol", (_Counted, base), members | {"acceptor": acceptor})
+        return type("Protocol", (_Noted, base), members)
+    return type("Protocol", (_Counted, _Noted, base), members | {"acceptor": acceptor})
 
 
 def _websocket_protocol_for(
