@@ -253,7 +253,7 @@ def test_every_operation_and_parameter_is_described(document: Any) -> None:
                 assert parameter["schema"]["examples"] or parameter["examples"]
     assert names == {
         *("add_batch", "window_stats", "symbol_stats", "query_stats", "verify_window"),
-        *("symbols", "delete_symbol", "livez", "readyz"),
+        *("symbols", "delete_symbol", "livez", "readyz", "window_events"),
         *("add_bulk_batch", "values"),
     }
 
