@@ -148,6 +148,7 @@ class SymbolFile(Ring):
             created = cls(path, descriptor, identity, read_only=False)
         except BaseException:
             os.close(descriptor)
+            path.unlink(missing_ok=True)
             raise
         write_identity(created.header, identity)
         write_session(created.header, Session(IN_USE, boot_id(), 0, 0))
