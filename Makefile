@@ -82,8 +82,8 @@ kill-session:  ## end the tmux session, the server gracefully
 ##@ Develop
 
 .PHONY: test
-test: $(DEV)  ## all tests but the long ones
-	@$(BIN)/python -m pytest -m "not deep" $(args)
+test: $(DEV)  ## all tests but the long ones, a file at a time on each of two cores
+	@$(BIN)/python -m pytest -m "not deep" -n 2 --dist loadfile $(args)
 
 .PHONY: test-deep
 test-deep: $(DEV)  ## the long tests
