@@ -290,7 +290,7 @@ class TestValues:
             (1.0, "got `float`", None),
             (None, "got `NoneType`", None),
         ],
-        ids=str,
+        ids=lambda value: type(value).__name__ if not isinstance(value, str) else None,
     )
     def test_what_is_no_price_is_refused_here(
         self, values: Any, message: str, index: int | None

@@ -333,6 +333,7 @@ def test_a_message_beyond_all_limits_is_not_read_to_its_end(impatient: Service) 
         (b"\xf1\x80\0\0\0\0", 1002),  # reserved bits
         (frame(Opcode.CONT, b"x"), 1002),
     ],
+    ids=["text", "unmasked", "reserved", "continuation"],
 )
 def test_what_is_no_websocket_is_the_end(impatient: Service, frames: bytes, code: int) -> None:
     with RawStream(impatient) as raw:
