@@ -222,7 +222,7 @@ class _Kernels:
     """The kernels as `file_stats`, `recovery` and so on call them, step by step and watched."""
 
     def __init__(self, simulated: SimulatedDisk) -> None:
-        self._simulated = simulated
+        self.simulated = simulated
 
     def __getattr__(self, name: str) -> Any:
         return getattr(kernels, name)
@@ -232,27 +232,27 @@ class _Kernels:
 
         What is written on the way is what the kernel writes, and once more at the end.
         """
-        self._simulated.alive()
+        self.simulated.alive()
         half = len(values) // 2
         if half and kernels.store_prices(header, region, values[:half]):
-            self._simulated.step()
+            self.simulated.step()
         if kernels.store_prices(header, region, values):
-            self._simulated.step()
+            self.simulated.step()
             sequence = int(header[WORD_COUNT])
             kernels.complete_blocks(header, region, 2, sequence, sequence + len(values))
-            self._simulated.step()
+            self.simulated.step()
         appended = kernels.append(header, region, values)
-        self._simulated.step()
+        self.simulated.step()
         return appended
 
     def publish(self, *args: Any) -> None:
-        self._simulated.watched(kernels.publish)(*args)
+        self.simulated.watched(kernels.publish)(*args)
 
     def complete_blocks(self, *args: Any) -> None:
-        self._simulated.watched(kernels.complete_blocks)(*args)
+        self.simulated.watched(kernels.complete_blocks)(*args)
 
     def store_blocks(self, *args: Any) -> None:
-        self._simulated.watched(kernels.store_blocks)(*args)
+        self.simulated.watched(kernels.store_blocks)(*args)
 
 
 class SimulatedDisk:
@@ -374,7 +374,8 @@ class SimulatedDisk:
     def _making_dirty(self, function: Callable[[SymbolFile], None]) -> Callable[..., None]:
         def call(file: SymbolFile) -> None:
             function(file)
-            for page in self._files[os.fstat(file._descriptor).st_ino].pages:
+            known = self._files.get(os.fstat(file._descriptor).st_ino)
+            for page in known.pages if known is not None else ():
                 page.lost = -1
 
         return call
