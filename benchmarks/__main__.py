@@ -13,7 +13,7 @@ from pathlib import Path
 
 from harness import command
 
-_ALL = ("engine.py", "accuracy.py", "fanout.py", "data_directory.py")
+_ALL = ("engine.py", "accuracy.py", "fanout.py", "data_directory.py", "counting.py")
 
 
 def main() -> None:

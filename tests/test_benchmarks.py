@@ -18,6 +18,7 @@ BENCHMARKS = {
     "engine.py": ("Targets", "First fill", "Append", "Query", "Courses of prices", "Memory"),
     "accuracy.py": ("Variance", "Mean"),
     "fanout.py": ("Fanout",),
+    "counting.py": ("Counting",),
     "data_directory.py": (
         *("Targets", "Append with a data directory", "Query with a data directory"),
         *("Power mode: microseconds until", "Power mode: microseconds of", "Restart", "Workers"),

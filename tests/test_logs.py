@@ -247,8 +247,10 @@ def test_a_terminal_that_is_gone_does_not_end_the_service(tmp_path: Path) -> Non
     """Nobody reads what it says: each line is lost, and no request."""
     with started(tmp_path, (*LIGHT, "--access-log")) as service:
         assert service.process.stdout is not None
+        assert service.process.stdout.readline().startswith("Try it: ")
         service.process.stdout.close()
         for _ in range(3):
             assert service.add(batch("S", [1.0])).status == 201
             assert service.get("/symbols")["symbols"]
+        end(service)
         assert "Logging error" not in service.log.read_text()

@@ -136,7 +136,7 @@ class FastLaneProtocol(GuardedProtocol):
             return False
         self.transport.write(reply)
         self._was_active = True
-        known.answered += 1
+        known.answers.append(None)
         return True
 
     def _answer_due(self, head: bytes, due: DueQuery) -> bool:

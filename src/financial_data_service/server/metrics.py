@@ -11,7 +11,7 @@ follows, the routes of the application in the order of their names::
 
 A histogram is a count for each bucket and the sum in nanoseconds.
 
-The fast lane touches none of this: it adds to plain integers. Ten times a second, and when this
+The fast lane touches none of this: it counts by itself. Ten times a second, and when this
 process is asked, they are added to the row; so what other workers have answered may be a tenth of a
 second old. Not each request is measured, but the first of each known query after that, and one
 batch in :data:`SAMPLED_ONE_IN`; it stands for those before it. Prices are not counted at all: the
