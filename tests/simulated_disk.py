@@ -473,7 +473,7 @@ class SimulatedDisk:
         )
         names = draw.choice([self._names[0], self._names[-1], draw.choice(self._names)])
         target.mkdir()
-        for name, inode in names.items():
+        for name, inode in sorted(names.items()):
             file = self._files[inode]
             content = b"".join(pick(page) for page in file.pages)
             if not file.has_length or name == SETTINGS_FILE:

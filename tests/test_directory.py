@@ -277,6 +277,34 @@ def test_what_was_refused_stays_refused(
         assert state_of(path / "B.ring") is State.CLEAN
 
 
+def test_a_refused_file_that_others_have_put_right(path: Path, opened: Opened) -> None:
+    """Who refused the file that was there before serves what came instead."""
+    fill(path, {"A": [1.0], "B": [1.0]}, TINY)
+    os.truncate(path / "A.ring", 5000)
+    one, two = opened(path), opened(path)
+    assert list(one.refused) == list(two.refused) == ["A.ring"]
+    (path / "A.ring").unlink()
+    assert one.add_batch("A", [2.0, 3.0]) == ("A", 2, 2)
+    assert two.symbols() == ["B", "A"]
+    two.tend()
+    assert not two.refused
+    assert two.stats("A", 1).last == 3.0
+    one.close()
+    two.close()
+    assert state_of(path / "A.ring") is State.CLEAN
+
+
+def test_who_never_asked_again_closes_what_came_instead(path: Path, opened: Opened) -> None:
+    fill(path, {"A": [1.0]}, TINY)
+    os.truncate(path / "A.ring", 5000)
+    one, two = opened(path), opened(path)
+    (path / "A.ring").unlink()
+    one.add_batch("A", [2.0, 3.0])
+    one.close()
+    two.close()
+    assert state_of(path / "A.ring") is State.CLEAN
+
+
 def test_a_file_damaged_while_it_is_open_is_not_closed_cleanly(path: Path, opened: Opened) -> None:
     manager = opened(path)
     manager.add_batch("A", [1.0])

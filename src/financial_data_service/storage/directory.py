@@ -115,6 +115,7 @@ class DirectoryStore(SymbolStore):
         self._entries: dict[tuple[str, int], _Entry] = {}  # by name and inode
         self._entries_ns = -1  # time of the last change of names that they are as of
         self._executor: ThreadPoolExecutor | None = None
+        self._refused_as: dict[str, tuple[int, ...] | None] = {}  # what was refused, by its stamp
 
     # Opening and closing
 
@@ -236,12 +237,12 @@ class DirectoryStore(SymbolStore):
             try:
                 stats = self._open_file(path, is_left=is_left)
             except SymbolFileError as error:
-                self.refused[path.name] = error.reason
+                self._refuse(path, error.reason)
                 continue
             except FileNotFoundError:  # Deleted by others just now, or a link that leads nowhere.
                 continue
             except InsufficientStorageError as error:
-                self.refused[path.name] = str(error)
+                self._refuse(path, str(error))
                 continue
             if stats is not None:
                 self._ready[stats.file.symbol] = stats
@@ -249,7 +250,7 @@ class DirectoryStore(SymbolStore):
     def _close_files(self) -> None:
         """Mark every file that is in use as closed cleanly; nobody else has the directory open."""
         for path in self._paths():
-            if path.name in self.refused:
+            if self._is_refused(path):
                 continue
             try:
                 with closing(SymbolFile.open(path)) as file, file:
@@ -277,7 +278,7 @@ class DirectoryStore(SymbolStore):
             self.refused.pop(path.name, None)
             return None
         except SymbolFileError as error:
-            self.refused[path.name] = error.reason
+            self._refuse(path, error.reason)
             raise
         self.refused.pop(path.name, None)
         return stats
@@ -380,9 +381,9 @@ class DirectoryStore(SymbolStore):
         except FileNotFoundError:
             return None
         except SymbolFileError as error:
-            self.refused[name] = error.reason
+            self._refuse(path, error.reason)
             return None
-        if name in self.refused:
+        if self._is_refused(path):
             return None
         return _Entry(identity.created_ns, identity.symbol)
 
@@ -409,8 +410,8 @@ class DirectoryStore(SymbolStore):
 
     def tend(self) -> None:
         """Let go of what others have deleted, sync in the background, see what was mended."""
-        for name in [name for name in self.refused if not (self.path / name).exists()]:
-            del self.refused[name]
+        for name in list(self.refused):
+            self._is_refused(self.path / name)
         for symbol in [symbol for symbol, stats in self._ready.items() if stats.sequence < 0]:
             self._ready.pop(symbol).close()
         self._given = [stats for stats in self._given if not stats.file.is_closed]
@@ -423,6 +424,20 @@ class DirectoryStore(SymbolStore):
                     _logger.warning("%s: not synced: %s", stats.file.path, error.strerror)
 
     # Files
+
+    def _refuse(self, path: Path, reason: str) -> None:
+        self.refused[path.name] = reason
+        self._refused_as[path.name] = _stamp_of(path)
+
+    def _is_refused(self, path: Path) -> bool:
+        """Tell whether a file is refused and still the one that was; if it is not, forget that."""
+        if path.name not in self.refused:
+            return False
+        stamp = _stamp_of(path)
+        if stamp is not None and stamp == self._refused_as.get(path.name):
+            return True
+        del self.refused[path.name]
+        return False
 
     def _paths(self) -> Iterator[Path]:
         """Yield the files of symbols, whatever is in them."""
@@ -524,6 +539,17 @@ class DirectoryStore(SymbolStore):
             stats.sync = BackgroundSync(stats.file, self._executor)
         self._given.append(stats)
         return stats
+
+
+def _stamp_of(path: Path) -> tuple[int, ...] | None:
+    """Return what changes when a file is mended, moved away or made anew; None if it is gone."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return (error.errno or 0,)
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _cannot_be_used(path: Path, error: OSError) -> DataDirectoryError:
