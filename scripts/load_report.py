@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import os
 import secrets
 import signal
 import sys
@@ -132,8 +133,10 @@ def seed_or_new(seed: int | None) -> int:
 @contextlib.asynccontextmanager
 async def connection(concurrency: int) -> Any:
     """One keep-alive connection for each request under way."""
+    key = os.environ.get("FDS_API_KEY")
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=concurrency),
+        headers={"X-API-Key": key} if key else None,
         timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS),
     ) as session:
         yield session
