@@ -260,14 +260,16 @@ class TestStats:
         assert row[7:9] == [repr(window["avg"]), repr(window["var"])]
         assert float(row[9]) == window["var"] ** 0.5
 
-    @pytest.mark.parametrize("columns", [79, 100, 120])
+    @pytest.mark.parametrize("columns", [79, 100, 110])
     def test_a_narrow_terminal_rounds_but_never_cuts(
         self, stub: StubService, columns: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("rich.console.Console.is_terminal", True)
         stub.prices["BTCUSDT"] = [39_491.76 + i / 7 for i in range(200)]
         stub.prices["BTCUSDT"] = [round(price, 2) for price in stub.prices["BTCUSDT"]]
-        result = fds("stats", "--url", stub.url, env={"COLUMNS": str(columns), "TERM": "dumb"})
+        # Without LINES rich takes a dumb terminal for one of 80 columns.
+        terminal = {"COLUMNS": str(columns), "LINES": "24", "TERM": "dumb"}
+        result = fds("stats", "--url", stub.url, env=terminal)
         lines = result.stdout.splitlines()
         assert max(map(len, lines)) <= columns
         assert "…" not in result.stdout

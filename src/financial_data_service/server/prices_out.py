@@ -56,7 +56,7 @@ class Span(NamedTuple):
     sequence: int
 
     @property
-    def count(self) -> int:
+    def length(self) -> int:
         """Number of prices."""
         return self.sequence - self.first
 
@@ -146,7 +146,7 @@ class Float64Format(PriceFormat):
 
     def content_length(self) -> int:
         """Return 8 bytes a price."""
-        return 8 * self.span.count
+        return 8 * self.span.length
 
 
 class ArrowFormat(PriceFormat):
@@ -268,7 +268,7 @@ def _response(
     """Return the reply: as a whole where one piece is all."""
     span = written.span
     headers = {"X-First": str(span.first), "X-Sequence": str(span.sequence), "Vary": "Accept"}
-    if len(first[1]) == span.count:
+    if len(first[1]) == span.length:
         content = written.begin() + written.piece(*first) + written.end()
         return Response(content, headers=headers, media_type=written.media_type)
     length = written.content_length()
