@@ -139,9 +139,10 @@ def lives(simulated: SimulatedDisk, patch: pytest.MonkeyPatch, base: Path) -> Ca
 
     def confirm(sync: BackgroundSync, generation: int) -> None:
         original(sync, generation)
-        newest = max(record for record in sync._file.records() if record is not None)
-        if newest.generation == generation:
-            current[0].noted(sync._file.symbol, newest.sequence)
+        file = sync._file
+        if file.words[WORD_SYNCED_GENERATION] == generation:
+            newest = max(record for record in file.records() if record is not None)
+            current[0].noted(file.symbol, newest.sequence)
 
     original = BackgroundSync._confirm
     patch.setattr(file_stats, "revoke", telling(named(file_stats, "revoke")))
