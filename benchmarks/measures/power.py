@@ -99,14 +99,14 @@ class _Device:
     def append(self, prices: Prices) -> None:
         """Write a batch behind the one before it, and wait until it is on disk."""
         self._advance(prices)
-        os.pwrite(self.descriptor, prices, self._begin)
+        os.pwrite(self.descriptor, prices.data, self._begin)
         os.fdatasync(self.descriptor)
 
     def append_watched(self, prices: Prices) -> None:
         """Do the same with a stopwatch on its two parts."""
         self._advance(prices)
         begin = perf_counter_ns()
-        os.pwrite(self.descriptor, prices, self._begin)
+        os.pwrite(self.descriptor, prices.data, self._begin)
         written = perf_counter_ns()
         os.fdatasync(self.descriptor)
         self.spent_ns = (written - begin, perf_counter_ns() - written)

@@ -130,7 +130,7 @@ def checksum(*parts: npt.NDArray[Any] | bytes) -> int:
     """Return the 64-bit XXH3 of arrays, one after the other, as a signed word."""
     digest = xxhash.xxh3_64()
     for part in parts:
-        digest.update(part)
+        digest.update(part if isinstance(part, bytes) else part.data)
     word: int = _CHECKSUM.unpack(digest.intdigest().to_bytes(8, "little"))[0]
     return word
 

@@ -284,7 +284,7 @@ class SymbolFile(Ring):
 
     def _write_slots(self, slot: int, prices: npt.NDArray[np.float64]) -> None:
         offset = (self._prices_start + slot) * 8
-        written = os.pwrite(self._descriptor, prices, offset)
+        written = os.pwrite(self._descriptor, prices.data, offset)
         while written < prices.nbytes:  # The system may take less than it is given.
             rest = prices.data.cast("B")[written:]
             written += os.pwrite(self._descriptor, rest, offset + written)
