@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+import financial_data_service
 from data_directories import add, fill, in_use, leave
 from financial_data_service.engine.layout import HEADER_BYTES, WORD_VERSION, Geometry
 from financial_data_service.engine.symbol_manager import SymbolManager
@@ -24,7 +25,9 @@ from financial_data_service.errors import DataDirectoryError, SymbolFileError
 from financial_data_service.storage import directory
 from financial_data_service.storage.directory import SETTINGS_FILE, DirectoryStore
 from financial_data_service.storage.header import Words, write_identity
+from financial_data_service.storage.held import Held
 from financial_data_service.storage.symbol_file import SymbolFile, read_header
+from financial_data_service.storage.verify import verify_levels
 from oracle import Oracle
 
 TINY = Geometry(100, 4, 10)
@@ -155,6 +158,33 @@ def test_flipped_summaries_are_made_again_after_a_kill(tmp_path: Path) -> None:
             check(manager, "A", PRICES)
 
 
+@pytest.mark.parametrize("level", range(TINY.levels + 1))
+@pytest.mark.parametrize("is_last", [False, True])
+def test_a_flipped_number_of_a_file_closed_cleanly_is_found(
+    tmp_path: Path, level: int, is_last: bool
+) -> None:
+    """Nothing looks at all prices when a directory is opened; ``fds verify`` does."""
+    data = fill(tmp_path / "data", {"A": PRICES[:690], "B": OTHER}, TINY)
+    size = TINY.fanout ** max(1, level)
+    oldest, newest = -(-(690 + TINY.batch_max - TINY.capacity) // size), 690 // size - 1
+    assert oldest <= newest
+    # A minimum of the oldest or newest block, or its first or last price.
+    number = newest if is_last else oldest
+    if level == 0:
+        number = number * size + (size - 1 if is_last else 0)
+    slot = number % (TINY.capacity // TINY.fanout**level)
+    with (data / "A.ring").open("r+b") as file:
+        file.seek((TINY.offsets[level] + slot) * 8 + 6)
+        exponent = file.read(1)[0]
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([exponent ^ 0x10]))
+    with financial_data_service.open(data) as symbols:
+        wrong = verify_levels(Held("A", symbols["A"].ring)).wrong
+        assert [block.level for block in wrong] == [max(1, level)]
+        assert wrong[0].begin <= number * (1 if level == 0 else size) < wrong[0].end
+        assert not verify_levels(Held("B", symbols["B"].ring)).wrong
+
+
 # Identity
 
 
@@ -243,6 +273,36 @@ def test_settings_that_cannot_be_read(data: Path) -> None:
     with in_use(data, TINY) as manager:  # Nobody uses it: they are written anew.
         check(manager, "A", PRICES)
         assert directory.read_settings(data)["largest_window"] == 100
+
+
+@pytest.fixture
+def nobody() -> Iterator[None]:
+    """Be a user who may do nothing here."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(STRANGER)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_no_permission(data: Path, nobody: None) -> None:
+    if os.geteuid() != STRANGER:
+        data.chmod(0o500)
+        (data / SETTINGS_FILE).chmod(0)
+    for path in (data, data / "below"):
+        with pytest.raises(DataDirectoryError) as refusal:
+            SymbolManager(store=DirectoryStore(path, TINY)).open()
+        assert str(refusal.value) == f"{path}: cannot be used: Permission denied"
+
+
+def test_settings_in_the_way(data: Path) -> None:
+    (data / SETTINGS_FILE).unlink()
+    (data / SETTINGS_FILE).mkdir()
+    with pytest.raises(DataDirectoryError, match=f"^{data}: cannot be used: Is a directory"):
+        SymbolManager(store=DirectoryStore(data, TINY)).open()
 
 
 def test_a_file_in_the_place_of_the_directory(tmp_path: Path) -> None:
