@@ -7,12 +7,15 @@ time. The processes are real ones; every one of them tells what it did, and the 
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+import random
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from financial_data_service.engine.layout import Geometry
 from financial_data_service.engine.symbol_manager import SymbolManager
 from financial_data_service.errors import OverwrittenError
 from financial_data_service.storage.directory import DirectoryStore
+from financial_data_service.storage.durability import Durability
 
 SMALL = Geometry(1000, 8, 50)
 
@@ -253,3 +257,143 @@ def test_a_symbol_deleted_and_made_again_by_another_process(tmp_path: Path) -> N
     began = time.monotonic()
     one.close()
     assert time.monotonic() - began < 5
+
+
+CHURN = """
+import os, random, struct, sys, time
+import numpy as np
+from financial_data_service.engine.symbol_manager import SymbolManager
+from financial_data_service.errors import (
+    OverwrittenError, SequenceConflictError, SymbolLimitError, SymbolNotFoundError,
+)
+from financial_data_service.storage.directory import DirectoryStore
+from test_shared import SMALL, check_window, price
+
+path, seed, durability, seconds = sys.argv[1], int(sys.argv[2]), sys.argv[3], float(sys.argv[4])
+draw = random.Random(seed)
+
+def opened():
+    manager = SymbolManager(store=DirectoryStore(path, SMALL, 3, durability))
+    manager.open()
+    return manager
+
+def append(symbol):
+    stats = manager.get(symbol)
+    sequence = 0 if stats is None else max(0, stats.sequence - draw.choice([0, 0, 40]))
+    prices = price(np.arange(sequence, sequence + draw.randint(1, 50)))
+    receipt = manager.add_batch(symbol, prices, sequence)
+    if symbol == "keep":
+        os.write(log, struct.pack("<q", receipt.sequence))
+
+def look(symbol):
+    length = draw.randint(1, 1000)
+    check_window(manager.window(symbol, length), length)
+    answers = manager.all_stats(symbol)
+    assert len({answer.sequence for answer in answers}) == 1
+    for k, answer in enumerate(answers, 1):
+        check_window(answer, 10**k)
+
+log = os.open(f"{path}.{seed}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+manager = opened()
+print("ready", flush=True)
+ends = time.monotonic() + seconds
+while time.monotonic() < ends:
+    action = draw.random()
+    symbol = draw.choice(["keep", "a", "b", "c"])
+    try:
+        if action < 0.6:
+            append(symbol)
+        elif action < 0.9:
+            look(symbol)
+        elif action < 0.96:
+            if symbol != "keep":
+                manager.delete(symbol)
+        elif action < 0.98:
+            manager.tend()
+            assert len(manager.symbols()) <= 3
+            assert not manager.refused
+        else:
+            manager.close()
+            manager = opened()
+    except (SequenceConflictError, SymbolNotFoundError, SymbolLimitError, OverwrittenError):
+        pass
+manager.close()
+print("done", flush=True)
+"""
+
+
+def churn(path: Path, durability: Durability, kills: int, seed: int) -> None:
+    """Let three processes make, fill, look at and delete symbols, come and go; kill some of them.
+
+    Whatever one of them is at when it is killed: the others find it right and go on.
+    """
+    draw = random.Random(seed)
+    with in_use(path, SMALL, 3, durability) as manager:
+        manager.add_batch("keep", price(np.arange(1)))
+    seeds = itertools.count(seed)
+    with ExitStack() as stack:
+
+        def start(seconds: float) -> subprocess.Popen[str]:
+            process = child(CHURN, path, next(seeds), durability, seconds)
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            return process
+
+        processes = [start(3600.0) for _ in range(3)]
+        for process in processes:
+            assert said(process) == "ready"
+        for _ in range(kills):
+            time.sleep(draw.uniform(0.0, 0.3))  # not waited for: a moment of chance
+            victims = [0, 1, 2] if draw.random() < 0.2 else [draw.randrange(3)]
+            for victim in victims:
+                assert processes[victim].poll() is None, "it failed before it was killed"
+                processes[victim].kill()
+                processes[victim].wait(20)
+            for victim in victims:
+                processes[victim] = start(3600.0)
+            for victim in victims:
+                assert said(processes[victim]) == "ready"
+        last = start(0.5)
+        assert [said(last), said(last)] == ["ready", "done"]
+        assert all(process.poll() is None for process in processes)
+        for process in processes:
+            process.kill()
+            process.wait(20)
+    logs = [Path(f"{path}.{number}") for number in range(seed, next(seeds))]
+    noted = [np.fromfile(log, dtype="<i8", count=log.stat().st_size // 8) for log in logs]
+    acknowledged = int(np.concatenate(noted).max())
+    for _ in range(2):
+        with in_use(path, SMALL, 3, durability) as manager:
+            assert not manager.refused
+            assert manager["keep"].sequence >= acknowledged > 1000
+            for symbol in manager.symbols():
+                stats = manager[symbol]
+                held = stats.prices(stats.oldest, stats.sequence)
+                assert np.array_equal(held, price(np.arange(stats.oldest, stats.sequence)))
+                for length in (1, 10, 999, 1000):
+                    check_window(stats.window(length), length)
+
+
+@contextmanager
+def in_use(
+    path: Path, geometry: Geometry, max_symbols: int, durability: Durability
+) -> Iterator[SymbolManager]:
+    manager = SymbolManager(store=DirectoryStore(path, geometry, max_symbols, durability))
+    manager.open()
+    try:
+        yield manager
+    finally:
+        manager.close()
+
+
+@pytest.mark.parametrize("durability", ["process", "power"])
+def test_processes_come_and_go_and_are_killed(tmp_path: Path, durability: Durability) -> None:
+    churn(tmp_path / "data", durability, kills=2, seed=100)
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("durability", ["process", "power"])
+def test_processes_come_and_go_and_are_killed_for_long(
+    tmp_path: Path, durability: Durability
+) -> None:
+    churn(tmp_path / "data", durability, kills=100, seed=1000)
