@@ -222,6 +222,24 @@ def test_windows_of_a_symbol_deleted_between_them(
     two.close()
 
 
+def test_values_of_a_symbol_overwritten_and_then_deleted_while_they_are_read(
+    path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = opened(path), opened(path)
+    for begin in range(0, 30, 5):
+        one.add_batch("A", np.arange(begin, begin + 5.0))
+    stats = two["A"]
+    assert stats.last_values(12).tolist() == list(range(18, 30))
+
+    def overrun() -> None:
+        for _ in range(10):
+            one.add_batch("A", [-1.0] * 5)
+        one.delete("A")
+
+    meanwhile(monkeypatch, SymbolFile, "read", overrun)
+    assert stats.last_values(12).tolist() == []
+
+
 def test_a_symbol_made_anew_is_the_youngest(path: Path, opened: Opened) -> None:
     """Even if the file system gives it the inode of the one before."""
     one, two = opened(path), opened(path)

@@ -230,7 +230,9 @@ class RunningStats:
             sequence = max(0, self.sequence)
             begin = max(0, sequence - length)
             values = self._ring.read(begin, sequence).copy()
-            if begin >= self.oldest or self.sequence < 0:
+            oldest = self.oldest
+            # Of a symbol that was deleted meanwhile nobody can say what was overwritten before.
+            if (begin >= oldest and self.sequence >= 0) or sequence == 0:
                 return values
 
     @property
