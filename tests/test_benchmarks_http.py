@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,7 @@ def test_without_wrk_a_client_in_python_makes_the_load() -> None:
     assert "| GET k=8 " in result.stdout
 
 
+@pytest.mark.deep  # beside other tests a server that is slow to start ends the run before it is told
 def test_interrupt_leaves_no_server_behind(tmp_path: Path) -> None:
     with subprocess.Popen(
         command(),
@@ -83,10 +85,13 @@ def test_interrupt_leaves_no_server_behind(tmp_path: Path) -> None:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         process.send_signal(signal.SIGINT)
         said = process.communicate(timeout=TIMEOUT_SECONDS)[1]
-    assert process.returncode == 130
+    assert process.returncode == 130, said
     assert "Interrupted" in said
     assert len(children) >= 3
-    assert not [child for child in children if Path("/proc", child).exists()]
+    gone_by = time.monotonic() + TIMEOUT_SECONDS
+    while any(Path("/proc", child).exists() for child in children):
+        assert time.monotonic() < gone_by
+        time.sleep(0.05)
     assert not list(tmp_path.iterdir())
 
 
