@@ -70,7 +70,7 @@ def test_without_wrk_a_client_in_python_makes_the_load() -> None:
     assert "| GET k=8 " in result.stdout
 
 
-@pytest.mark.deep  # beside other tests a server that is slow to start ends the run before it is told
+@pytest.mark.deep  # beside other tests a server may be too slow to start
 def test_interrupt_leaves_no_server_behind(tmp_path: Path) -> None:
     with subprocess.Popen(
         command(),
