@@ -15,6 +15,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from pathlib import Path
@@ -437,13 +438,17 @@ class TestRetries:
             ("soon", 0, 0),
             ("-1", 0, 0),
             ("³", 0, 0),
-            (formatdate(usegmt=True), 0, 1),
             ("Wed, 21 Oct 2015 07:28:00 GMT", 0, 0),
             ("Wed, 21 Oct 9999 07:28:00 GMT", 1e9, 1e12),
         ],
     )
     def test_retry_after(self, text: str, low: float, high: float) -> None:
         assert low <= retry_after({"retry-after": text}) <= high
+
+    def test_retry_after_a_date(self) -> None:
+        assert 0 <= retry_after({"retry-after": formatdate(usegmt=True)}) <= 1
+        soon = formatdate(time.time() + 60, usegmt=True)
+        assert 50 < retry_after({"retry-after": soon}) <= 60
 
     @pytest.mark.parametrize(
         ("outcome", "expected"),

@@ -170,6 +170,24 @@ def test_an_interval_holds_back_and_the_newest_wins(place: Place) -> None:
     assert place.hub.dropped_updates == 0
 
 
+def test_windows_told_one_behind_the_other_stay_together(place: Place) -> None:
+    """As of the same price, though the interval of the one ends a moment after the other's."""
+    client = place.client()
+    place.add("A", 1.0)
+    for moment, k in ((0.0, 1), (0.004, 2), (0.016, 3)):
+        place.now += moment
+        client.subscribe(f"stats.A.{k}@100ms")
+        client.take()
+    place.add("A", 1.0)
+    place.look(0.0801)
+    assert client.told() == [("stats.A.1", "update", 2), ("stats.A.2", "update", 2)]
+    place.add("A", 1.0)
+    place.look(0.02)
+    assert client.told() == [("stats.A.3", "update", 3)]
+    place.look(0.0801)  # Once together, always together.
+    assert client.told() == [("stats.A.1", "update", 3), ("stats.A.2", "update", 3)]
+
+
 def test_every_batch_without_a_look(place: Place) -> None:
     client = place.client()
     client.subscribe("stats.A.1@0ms")

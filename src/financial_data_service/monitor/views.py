@@ -110,7 +110,7 @@ def format_rate(rate: float) -> str:
     """Format a rate so that it can be read at a glance; a dash while it is not known."""
     if math.isnan(rate):
         return "–"
-    return f"{rate:,.0f}" if rate >= 100 or rate.is_integer() else f"{rate:.1f}"
+    return f"{rate:,.0f}" if rate >= 100 or rate % 1 == 0 else f"{rate:.1f}"
 
 
 def cell(field: str, text: str, exact: float) -> str:

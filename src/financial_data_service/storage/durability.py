@@ -37,7 +37,15 @@ from financial_data_service.storage.header import (
 from financial_data_service.storage.recovery import NO_LIMIT
 from financial_data_service.storage.symbol_file import SymbolFile
 
-__all__ = ["BackgroundSync", "Durability", "close_cleanly", "commit", "renew", "revoke"]
+__all__ = [
+    "BackgroundSync",
+    "Durability",
+    "close_cleanly",
+    "commit",
+    "complete_record",
+    "renew",
+    "revoke",
+]
 
 Durability = Literal["process", "power"]
 
@@ -46,18 +54,32 @@ SYNC_SECONDS = 10.0
 as long as prices come no faster than half the slack in that time (33,000 a second by default)."""
 
 
+def complete_record(file: SymbolFile) -> None:
+    """Make sure that the newest published price has a record on disk. The lock is held.
+
+    It has none when the process that published it was killed before noting the record. To be called
+    before the next prices are written: they might overwrite what the record on disk counts on.
+
+    Raises
+    ------
+    OSError
+        When the disk fails; what was durable still is.
+    """
+    if _synced_sequence(file) < file.sequence:
+        renew(file)
+
+
 def commit(file: SymbolFile, new_sequence: int) -> None:
     """Put stored prices on disk, with a record of them, and publish them. The lock is held.
+
+    The prices up to now are covered, see :func:`complete_record`.
 
     Raises
     ------
     OSError
         When the disk fails: then the batch has not happened.
     """
-    base = _synced_sequence(file)
-    if base < file.sequence:  # Who noted the count in the file was killed before noting the record.
-        renew(file)
-        base = file.sequence
+    base = file.sequence
     generation = _write_next(file, new_sequence, base, file.checksum_of(base, new_sequence))
     file.sync_prices(base, new_sequence)
     file.words[WORD_APPEND_LIMIT] = new_sequence + file.unsynced_max

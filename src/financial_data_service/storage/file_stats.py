@@ -12,7 +12,13 @@ from financial_data_service.engine.batch import refuse_unfit
 from financial_data_service.engine.running_stats import RunningStats
 from financial_data_service.engine.store import SymbolChangedError
 from financial_data_service.errors import SymbolFileError
-from financial_data_service.storage.durability import BackgroundSync, Durability, commit, revoke
+from financial_data_service.storage.durability import (
+    BackgroundSync,
+    Durability,
+    commit,
+    complete_record,
+    revoke,
+)
 from financial_data_service.storage.symbol_file import SymbolFile
 
 __all__ = ["FileStats"]
@@ -86,6 +92,7 @@ class FileStats(RunningStats):
         if self._is_power:
             if kernels.find_unfit(prices) >= 0:
                 return -1
+            complete_record(file)
             begin = end - prices.size
             file.write(begin, prices)
             if begin >> self._block_shift != end >> self._block_shift:

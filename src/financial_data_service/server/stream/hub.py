@@ -425,9 +425,19 @@ class Hub:
         if self._wildcards and now >= self._names_due:
             self._names_due = now + ABSENT_SECONDS
             self._look_for_names()
-        while self._waiting and self._waiting[0][0] <= now:
+        self._end_intervals(now)
+
+    def _end_intervals(self, now: float) -> None:
+        """Tell the feeds whose interval is over what they have missed.
+
+        With the first of them go those whose interval is as good as over: so the windows of a
+        symbol, told one behind the other, stay together and are as of the same price.
+        """
+        until = now
+        while self._waiting and self._waiting[0][0] <= until:
             due, _, feed = heapq.heappop(self._waiting)
             if feed.phase is _Phase.WAITING and feed.due == due:
+                until = now + LOOK_SECONDS
                 self._enter(feed, _Phase.IDLE)
                 watch = feed.topic.watch
                 if watch.stats is not None and (feed.is_new or feed.sent < watch.sequence):
