@@ -86,8 +86,8 @@ test: $(DEV)  ## all tests but the long ones, a file at a time on each of two co
 	@$(BIN)/python -m pytest -m "not deep" -n 2 --dist loadfile $(args)
 
 .PHONY: test-deep
-test-deep: $(DEV)  ## the long tests
-	@$(BIN)/python -m pytest -m deep $(args)
+test-deep: $(DEV)  ## the long tests, on two cores
+	@$(BIN)/python -m pytest -m deep -n 2 $(args)
 
 .PHONY: test-cov
 test-cov: $(DEV)  ## tests with the lines that none of them reached

@@ -147,6 +147,25 @@ class TestHelp:
         )
         subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=30)
 
+    def test_python_runs_the_package(self) -> None:
+        command = [sys.executable, "-m", "financial_data_service", "--version"]
+        said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30)
+        assert said.stdout == f"financial-data-service {__version__}\n"
+
+    def test_an_interrupt_while_the_command_is_loaded_is_no_traceback(self) -> None:
+        code = (
+            "import sys\n"
+            "class Interrupting:\n"
+            "    def find_spec(self, name, *_):\n"
+            "        if name == 'financial_data_service.cli':\n"
+            "            raise KeyboardInterrupt\n"
+            "sys.meta_path.insert(0, Interrupting())\n"
+            "from financial_data_service.__main__ import main\n"
+            "main()\n"
+        )
+        said = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=30)
+        assert (said.returncode, said.stdout, said.stderr) == (130, b"", b"")
+
     def test_a_mistyped_option_is_a_usage_error(self) -> None:
         result = fds("stats", "--lats", "3")
         assert result.exit_code == 2

@@ -153,6 +153,32 @@ def test_power_asks_once_a_batch(path: Path, calls: Calls) -> None:
     assert calls.since() == []
 
 
+def test_the_disk_begins_with_a_large_batch_before_it_is_asked_to_sync(
+    path: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And it is a hint that the system takes."""
+    manager = opened(path, "power", LARGE)
+    manager.add_batch("A", [1.0])
+    calls.since()
+    assert disk._start_writing is not None
+    begun: list[int] = []
+
+    def start(descriptor: int, offset: int, length: int, flags: int) -> int:
+        calls.made.append("start")
+        begun.append(length)
+        assert original(descriptor, offset, length, flags) == 0
+        return 0
+
+    original = disk._start_writing
+    monkeypatch.setattr(disk, "_start_writing", start)
+    assert extend(manager, 4000) == 4001
+    assert calls.since() == ["prices"]
+    assert extend(manager, 4096) == 8097
+    assert calls.since() == ["start", "prices"]
+    assert begun == [4096 * 8]
+    manager.close()
+
+
 def test_process_asks_for_nothing_but_to_revoke(path: Path, calls: Calls) -> None:
     """The header, once, as the prices come to what the record of the first batch counts on."""
     manager = opened(path, "process")

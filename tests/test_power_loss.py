@@ -184,7 +184,8 @@ class Life:
         self.durability: Durability = self.draw.choice(["process", "power"])
         self.symbols: dict[str, Symbol] = {}
         self.under_way = UnderWay()
-        self.denied: dict[str, list[float]] = {}  # the disk failed: in truth they may be there
+        # The disk failed on them, one after the other: in truth any of them may be there.
+        self.denied: dict[str, list[list[float]]] = {}
         self.managers: list[SymbolManager] = []
         self.boots = itertools.count(1)
         weights = {
@@ -411,7 +412,7 @@ class Life:
             said = str(error)
         if said:
             assert said.endswith(DENIED), said
-            self.denied[name] = batch
+            self.denied.setdefault(name, []).append(batch)
             self.under_way = UnderWay()
         else:
             self.acknowledge(name, batch)
@@ -438,7 +439,7 @@ class Life:
         found = [(acknowledged, counts)]
         extras = [self.under_way.batch] if self.is_under_way("append", name) else []
         if name in self.denied and not is_kill:
-            extras.append(self.denied[name])
+            extras += self.denied[name]
         for extra in extras:
             series = acknowledged + extra
             found.append((series, {len(series)}))

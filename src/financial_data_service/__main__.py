@@ -1,8 +1,20 @@
-"""``python -m financial_data_service`` is the command ``fds``."""
+"""The command ``fds``, also as ``python -m financial_data_service``."""
 
 from __future__ import annotations
 
-from .cli import main
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command; Ctrl-C while it is still being loaded ends it without a traceback."""
+    try:
+        from financial_data_service import cli
+    except KeyboardInterrupt:
+        sys.exit(130)
+    cli.main()
+
 
 if __name__ == "__main__":
     main()

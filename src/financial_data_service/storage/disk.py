@@ -5,6 +5,7 @@ The only module that does so: a test that plays loss of power or a full disk sta
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import mmap
 import os
@@ -16,12 +17,36 @@ from typing import Any
 from financial_data_service.engine.layout import PAGE_BYTES
 from financial_data_service.errors import InsufficientStorageError
 
-__all__ = ["NO_ROOM", "allocate", "on_sync", "sync_directory", "sync_file", "sync_range"]
+__all__ = [
+    "NO_ROOM",
+    "allocate",
+    "on_sync",
+    "start_writing",
+    "sync_directory",
+    "sync_file",
+    "sync_range",
+]
 
 on_sync: Callable[[int], object] | None = None
 """Told how long each sync took, in nanoseconds, by the thread that waited for it."""
 
 NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+
+
+_SYNC_FILE_RANGE_WRITE = 2
+
+
+def _sync_file_range() -> Callable[[int, int, int, int], int] | None:
+    """Return the call of that name, which Python's ``os`` lacks; None where there is none."""
+    try:
+        call = ctypes.CDLL(None).sync_file_range
+    except (OSError, AttributeError):
+        return None
+    call.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+    return call
+
+
+_start_writing = _sync_file_range()
 
 
 def allocate(descriptor: int, begin: int, end: int) -> None:
@@ -38,6 +63,15 @@ def allocate(descriptor: int, begin: int, end: int) -> None:
         if error.errno in NO_ROOM:
             raise InsufficientStorageError(error.errno, os.strerror(error.errno)) from error
         raise
+
+
+def start_writing(descriptor: int, offset: int, length: int) -> None:
+    """Have the disk begin with `length` bytes of a file from `offset` on; wait for nothing.
+
+    Promises nothing: a sync does, and finds some of its work done. What goes wrong, it tells.
+    """
+    if _start_writing is not None:
+        _start_writing(descriptor, offset, length, _SYNC_FILE_RANGE_WRITE)
 
 
 def sync_file(descriptor: int) -> None:

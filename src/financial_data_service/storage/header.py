@@ -128,10 +128,8 @@ class DurableRecord(NamedTuple):
 
 def checksum(*parts: npt.NDArray[Any] | bytes) -> int:
     """Return the 64-bit XXH3 of arrays, one after the other, as a signed word."""
-    digest = xxhash.xxh3_64()
-    for part in parts:
-        digest.update(part if isinstance(part, bytes) else part.data)
-    word: int = _CHECKSUM.unpack(digest.intdigest().to_bytes(8, "little"))[0]
+    whole: Any = parts[0] if len(parts) == 1 else b"".join(parts)
+    word: int = _CHECKSUM.unpack(xxhash.xxh3_64_intdigest(whole).to_bytes(8, "little"))[0]
     return word
 
 

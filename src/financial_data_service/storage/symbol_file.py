@@ -64,6 +64,10 @@ GROWTH_MAX = 1 << 19
 """Room is made for an eighth of what is there, within these bounds (in prices): some 80 µs on ext4
 each time, 4 MiB at most, which a file system in memory takes a millisecond to make."""
 
+_START_BYTES_MIN = 1 << 15
+"""Prices that the disk is told to begin with before it is asked to sync them: below, the call takes
+more than it saves."""
+
 _ALL = 1 << 62  # more prices than there will ever be
 
 
@@ -288,6 +292,8 @@ class SymbolFile(Ring):
         while written < prices.nbytes:  # The system may take less than it is given.
             rest = prices.data.cast("B")[written:]
             written += os.pwrite(self._descriptor, rest, offset + written)
+        if written >= _START_BYTES_MIN:  # It pays, as the checksum takes a while.
+            disk.start_writing(self._descriptor, offset, written)
 
     def sync(self) -> None:
         """Return once all of the file is on disk. Safe to call from another thread."""
