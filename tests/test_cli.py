@@ -163,7 +163,9 @@ class TestHelp:
             "from financial_data_service.__main__ import main\n"
             "main()\n"
         )
-        said = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=30)
+        said = subprocess.run(
+            [sys.executable, "-c", code], check=False, capture_output=True, timeout=30
+        )
         assert (said.returncode, said.stdout, said.stderr) == (130, b"", b"")
 
     def test_a_mistyped_option_is_a_usage_error(self) -> None:
