@@ -83,6 +83,9 @@ def answers(client: InProcess) -> Iterator[tuple[str, str, httpx.Response]]:
         yield get(path, f"/verify/{target}")
     for path in ("/symbols", "/livez", "/readyz"):
         yield get(path, path)
+    for media_type in ("text/plain", "application/openmetrics-text"):
+        headers = {"Accept": media_type}
+        yield "/metrics", "get", client.request("GET", "/metrics", headers=headers)
     yield delete("X")
     yield delete(UNFIT)
     yield delete("AAPL")
@@ -191,7 +194,7 @@ def test_every_answer_is_documented_and_every_documented_answer_is_given(
         documented = document["paths"][path][method]["responses"]
         assert status in documented, (method, path, response.text)
         content = documented[status]["content"]
-        media_type = response.headers["content-type"].removesuffix("; charset=utf-8")
+        media_type = response.headers["content-type"].partition(";")[0]
         assert media_type in content
         if media_type == "application/json":
             validate(document, content[media_type]["schema"], response.json())
@@ -253,7 +256,7 @@ def test_every_operation_and_parameter_is_described(document: Any) -> None:
                 assert parameter["schema"]["examples"] or parameter["examples"]
     assert names == {
         *("add_batch", "window_stats", "symbol_stats", "query_stats", "verify_window"),
-        *("symbols", "delete_symbol", "livez", "readyz", "window_events"),
+        *("symbols", "delete_symbol", "livez", "readyz", "metrics", "window_events"),
         *("add_bulk_batch", "values"),
     }
 

@@ -461,7 +461,13 @@ def router_for() -> APIRouter:
     """Return the route of ``/metrics``."""
     router = APIRouter()
 
-    @router.get("/metrics", include_in_schema=False)
+    @router.get(
+        "/metrics",
+        tags=["health"],
+        summary="Counts and times, for Prometheus",
+        response_class=Response,
+        responses={200: _documentation()},
+    )
     async def metrics(request: Request) -> Response:
         """Return counts and times of all workers in Prometheus's text format.
 
@@ -479,6 +485,18 @@ def router_for() -> APIRouter:
         return Response(await asyncio.to_thread(text), headers={"content-type": content_type})
 
     return router
+
+
+def _documentation() -> dict[str, Any]:
+    example = 'fds_symbols 1.0\nfds_prices_total{symbol="AAPL"} 3.0\n'
+    schema = {"type": "string"}
+    return {
+        "description": "All metrics of all workers",
+        "content": {
+            "text/plain": {"schema": schema, "example": example},
+            "application/openmetrics-text": {"schema": schema, "example": f"{example}# EOF\n"},
+        },
+    }
 
 
 def label(path: str) -> str:
