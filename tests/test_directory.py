@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -382,7 +383,10 @@ def test_settings_that_cannot_be_read(path: Path, opened: Opened, content: bytes
     fill(path, {"A": [1.0]}, TINY)
     one = opened(path)
     (path / SETTINGS_FILE).write_bytes(content)
-    with no_descriptor_is_left(), pytest.raises(DataDirectoryError, match="process None"):
+    with (
+        no_descriptor_is_left(),
+        pytest.raises(DataDirectoryError, match="by another process with"),
+    ):
         opened(path)
     one.close()
     assert opened(path).stats("A", 1).last == 1.0
@@ -575,9 +579,9 @@ def test_what_was_opened_ahead_is_let_go_of_once_deleted(path: Path, opened: Ope
         if symbol < "D":
             assert two.get(symbol) is None
     two.tend()
-    assert (
-        len(os.listdir("/proc/self/fd")) == before - 24
-    )  # two for each: its mapping has one of its own
+    # Before Python 3.13 a mapping has one of its own.
+    per_file = 1 if sys.version_info >= (3, 13) else 2
+    assert len(os.listdir("/proc/self/fd")) == before - 12 * per_file
 
 
 def test_opening_waits_for_no_clock(path: Path, opened: Opened) -> None:

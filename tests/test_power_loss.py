@@ -807,10 +807,10 @@ def _(patch: Patch) -> None:
     by_kill("power", "power", "open, append A 4", "append A 3", 8),
 )
 def _(patch: Patch) -> None:
-    def recover_or_join(store: DirectoryStore, descriptor: int) -> None:
+    def recover_or_join(store: DirectoryStore, descriptor: int, *, is_alone: bool) -> None:
         with pytest.MonkeyPatch.context() as inner:
             inner.setattr(DirectoryStore, "_sync_names", lambda _: None)
-            original(store, descriptor)
+            original(store, descriptor, is_alone=is_alone)
 
     original = DirectoryStore._recover_or_join
     patch.setattr(DirectoryStore, "_recover_or_join", recover_or_join)

@@ -105,12 +105,15 @@ class SymbolFileError(FdsError, OSError):
         The file.
     reason : str
         What was expected of it, and what it is.
+    is_passing : bool
+        Nothing is wrong with the file: the same may succeed a moment later.
     """
 
-    def __init__(self, path: str, reason: str) -> None:
+    def __init__(self, path: str, reason: str, *, is_passing: bool = False) -> None:
         super().__init__(f"{path}: {reason}")
         self.path = path
         self.reason = reason
+        self.is_passing = is_passing
 
 
 class OverwrittenError(FdsError, RuntimeError):

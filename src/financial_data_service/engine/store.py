@@ -6,6 +6,7 @@ Planning and limits of names are the manager's business; a store makes, finds an
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -92,8 +93,15 @@ class SymbolStore(ABC):
             When another process has done so.
         """
 
-    def tend(self) -> None:  # noqa: B027 - memory looks after itself
-        """Do what has to be done from time to time; called about once a second."""
+    def tend(self) -> Iterable[RunningStats]:
+        """Do what has to be done from time to time; called about once a second.
+
+        Returns
+        -------
+        iterable of RunningStats
+            Of symbols that went without having been deleted: whoever has them lets go of them.
+        """
+        return ()
 
     def close(self) -> None:  # noqa: B027 - a store may have nothing to let go of
         """Let go of everything. Idempotent; :meth:`open` makes it usable again."""

@@ -106,10 +106,12 @@ class SymbolManager:
         return self._store.refused
 
     def tend(self) -> None:
-        """Do what has to be done about once a second: let go of what others have deleted."""
+        """Do what has to be done about once a second: let go of what is gone."""
         for symbol in [name for name, stats in self._symbols.items() if stats.sequence < 0]:
             self._drop(symbol)
-        self._store.tend()
+        gone = list(self._store.tend())
+        for symbol in [name for name, stats in self._symbols.items() if stats in gone]:
+            self._drop(symbol)
 
     def add_batch(
         self, symbol: str, values: npt.ArrayLike, from_sequence: int | None = None
@@ -221,9 +223,13 @@ class SymbolManager:
         try:
             self._store.delete(symbol, running_stats)
         except SymbolChangedError:
-            raise SymbolNotFoundError(symbol) from None
-        finally:
             self._drop(symbol)
+            raise SymbolNotFoundError(symbol) from None
+        except BaseException:
+            if running_stats.sequence < 0:  # It was, though not all went as it should.
+                self._drop(symbol)
+            raise
+        self._drop(symbol)
 
     def close(self) -> None:
         """Let go of all symbols. Idempotent."""

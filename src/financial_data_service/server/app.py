@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 
@@ -153,6 +154,8 @@ def store_for(settings: Settings, *, temporary: bool = False) -> SymbolStore | N
         settings.max_symbols,
         settings.durability,
         temporary=temporary,
+        # A worker that is stopped is replaced: its parent is the one to stop.
+        holder_pid=os.getppid() if settings.workers > 1 else None,
     )
 
 

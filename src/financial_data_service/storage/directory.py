@@ -15,6 +15,8 @@ Locks, all of them ``flock``, which the kernel drops when a process dies:
   cleanly.
 * the directory itself, exclusively: for the moment in which a symbol is made, adopted or deleted.
 * each file, exclusively: for the moment of an append.
+
+What is removed or moved away under a process is gone for it within a second (``tend``).
 """
 
 from __future__ import annotations
@@ -23,9 +25,10 @@ import fcntl
 import json
 import logging
 import os
+import random
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -55,8 +58,19 @@ from financial_data_service.storage.durability import (
 from financial_data_service.storage.file_names import SUFFIX, file_name_of
 from financial_data_service.storage.file_stats import FileStats
 from financial_data_service.storage.header import HeaderError
+from financial_data_service.storage.locks import (
+    LOCK_SECONDS,
+    lock_within,
+    try_lock,
+    try_lock_shared,
+)
 from financial_data_service.storage.recovery import NO_LIMIT, State, adopt, plan
-from financial_data_service.storage.symbol_file import SymbolFile, no_room, read_header
+from financial_data_service.storage.symbol_file import (
+    SymbolFile,
+    no_descriptor,
+    no_room,
+    read_header,
+)
 
 __all__ = ["SETTINGS_FILE", "DirectoryStore", "is_in_use", "read_settings"]
 
@@ -64,8 +78,19 @@ SETTINGS_FILE = "directory.json"
 _NEW = ".new"
 
 # Whoever looks whether a directory is in use holds its lock for some microseconds.
-_LOOKS = 3
-_LOOK_SECONDS = 0.005
+_LOOKS = 5
+_LOOK_SECONDS = 0.0005
+
+START_SECONDS = 30.0
+"""How long a service that starts waits for one that starts or ends: recovery takes 0.4 s for a
+symbol of 10**8 prices."""
+
+_REPLACED = (
+    "it was removed or replaced while this service has the directory open, so that others cannot "
+    "tell. Stop the service and start it again"
+)
+
+_WAIT_SECONDS = 0.01  # between two looks at the lock of a directory
 
 _TICK_NS = 1_000_000_000  # longer than the tick of any file system's clock
 
@@ -94,6 +119,8 @@ class DirectoryStore(SymbolStore):
         Whether a batch is acknowledged before or after it is on disk.
     temporary : bool
         Nothing is ever synced, and the last process removes the directory.
+    holder_pid : int, optional
+        Whom to stop so that this process lets go; itself if not given.
     """
 
     def __init__(
@@ -104,8 +131,10 @@ class DirectoryStore(SymbolStore):
         durability: Durability = "process",
         *,
         temporary: bool = False,
+        holder_pid: int | None = None,
     ) -> None:
         super().__init__(geometry, max_symbols)
+        self._holder_pid = holder_pid
         self.path = Path(path)
         self.durability: Durability = durability
         self.temporary = temporary
@@ -131,9 +160,9 @@ class DirectoryStore(SymbolStore):
         """
         if self._settings >= 0:
             return
-        descriptor = self._make_directory()
+        descriptor, is_alone = self._lock_settings()
         try:
-            self._recover_or_join(descriptor)
+            self._recover_or_join(descriptor, is_alone=is_alone)
             self._settings = descriptor
         except BaseException as error:
             self._let_go()
@@ -142,8 +171,20 @@ class DirectoryStore(SymbolStore):
                 raise _cannot_be_used(self.path, error) from error
             raise
 
-    def _recover_or_join(self, descriptor: int) -> None:
-        is_alone = _lock_alone_or_shared(descriptor)
+    def _lock_settings(self) -> tuple[int, bool]:
+        """Return a descriptor of the file with the settings, locked, and whether we are alone."""
+        while True:
+            descriptor = self._make_directory()
+            try:
+                is_alone = _lock_alone_or_shared(descriptor, self.path)
+                if _is_at(descriptor, self.path / SETTINGS_FILE):
+                    return descriptor, is_alone
+            except BaseException:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)  # It was replaced meanwhile: others will lock the other one.
+
+    def _recover_or_join(self, descriptor: int, *, is_alone: bool) -> None:
         if is_alone:
             self._remove_leftovers()
             _write_settings(descriptor, self._described())
@@ -166,8 +207,10 @@ class DirectoryStore(SymbolStore):
             if _lock_alone_at_last(descriptor):
                 if self.temporary:
                     shutil.rmtree(self.path, ignore_errors=True)
-                else:
+                elif _is_at(descriptor, self.path / SETTINGS_FILE):
                     self._close_files()
+                else:
+                    _logger.warning("%s: not closed cleanly: %s", self.path, _REPLACED)
         finally:
             os.close(descriptor)
 
@@ -206,7 +249,7 @@ class DirectoryStore(SymbolStore):
 
     def _described(self) -> dict[str, Any]:
         return {
-            "pid": os.getpid(),
+            "pid": self._holder_pid or os.getpid(),
             "largest_window": self.geometry.largest_window,
             "batch_max": self.geometry.batch_max,
             "fanout": self.geometry.fanout,
@@ -220,7 +263,7 @@ class DirectoryStore(SymbolStore):
         different = [key for key in ours if key != "pid" and theirs.get(key) != ours[key]]
         if different:
             raise DataDirectoryError(
-                f"{self.path}: in use by process {theirs.get('pid')} with "
+                f"{self.path}: in use by {_holder(theirs)} with "
                 + ", ".join(f"{key} {theirs.get(key)}" for key in different)
                 + "; expected "
                 + ", ".join(f"{key} {ours[key]}" for key in different)
@@ -237,7 +280,10 @@ class DirectoryStore(SymbolStore):
             try:
                 stats = self._open_file(path, is_left=is_left)
             except SymbolFileError as error:
-                self._refuse(path, error.reason)
+                if error.is_passing:  # It is opened when it is asked for.
+                    _logger.warning("%s", error)
+                else:
+                    self._refuse(path, error.reason)
                 continue
             except FileNotFoundError:  # Deleted by others just now, or a link that leads nowhere.
                 continue
@@ -278,7 +324,8 @@ class DirectoryStore(SymbolStore):
             self.refused.pop(path.name, None)
             return None
         except SymbolFileError as error:
-            self._refuse(path, error.reason)
+            if not error.is_passing:
+                self._refuse(path, error.reason)
             raise
         self.refused.pop(path.name, None)
         return stats
@@ -292,17 +339,21 @@ class DirectoryStore(SymbolStore):
         with self._exclusively():
             if path.exists() and not self._finish_deletion(path):
                 raise SymbolChangedError
-            if sum(1 for _ in self._paths()) >= self.max_symbols:
+            if sum(path.exists() for path in self._paths()) >= self.max_symbols:
                 raise SymbolLimitError(self.max_symbols)
             try:
                 file = self._make_file(path, symbol, prices)
             except InsufficientStorageError:
                 raise
             except SymbolFileError as error:  # It names the file as long as it is unfinished.
-                raise SymbolFileError(str(path), error.reason) from error
+                raise SymbolFileError(
+                    str(path), error.reason, is_passing=error.is_passing
+                ) from error
             except OSError as error:
                 if error.errno in disk.NO_ROOM:
                     raise no_room(symbol, path, error) from error
+                if error.errno in disk.NO_DESCRIPTOR:
+                    raise no_descriptor(path, error) from error
                 raise _disk_fails(path, error, "nothing of the batch was stored") from error
         return self._give(FileStats(file, self.durability))
 
@@ -356,7 +407,21 @@ class DirectoryStore(SymbolStore):
             disk.sync_directory(self.path)
 
     def names(self) -> list[str]:
-        """Return the names of all symbols that can be served, oldest first."""
+        """Return the names of all symbols that can be served, oldest first.
+
+        Raises
+        ------
+        DataDirectoryError, SymbolFileError
+            When the directory cannot be read, or not all of it now.
+        """
+        try:
+            return self._names()
+        except OSError as error:
+            if error.errno is None:  # It is one of ours.
+                raise
+            raise _cannot_be_used(self.path, error) from error
+
+    def _names(self) -> list[str]:
         # A file that is made anew often gets the inode of the one before: what is known of files
         # holds as long as no name in the directory changes.
         changed_ns = os.stat(self.path).st_mtime_ns
@@ -381,6 +446,8 @@ class DirectoryStore(SymbolStore):
         except FileNotFoundError:
             return None
         except SymbolFileError as error:
+            if error.is_passing:
+                raise
             self._refuse(path, error.reason)
             return None
         if self._is_refused(path):
@@ -408,20 +475,40 @@ class DirectoryStore(SymbolStore):
                     file.path, error, "it was deleted, but a loss of power may bring it back"
                 ) from error
 
-    def tend(self) -> None:
-        """Let go of what others have deleted, sync in the background, see what was mended."""
+    def tend(self) -> Iterable[RunningStats]:
+        """Sync in the background, see what was mended and what is gone; as of the base class."""
         for name in list(self.refused):
             self._is_refused(self.path / name)
-        for symbol in [symbol for symbol, stats in self._ready.items() if stats.sequence < 0]:
-            self._ready.pop(symbol).close()
+        if not _is_at(self._settings, self.path / SETTINGS_FILE):
+            self.refused[SETTINGS_FILE] = _REPLACED
+        gone = [stats for stats in self._given if self._is_gone(stats.file)]
+        for symbol, stats in list(self._ready.items()):
+            if stats.sequence < 0 or stats in gone:
+                self._ready.pop(symbol).close()
         self._given = [stats for stats in self._given if not stats.file.is_closed]
+        self._sync_in_background()
+        return gone
+
+    def _is_gone(self, file: SymbolFile) -> bool:
+        """Tell whether a file was removed or moved away by other hands than a service's."""
+        if file.is_closed or file.sequence < 0 or _is_at(file.descriptor, file.path):
+            return False
+        _logger.warning("%s: gone from the directory, and so is its symbol", file.path)
+        if os.fstat(file.descriptor).st_nlink == 0:
+            # Nobody will ever open it again, and whoever has it open learns of it at once.
+            with suppress(SymbolFileError), file:
+                kernels.publish(file.header, DELETED)
+        return True
+
+    def _sync_in_background(self) -> None:
         now = time.monotonic()
         for stats in self._given:
             if stats.sync is not None and stats.sequence >= 0:
                 try:
                     stats.sync.advance(now)
                 except OSError as error:
-                    _logger.warning("%s: not synced: %s", stats.file.path, error.strerror)
+                    reason = error.reason if isinstance(error, SymbolFileError) else error.strerror
+                    _logger.warning("%s: not synced: %s", stats.file.path, reason)
 
     # Files
 
@@ -448,9 +535,17 @@ class DirectoryStore(SymbolStore):
     @contextmanager
     def _exclusively(self) -> Iterator[None]:
         """Hold the lock of the directory: nobody else makes, adopts or deletes a symbol."""
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise _cannot_be_used(self.path, error) from error
+        try:
+            is_starting = self._settings < 0
+            if not lock_within(descriptor, START_SECONDS if is_starting else LOCK_SECONDS):
+                raise DataDirectoryError(
+                    f"{self.path}: another process holds its lock and does not give it back; no "
+                    "symbol was made or deleted"
+                )
             yield
         finally:
             os.close(descriptor)
@@ -565,10 +660,34 @@ def is_in_use(path: str | os.PathLike[str]) -> bool:
     with suppress(FileNotFoundError):
         descriptor = os.open(Path(path) / SETTINGS_FILE, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return not _try_lock(descriptor)
+            return not _lock_alone_at_last(descriptor)
         finally:
             os.close(descriptor)
     return False
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Tell whether a path leads to the very file that is open, as far as can be told."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+
+
+def _holder(settings: dict[str, Any]) -> str:
+    """Return who has a directory open, if it can be told."""
+    pid = settings.get("pid")
+    try:
+        if not isinstance(pid, int) or pid <= 0:
+            return "another process"
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return "another process"
+    except PermissionError:
+        pass  # It is there, and another user's.
+    return f"process {pid}"
 
 
 def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -583,36 +702,45 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
         os.close(descriptor)
 
 
-def _lock_alone_or_shared(descriptor: int) -> bool:
+def _lock_alone_or_shared(descriptor: int, path: Path) -> bool:
     """Take the exclusive lock if nobody has the directory open, else a shared one; tell which.
 
     Whoever is recovering, closing or just looking holds it exclusively for a moment: by the time
     they are done, nobody may be left.
     """
-    if _try_lock(descriptor):
+    if try_lock(descriptor):
         return True
-    fcntl.flock(descriptor, fcntl.LOCK_SH)
-    if _try_lock(descriptor):
+    _lock_shared(descriptor, path)
+    if try_lock(descriptor):
         return True
-    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    _lock_shared(descriptor, path)
     return False
+
+
+def _lock_shared(descriptor: int, path: Path) -> None:
+    began, is_said = time.monotonic(), False
+    while not try_lock_shared(descriptor):
+        waited = time.monotonic() - began
+        if waited > START_SECONDS:
+            raise DataDirectoryError(
+                f"{path}: {_holder(_read_settings(descriptor))} starts or ends there and has not "
+                f"come to an end in {START_SECONDS:.0f} s"
+            )
+        if waited > 1 and not is_said:
+            is_said = True
+            holder = _holder(_read_settings(descriptor))
+            _logger.info("%s: waiting for %s, which starts or ends there", path, holder)
+        time.sleep(_WAIT_SECONDS)
 
 
 def _lock_alone_at_last(descriptor: int) -> bool:
     """Take the exclusive lock if nobody else has the directory open, or is just looking at it."""
-    for _ in range(_LOOKS):
-        if _try_lock(descriptor):
+    for look in range(_LOOKS):
+        if try_lock(descriptor):
             return True
-        time.sleep(_LOOK_SECONDS)
+        # Not all at the same pace: two who look would find each other again and again.
+        time.sleep(_LOOK_SECONDS * (look + random.random()))
     return False
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _read_settings(descriptor: int) -> dict[str, Any]:

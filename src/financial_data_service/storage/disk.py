@@ -18,6 +18,7 @@ from financial_data_service.engine.layout import PAGE_BYTES
 from financial_data_service.errors import InsufficientStorageError
 
 __all__ = [
+    "NO_DESCRIPTOR",
     "NO_ROOM",
     "allocate",
     "on_sync",
@@ -31,6 +32,9 @@ on_sync: Callable[[int], object] | None = None
 """Told how long each sync took, in nanoseconds, by the thread that waited for it."""
 
 NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+
+NO_DESCRIPTOR = frozenset((errno.EMFILE, errno.ENFILE))
+"""Neither the file nor the disk is to blame: the process, or the system, has too much open."""
 
 
 _SYNC_FILE_RANGE_WRITE = 2

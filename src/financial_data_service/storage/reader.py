@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import operator
 import os
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self, TypeVar
@@ -30,7 +31,7 @@ from financial_data_service.errors import (
     WindowSizeError,
 )
 from financial_data_service.storage.boot import boot_id
-from financial_data_service.storage.directory import SETTINGS_FILE, is_in_use
+from financial_data_service.storage.directory import SETTINGS_FILE, is_in_use, read_settings
 from financial_data_service.storage.file_names import SUFFIX, file_name_of
 from financial_data_service.storage.header import IN_USE, HeaderError, Identity, read_session
 from financial_data_service.storage.held import Held
@@ -44,6 +45,8 @@ Default = TypeVar("Default")
 
 TRIES = 5
 """How often the last prices are read anew because a writer went over them."""
+
+_TRY_SECONDS = 0.001  # a writer that was stopped on its way is no reason to refuse a file
 
 
 def open(data_dir: str | os.PathLike[str]) -> DataDirectory:
@@ -118,7 +121,7 @@ class DataDirectory(Mapping[str, "SymbolReader"]):
         if self._is_closed:
             raise ValueError(f"{self!r} is closed")
         reader = self._readers.get(symbol)
-        if reader is not None and reader.is_there:
+        if reader is not None and reader.is_there and reader.is_at_its_path:
             return reader
         self._forget(symbol)
         reader = self._readers[symbol] = SymbolReader(self.path, symbol)
@@ -162,7 +165,11 @@ class DataDirectory(Mapping[str, "SymbolReader"]):
     def __repr__(self) -> str:
         if self._is_closed:
             return f"<DataDirectory {str(self.path)!r}, closed>"
-        return f"<DataDirectory {str(self.path)!r}: {', '.join(self.symbols()) or 'no symbols'}>"
+        try:
+            what = ", ".join(self.symbols()) or "no symbols"
+        except DataDirectoryError:
+            what = "gone"
+        return f"<DataDirectory {str(self.path)!r}: {what}>"
 
 
 class _Stats(RunningStats):
@@ -242,6 +249,11 @@ class SymbolReader:
     def is_there(self) -> bool:
         """Whether the symbol is there still: neither deleted nor closed here."""
         return not self._is_closed and self._file.sequence >= 0
+
+    @property
+    def is_at_its_path(self) -> bool:
+        """Whether its file has not been moved away or replaced."""
+        return not self._is_closed and self._file.is_at(self.path)
 
     @property
     def ring(self) -> Ring:
@@ -422,6 +434,7 @@ def trust_of(file: SymbolFile) -> Trust | None:
         When it would refuse the file.
     """
     if _is_live(file):
+        _check_live(file)
         return None
     trust = error = None
     try:
@@ -431,6 +444,7 @@ def trust_of(file: SymbolFile) -> Trust | None:
     if trust is not None and trust.state is State.CLEAN:
         return trust
     if _is_live(file):  # A service has been started since.
+        _check_live(file)
         return None
     if error is not None:
         raise error
@@ -443,7 +457,29 @@ def _is_live(file: SymbolFile) -> bool:
     except HeaderError as error:
         raise SymbolFileError(str(file.path), str(error)) from None
     is_used = session.state == IN_USE and session.boot_id == boot_id()
-    return is_used and is_in_use(file.path.parent)
+    if not is_used or not is_in_use(file.path.parent):
+        return False
+    # A service of other settings has not adopted it: it refuses it.
+    settings, geometry = read_settings(file.path.parent), file.geometry
+    sizes = ("largest_window", "batch_max", "fanout")
+    return all(settings.get(size) in (None, getattr(geometry, size)) for size in sizes)
+
+
+def _check_live(file: SymbolFile) -> None:
+    """Refuse a file that the service at work in its directory refuses, too.
+
+    Words of the header that a writer changes one after the other may contradict each other for a
+    moment.
+    """
+    for remaining in range(TRIES - 1, -1, -1):
+        try:
+            file.trust  # noqa: B018  # it raises
+        except SymbolFileError:
+            if not remaining:
+                raise
+            time.sleep(_TRY_SECONDS)
+        else:
+            return
 
 
 def _must_be_sound(file: SymbolFile) -> None:

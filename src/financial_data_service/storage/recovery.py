@@ -115,6 +115,8 @@ def plan(ring: Ring, boot_id: bytes) -> Trust:
 
 
 def _closed(ring: Ring, session: Session, count: int, records: list[DurableRecord]) -> Trust:
+    if len(records) < records_written(ring.header):
+        raise HeaderError("expected whole durable records in a file closed cleanly: it is damaged")
     newest = max(records, default=None)
     if newest is None or not session.sequence == count == newest.sequence == newest.base:
         said = "none" if newest is None else newest.sequence
@@ -122,8 +124,6 @@ def _closed(ring: Ring, session: Session, count: int, records: list[DurableRecor
             f"expected one count of prices, got {count} in the header, {session.sequence} when "
             f"it was closed and {said} in its durable record: it is damaged"
         )
-    if len(records) < records_written(ring.header):
-        raise HeaderError("expected whole durable records in a file closed cleanly: it is damaged")
     limit = count + unsynced_max(ring.geometry)
     return Trust(State.CLEAN, count, session.floor, limit, newest.generation)
 

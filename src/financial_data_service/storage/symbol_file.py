@@ -18,10 +18,11 @@ import fcntl
 import mmap
 import os
 import stat
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -55,9 +56,10 @@ from financial_data_service.storage.header import (
     write_record,
     write_session,
 )
+from financial_data_service.storage.locks import LOCK_SECONDS, lock_within, try_lock
 from financial_data_service.storage.recovery import Trust, plan, unsynced_max
 
-__all__ = ["SymbolFile", "no_room", "read_header"]
+__all__ = ["SymbolFile", "no_descriptor", "no_room", "read_header"]
 
 GROWTH_MIN = 1 << 16
 GROWTH_MAX = 1 << 19
@@ -67,6 +69,9 @@ each time, 4 MiB at most, which a file system in memory takes a millisecond to m
 _START_BYTES_MIN = 1 << 15
 """Prices that the disk is told to begin with before it is asked to sync them: below, the call takes
 more than it saves."""
+
+# A mapping needs no descriptor of its own: two for each symbol would be one too many.
+_MMAP_OPTIONS: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
 
 _ALL = 1 << 62  # more prices than there will ever be
 
@@ -106,8 +111,12 @@ class SymbolFile(Ring):
         access = mmap.PROT_READ if read_only else mmap.PROT_READ | mmap.PROT_WRITE
         size_bytes = identity.geometry.size_bytes
         try:
-            mapping = mmap.mmap(descriptor, size_bytes, flags=mmap.MAP_SHARED, prot=access)
+            mapping = mmap.mmap(
+                descriptor, size_bytes, flags=mmap.MAP_SHARED, prot=access, **_MMAP_OPTIONS
+            )
         except OSError as error:
+            if error.errno in disk.NO_DESCRIPTOR:
+                raise no_descriptor(path, error) from error
             reason = f"no address space for a symbol of {size_bytes} bytes: {error.strerror}"
             raise InsufficientStorageError(f"{path}: {reason}") from error
         # A page of its own for the header, with nothing read ahead: as part of a large one its few
@@ -126,6 +135,7 @@ class SymbolFile(Ring):
         self.created_ns = identity.created_ns
         self._descriptor = descriptor
         self._lock_depth = 0
+        self._is_stuck = False  # The lock was waited for in vain.
         self._allocated = 0  # up to this number of prices there is room for sure
 
     @classmethod
@@ -190,6 +200,11 @@ class SymbolFile(Ring):
         """Whether it has been let go of."""
         return self._descriptor < 0
 
+    @property
+    def descriptor(self) -> int:
+        """Of the open file; -1 once it is closed."""
+        return self._descriptor
+
     def is_at(self, path: Path) -> bool:
         """Tell whether a path leads to this very file, and not to another one made since."""
         try:
@@ -214,10 +229,27 @@ class SymbolFile(Ring):
     # The lock
 
     def lock(self) -> None:
-        """Wait until no other process writes, and keep others from it; may be nested."""
-        if self._lock_depth == 0:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        """Wait until no other process writes, and keep others from it; may be nested.
+
+        Raises
+        ------
+        SymbolFileError
+            When another process has had the lock for long: it may have been stopped.
+        """
+        if self._lock_depth == 0 and not try_lock(self._descriptor):
+            self._wait_for_lock()
         self._lock_depth += 1
+
+    def _wait_for_lock(self) -> None:
+        # Whoever has waited in vain once does not make everybody else wait as long each time.
+        seconds = LOCK_SECONDS / 100 if self._is_stuck else LOCK_SECONDS
+        self._is_stuck = not lock_within(self._descriptor, seconds)
+        if self._is_stuck:
+            raise SymbolFileError(
+                str(self.path),
+                "another process holds its lock and does not give it back; nothing was stored",
+                is_passing=True,
+            )
 
     def unlock(self) -> None:
         """Undo one :meth:`lock`."""
@@ -389,6 +421,8 @@ def _open_descriptor(path: Path, *, read_only: bool) -> int:
     except FileNotFoundError:
         raise
     except OSError as error:
+        if error.errno in disk.NO_DESCRIPTOR:
+            raise no_descriptor(path, error) from error
         raise SymbolFileError(str(path), f"cannot be opened: {error.strerror}") from error
 
 
@@ -442,6 +476,12 @@ def _areas(geometry: Geometry, begin: int, end: int) -> Iterator[tuple[int, int]
         for field in range(FIELDS):
             first = start + field * blocks
             yield (first + (begin >> shift)) * 8, (first + -(-end >> shift)) * 8
+
+
+def no_descriptor(path: Path, error: OSError) -> SymbolFileError:
+    """Return what to tell who wants a file when no more can be open."""
+    reason = f"cannot be opened now ({error.strerror}); a higher `ulimit -n` helps"
+    return SymbolFileError(str(path), reason, is_passing=True)
 
 
 def no_room(symbol: str, path: Path, error: OSError) -> InsufficientStorageError:
