@@ -32,6 +32,7 @@ from financial_data_service import AsyncClient, Client
 from financial_data_service.client import Receipt, Retries, Update, stream_name
 from financial_data_service.client.ingest import Frames
 from financial_data_service.client.stream import StreamState, closing_error
+from financial_data_service.client.subscription import AsyncSubscription
 from service_process import LIGHT, Service, running, started
 
 QUICK = Retries(count=50, seconds=20, pause_seconds=0.001, pause_seconds_max=0.05)
@@ -221,6 +222,24 @@ def telling(*messages: str, then: int | str = "wait") -> Handler:
     return handle
 
 
+def handlers_of(script: str) -> tuple[list[Handler | int], asyncio.Event, asyncio.Event]:
+    """Return a server, an event for when a loop waits in the middle of it, and one for its loss."""
+    begun, lost = asyncio.Event(), asyncio.Event()
+
+    async def tell(connection: ServerConnection) -> None:
+        await connection.recv()
+        await connection.send(told(1))
+        begun.set()
+        async for _ in connection:
+            pass
+
+    return ([tell], begun, lost) if script == "telling" else ([503], lost, lost)
+
+
+async def all_of(updates: AsyncSubscription) -> list[int]:
+    return [update.sequence async for update in updates]
+
+
 def run(main: Callable[[], Awaitable[None]]) -> None:
     async def bounded() -> None:
         await asyncio.wait_for(main(), SECONDS_MAX)
@@ -296,6 +315,74 @@ class TestSubscription:
                 with pytest.raises(asyncio.CancelledError):
                     await task
                 await connections[0].wait_closed()
+
+        run(main)
+
+    @pytest.mark.parametrize("by", ["the block", "aclose", "the client"])
+    @pytest.mark.parametrize("script", ["telling", "pausing"])
+    def test_a_loop_in_another_task_ends_when_it_is_closed(self, by: str, script: str) -> None:
+        async def main() -> None:
+            handlers, begun, lost = handlers_of(script)
+            # Too patient for the test: what waits for the next try must be woken.
+            patient = Retries(pause_seconds=SECONDS_MAX * 4, pause_seconds_max=SECONDS_MAX * 4)
+            async with scripted(*handlers) as (url, connections):
+                client = AsyncClient(url, retries=patient)
+                updates = client.subscribe("stats.A.3", on_lost=lambda _: lost.set())
+                async with updates:
+                    listening = asyncio.create_task(all_of(updates))
+                    await begun.wait()
+                    if by != "the block":
+                        await (updates if by == "aclose" else client).aclose()
+                        await listening
+                assert await listening == ([1] if script == "telling" else [])
+                assert await all_of(updates) == []
+                assert len(connections) == (1 if script == "telling" else 0)
+                assert lost.is_set() == (script == "pausing")
+
+        run(main)
+
+    def test_a_loop_that_is_closed_while_it_connects_ends(self) -> None:
+        async def main() -> None:
+            asked, go_on = asyncio.Event(), asyncio.Event()
+
+            async def hesitate(_: ServerConnection, __: Request) -> None:
+                asked.set()
+                await go_on.wait()
+
+            handle = telling(told(1))
+            async with serve(handle, "127.0.0.1", 0, process_request=hesitate) as server:
+                port = server.sockets[0].getsockname()[1]
+                updates = AsyncClient(f"http://127.0.0.1:{port}").subscribe("stats.A.3")
+                listening = asyncio.create_task(all_of(updates))
+                await asked.wait()
+                await updates.aclose()
+                go_on.set()
+                assert await listening == []
+
+        run(main)
+
+    @pytest.mark.parametrize("by", ["the block", "close", "the client"])
+    @pytest.mark.parametrize("script", ["telling", "pausing"])
+    def test_a_loop_in_another_thread_ends_when_it_is_closed(self, by: str, script: str) -> None:
+        async def main() -> None:
+            handlers, begun, lost = handlers_of(script)
+            loop = asyncio.get_running_loop()
+            patient = Retries(pause_seconds=SECONDS_MAX * 4, pause_seconds_max=SECONDS_MAX * 4)
+            async with scripted(*handlers) as (url, _):
+                client = Client(url, retries=patient)
+                updates = client.subscribe(
+                    "stats.A.3", on_lost=lambda _: loop.call_soon_threadsafe(lost.set)
+                )
+                updates.__enter__()
+                listening = asyncio.create_task(asyncio.to_thread(list, updates))
+                await begun.wait()
+                if by == "the block":
+                    await asyncio.to_thread(updates.__exit__)
+                else:
+                    await asyncio.to_thread((updates if by == "close" else client).close)
+                seen = [update.sequence for update in await listening]
+                assert seen == ([1] if script == "telling" else [])
+                assert await asyncio.to_thread(list, updates) == []
 
         run(main)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self, TypeVar, overload
+from weakref import WeakSet
 
 import httpx
 import numpy.typing as npt
@@ -67,6 +68,7 @@ class AsyncClient:
         self._connection = Connection(url, api_key, timeout, verify)
         self._session = plans.Session(self._connection.url, Retries.of(retries))
         self._http = httpx.AsyncClient(transport=transport, **self._connection.http_options())
+        self._subscriptions: WeakSet[AsyncSubscription] = WeakSet()
 
     @property
     def url(self) -> str:
@@ -83,7 +85,8 @@ class AsyncClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close all connections. Idempotent. Subscriptions have connections of their own."""
+        """Close all connections, and end the loops of all subscriptions. Idempotent."""
+        await asyncio.gather(*(each.aclose() for each in self._subscriptions))
         await self._http.aclose()
 
     async def add_batch(
@@ -154,7 +157,9 @@ class AsyncClient:
         The first update of a window is its state, the others are changes, as many as its interval
         lets through. When the connection breaks it is made anew, forever; what has changed
         meanwhile comes as one update, what has not does not come again. Sequences of a window only
-        grow, until its symbol is deleted. Leaving the loop closes the connection.
+        grow, until its symbol is deleted. Leaving the loop closes the connection; leaving the block
+        of ``async with``, or ``aclose`` of the subscription or the client, ends a loop in another
+        task.
 
         Parameters
         ----------
@@ -183,7 +188,10 @@ class AsyncClient:
         from financial_data_service.client.subscription import AsyncSubscription
 
         reactions = Reactions(on_lost, on_restored, on_deleted)
-        return AsyncSubscription(self._connection, streams, reactions, self._session.retries)
+        retries = self._session.retries
+        subscription = AsyncSubscription(self._connection, streams, reactions, retries)
+        self._subscriptions.add(subscription)
+        return subscription
 
     def ingest(self, symbol: str, from_sequence: int | None = None) -> AsyncIngest:
         """Return a way in for prices as they come: batches follow each other without waiting.

@@ -2,16 +2,19 @@
 
 Each has at most one connection, made when the loop begins and closed when it is left. What is news
 is decided by :class:`~financial_data_service.client.stream.StreamState`.
+
+To hang up ends a connection, to close ends the subscription: its loop, which may wait elsewhere for
+a message, a connection or the next try, ends then and makes no connection any more.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-import time
+import threading
 from collections.abc import AsyncGenerator, Generator
-from contextlib import ExitStack
-from typing import Self
+from contextlib import ExitStack, suppress
+from typing import Any, Self
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
@@ -85,11 +88,15 @@ class _Watch:
 class AsyncSubscription(_Watch):
     """Updates for ``async for``; made by :meth:`AsyncClient.subscribe`.
 
-    ``async with`` keeps the connection between loops and closes it at its end; a loop without it
-    closes the connection when it is left.
+    ``async with`` keeps the connection between loops and closes the subscription at its end; a loop
+    without it closes the connection when it is left.
     """
 
     _socket: ClientConnection | None = None
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._closed = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         self._is_entered = True
@@ -102,10 +109,9 @@ class AsyncSubscription(_Watch):
         return self._updates()
 
     async def aclose(self) -> None:
-        """Close the connection. Idempotent."""
-        socket, self._socket = self._socket, None
-        if socket is not None:
-            await socket.close()
+        """End the loop, whichever task is in it, and close the connection, for good. Idempotent."""
+        self._closed.set()
+        await self._hang_up()
 
     async def subscribe(self, *streams: str) -> None:
         """Add streams, now or with the next connection."""
@@ -117,23 +123,35 @@ class AsyncSubscription(_Watch):
 
     async def _updates(self) -> AsyncGenerator[Update, None]:
         try:
-            while True:
+            while not self._closed.is_set():
                 try:
                     message = await (self._socket or await self._connected()).recv()
                 except FAILURES as failure:
-                    await self.aclose()
-                    await asyncio.sleep(self._pause_after(failure))
+                    await self._hang_up()
+                    if not self._closed.is_set():
+                        await self._pause(self._pause_after(failure))
                     continue
                 update = self._news(message)
                 if update is not None:
                     yield update
         finally:
             if not self._is_entered:
-                await self.aclose()
+                await self._hang_up()
+
+    async def _hang_up(self) -> None:
+        socket, self._socket = self._socket, None
+        if socket is not None:
+            await socket.close()
+
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._closed.wait(), seconds)
 
     async def _connected(self) -> ClientConnection:
         socket = await connect(self._address, **self._connection.websocket_options())
         self._socket = socket
+        if self._closed.is_set():  # While the connection was being made.
+            await self._hang_up()
         for command in self._state.opening():
             await socket.send(command)
         return socket
@@ -148,14 +166,18 @@ class AsyncSubscription(_Watch):
 
 
 class Subscription(_Watch):
-    """Updates for ``for``; made by :meth:`Client.subscribe`. For one thread.
+    """Updates for ``for``; made by :meth:`Client.subscribe`. For one thread; any may close it.
 
-    ``with`` keeps the connection between loops and closes it at its end; a loop without it closes
-    the connection when it is left.
+    ``with`` keeps the connection between loops and closes the subscription at its end; a loop
+    without it closes the connection when it is left.
     """
 
     _socket: BlockingConnection | None = None
     _to_close: ExitStack | None = None
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._closed = threading.Event()
 
     def __enter__(self) -> Self:
         self._is_entered = True
@@ -166,31 +188,42 @@ class Subscription(_Watch):
 
     def __iter__(self) -> Generator[Update, None, None]:
         try:
-            while True:
+            while not self._closed.is_set():
                 try:
                     message = (self._socket or self._connected()).recv()
                 except FAILURES as failure:
-                    self.close()
-                    time.sleep(self._pause_after(failure))
+                    self._hang_up()
+                    if not self._closed.is_set():
+                        self._closed.wait(self._pause_after(failure))
                     continue
                 update = self._news(message)
                 if update is not None:
                     yield update
         finally:
             if not self._is_entered:
-                self.close()
+                self._hang_up()
 
     def close(self) -> None:
-        """Close the connection. Idempotent."""
+        """End the loop, whichever thread is in it, and close the connection for good. Idempotent.
+
+        A loop that is just making a connection ends when that is made or has failed, 5 seconds
+        later at most.
+        """
+        self._closed.set()
+        self._hang_up()
+
+    def _hang_up(self) -> None:
         to_close, self._to_close, self._socket = self._to_close, None, None
         if to_close is not None:
             to_close.close()
 
     def _connected(self) -> BlockingConnection:
         opening = connect_blocking(self._address, **self._connection.websocket_options())
-        self._to_close = ExitStack()
-        socket: BlockingConnection = self._to_close.enter_context(opening)
-        self._socket = socket
+        to_close = ExitStack()
+        socket: BlockingConnection = to_close.enter_context(opening)
+        self._to_close, self._socket = to_close, socket
+        if self._closed.is_set():  # By a thread that may have come too early to hang up.
+            self._hang_up()
         for command in self._state.opening():
             socket.send(command)
         return socket

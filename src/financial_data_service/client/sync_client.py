@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self, TypeVar, overload
+from weakref import WeakSet
 
 import httpx
 import numpy.typing as npt
@@ -91,6 +93,8 @@ class Client:
         self._connection = Connection(url, api_key, timeout, verify)
         self._session = plans.Session(self._connection.url, Retries.of(retries))
         self._http = httpx.Client(transport=transport, **self._connection.http_options())
+        self._subscriptions: WeakSet[Subscription] = WeakSet()
+        self._lock = threading.Lock()  # Threads may subscribe while another closes.
 
     @property
     def url(self) -> str:
@@ -107,7 +111,11 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close all connections. Idempotent."""
+        """Close all connections, and end the loops of all subscriptions. Idempotent."""
+        with self._lock:
+            subscriptions = list(self._subscriptions)
+        for subscription in subscriptions:
+            subscription.close()
         self._http.close()
 
     def add_batch(
@@ -287,6 +295,8 @@ class Client:
     ) -> Subscription:
         """Return statistics as they change; waits in ``for``. As of :meth:`AsyncClient.subscribe`.
 
+        ``close`` of the subscription or of the client ends a loop in another thread.
+
         Examples
         --------
         >>> with client.subscribe("stats.AAPL.3") as updates:  # doctest: +SKIP
@@ -296,7 +306,11 @@ class Client:
         from financial_data_service.client.subscription import Subscription
 
         reactions = Reactions(on_lost, on_restored, on_deleted)
-        return Subscription(self._connection, streams, reactions, self._session.retries)
+        retries = self._session.retries
+        subscription = Subscription(self._connection, streams, reactions, retries)
+        with self._lock:
+            self._subscriptions.add(subscription)
+        return subscription
 
     def _run(self, plan: Plan[Result]) -> Result:
         outcome: Outcome = None
