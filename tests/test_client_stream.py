@@ -128,6 +128,25 @@ class TestNews:
         assert state.streams == ["stats.*.8@0ms", "stats.B.1"]
         assert state.unsubscribe(["stats.C.1"]) == []
 
+    def test_an_interval_is_no_part_of_a_stream(self) -> None:
+        state = self.state("stats.A.3@500ms", "stats.A.3@0ms")
+        assert state.streams == ["stats.A.3@0ms"]
+        assert state.subscribe(["stats.A.3@0ms"]) == []
+        command = json.loads(*state.subscribe(["stats.A.3", "stats.A.3@500ms"]))
+        assert (command["method"], command["params"]) == ("SUBSCRIBE", ["stats.A.3@500ms"])
+        assert state.streams == ["stats.A.3@500ms"]
+        command = json.loads(*state.unsubscribe(["stats.A.3", "stats.A.3@0ms"]))
+        assert (command["method"], command["params"]) == ("UNSUBSCRIBE", ["stats.A.3@500ms"])
+        assert state.streams == []
+
+    def test_a_symbol_is_the_same_however_it_is_encoded(self) -> None:
+        state = self.state("stats.BRK%2eA.3@0ms", "stats.*.3", "stats.%2A.3")
+        state.receive(told(5, symbol="BRK.A"))
+        assert state.subscribe(["stats.%42RK%2EA.3"])
+        assert state.unsubscribe(["stats.BRK%2EA.3"])
+        assert state.receive(told(5, symbol="BRK.A")).update
+        assert state.streams == ["stats.*.3", "stats.%2A.3"]
+
     def test_what_is_subscribed_to_again_begins_with_its_snapshot(self) -> None:
         state = self.state("stats.A.3@0ms", "stats.*.2")
         state.receive(told(5))
@@ -737,6 +756,33 @@ class TestRealService:
                         break
             with pytest.raises(fds.ServiceError, match="Window size exponent"):
                 next(iter(client.subscribe("stats.BLOCK.9")))
+
+    def test_intervals_and_ends_of_streams_are_as_the_service_has_them(
+        self, service: Secured
+    ) -> None:
+        async def main() -> None:
+            slow, fast = "stats.INTERVAL.1@9999ms", "stats.INTERVAL.1@0ms"
+            async with (
+                service.async_client() as client,
+                client.subscribe(slow) as updates,
+            ):
+                await client.add_batch("MARK", [5.0])
+                await client.add_batch("INTERVAL", [1.0])
+                await anext(aiter(updates))
+                await updates.subscribe(fast)
+                for expected in (2, 3):  # Soon, not in ten seconds.
+                    await client.add_batch("INTERVAL", [float(expected)])
+                    assert (await anext(aiter(updates))).sequence == expected
+                await updates.unsubscribe("stats.INTERVAL.1")
+                await updates.subscribe("stats.MARK.1@0ms")
+                assert updates.streams == ["stats.MARK.1@0ms"]
+                # Its snapshot says that the service has taken both commands.
+                assert (await anext(aiter(updates))).symbol == "MARK"
+                await client.add_batch("INTERVAL", [4.0])
+                await client.add_batch("MARK", [6.0])
+                assert (await anext(aiter(updates))).symbol == "MARK"
+
+        run(main)
 
     def test_ingest_is_pipelined_and_arrives_whole(self, service: Secured) -> None:
         async def main() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 import msgspec
 
@@ -128,35 +129,36 @@ class StreamState:
 
     def __init__(self, streams: Iterable[str], url: str) -> None:
         self.url = url
-        self._streams = dict.fromkeys(streams)
+        # As the service has it, a stream is a window of a symbol, whatever its interval.
+        self._streams = {_bare(stream): stream for stream in streams}
         self._known: dict[tuple[str, int], int] = {}
         self._id = 0
 
     @property
     def streams(self) -> list[str]:
         """Names of what is subscribed to."""
-        return list(self._streams)
+        return list(self._streams.values())
 
     def opening(self) -> list[str]:
         """Return what to say on a new connection."""
         return self._commands("SUBSCRIBE", self.streams)
 
     def subscribe(self, streams: Iterable[str]) -> list[str]:
-        """Add streams, and return what to say if there is a connection."""
-        added = [stream for stream in streams if stream not in self._streams]
-        self._streams |= dict.fromkeys(added)
-        return self._commands("SUBSCRIBE", added)
+        """Add streams or change intervals, and return what to say if there is a connection."""
+        wanted = {_bare(stream): stream for stream in streams}
+        changed = {bare: each for bare, each in wanted.items() if self._streams.get(bare) != each}
+        self._streams |= changed
+        return self._commands("SUBSCRIBE", list(changed.values()))
 
     def unsubscribe(self, streams: Iterable[str]) -> list[str]:
-        """Drop streams, and return what to say if there is a connection."""
-        dropped = [stream for stream in streams if stream in self._streams]
-        for stream in dropped:
-            del self._streams[stream]
+        """Drop streams of any interval, and return what to say if there is a connection."""
+        bare = dict.fromkeys(_bare(stream) for stream in streams)
+        dropped = {each: self._streams.pop(each) for each in bare if each in self._streams}
         # What is subscribed to again begins with its snapshot again.
         for symbol, k in list(self._known):
-            if {stream_name(symbol, k), stream_name(None, k)} & {_bare(each) for each in dropped}:
+            if {stream_name(symbol, k), stream_name(None, k)} & dropped.keys():
                 del self._known[symbol, k]
-        return self._commands("UNSUBSCRIBE", dropped)
+        return self._commands("UNSUBSCRIBE", list(dropped.values()))
 
     def receive(self, message: str | bytes) -> News:
         """Return what is new in a message.
@@ -221,7 +223,12 @@ class StreamState:
 
 
 def _bare(stream: str) -> str:
-    return stream.partition("@")[0]
+    """Return the name without its interval, the symbol encoded as :func:`stream_name` does it."""
+    bare = stream.partition("@")[0]
+    parts = bare.split(".")
+    if len(parts) != 3 or parts[1] == "*":  # Of all symbols, or one that the service will refuse.
+        return bare
+    return f"{parts[0]}.{unquote(parts[1]).translate(_ENCODED)}.{parts[2]}"
 
 
 def closing_error(code: int, reason: str, url: str) -> ServiceError | None:

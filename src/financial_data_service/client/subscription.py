@@ -114,11 +114,11 @@ class AsyncSubscription(_Watch):
         await self._hang_up()
 
     async def subscribe(self, *streams: str) -> None:
-        """Add streams, now or with the next connection."""
+        """Add streams or change their intervals, now or with the next connection."""
         await self._say(self._state.subscribe(streams))
 
     async def unsubscribe(self, *streams: str) -> None:
-        """Drop streams, now or with the next connection."""
+        """Drop streams, named with their intervals or without, now or with the next connection."""
         await self._say(self._state.unsubscribe(streams))
 
     async def _updates(self) -> AsyncGenerator[Update, None]:
