@@ -333,9 +333,15 @@ class TestStats:
             return httpx.Response(404)
 
         monkeypatch.setattr(httpx.HTTPTransport, "handle_request", answer)
-        for key in ({}, {"FDS_API_KEY": "k" * 16}):
+        for key in ({}, {"FDS_API_KEY": ""}, {"FDS_API_KEY": "k" * 16}):
             assert fds("stats", "AAPL", env=key).exit_code == 1
-        assert [request.headers.get("x-api-key") for request in asked] == [None, "k" * 16]
+        assert [request.headers.get("x-api-key") for request in asked] == [None, None, "k" * 16]
+
+    @pytest.mark.parametrize("key", ["ünï", "a-key-of-the-tests\n"])
+    def test_a_key_that_is_none_is_one_sentence(self, key: str) -> None:
+        result = fds("stats", env={"FDS_API_KEY": key})
+        assert_one_sentence(result, 1, "Expected an API key of 16 to 256 printable ASCII")
+        assert key.strip() not in result.stderr
 
     def test_an_unknown_symbol_is_one_sentence(self, stub: StubService) -> None:
         assert_one_sentence(fds("stats", "X", "--url", stub.url), 1, "Symbol X not found")

@@ -34,8 +34,10 @@ import financial_data_service as fds
 from client_model import BATCH_MAX, DOUBTFUL, UNTOUCHED, ModelService
 from financial_data_service import AsyncClient, Client
 from financial_data_service.client import Prices, Receipt, Retries, Table
+from financial_data_service.client.connection import API_KEY
 from financial_data_service.client.requests import Lost, Reply, path_of
 from financial_data_service.client.retries import Tries, is_untouched, retry_after
+from financial_data_service.settings import _API_KEY as SERVICE_KEY
 from service_process import LIGHT, Service, running, started
 
 QUICK = Retries(count=6, seconds=20, pause_seconds=0.0005)
@@ -407,6 +409,18 @@ class TestRetries:
                 client.symbols()
         assert count == [2]
 
+    def test_a_request_that_http_cannot_say_is_final(self) -> None:
+        failure = httpx.LocalProtocolError("Illegal header value")
+        transport, count = self.answers(httpx.Response(200, json=SYMBOLS), failure)
+        with Client("http://model", retries=QUICK, transport=transport) as client:
+            client.symbols()
+            with pytest.raises(fds.ServiceUnavailableError, match="no way to say"):
+                client.symbols()
+            with pytest.raises(fds.ServiceUnavailableError) as info:
+                client.delete("A")  # It was not sent: there is no doubt.
+            assert not isinstance(info.value, fds.UnconfirmedError)
+        assert count == [3]
+
     def test_a_deletion_in_doubt_is_not_repeated(self) -> None:
         transport, count = self.answers(httpx.ReadError("reset"))
         with (
@@ -582,6 +596,29 @@ class TestOptions:
         assert "x-api-key" not in self.seen().headers
         assert "kkk" not in repr(Client("http://u:secret@model", api_key="k" * 16))
         assert "secret" not in repr(AsyncClient("http://u:secret@model"))
+
+    @pytest.mark.parametrize(
+        ("key", "got"),
+        [
+            ("a-key-of-the-tests\n", "one that ends with a newline"),
+            ("a-key-of-the-tests\r\n", "one that ends with a newline"),
+            ("a-kéy-of-the-tests", "one with another character at index 3"),
+            ("a key of the tests", "one with another character at index 1"),
+            ("a-key", "5 of them"),
+            ("", "0 of them"),
+            ("k" * 257, "257 of them"),
+        ],
+    )
+    def test_what_is_no_key_is_refused_and_not_quoted(self, key: str, got: str) -> None:
+        for kind in (Client, AsyncClient):
+            with pytest.raises(ValueError, match=f"^Expected an API key .*, got {got}") as info:
+                kind("http://model", api_key=key)
+            assert not key or key.strip() not in str(info.value)
+        with pytest.raises(TypeError, match="Expected an API key as `str`, got `bytes`"):
+            Client(api_key=b"k" * 16)  # type: ignore[arg-type]
+
+    def test_a_key_is_what_the_service_takes_for_one(self) -> None:
+        assert API_KEY.pattern == SERVICE_KEY.pattern
 
     def test_the_prefix_of_a_proxy_and_its_password(self) -> None:
         request = self.seen("https://u:p@host:8443/prices/")

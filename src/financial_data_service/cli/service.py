@@ -117,12 +117,12 @@ class Service:
     ----------
     url : str
         Such as ``http://127.0.0.1:8000``; a path in it is the prefix of a proxy. The key of the
-        service, if it wants one, is taken from ``FDS_API_KEY``.
+        service, if it wants one, is taken from ``FDS_API_KEY``; none if that is empty.
     """
 
     def __init__(self, url: str) -> None:
         try:
-            self._connection = Connection(url, os.environ.get("FDS_API_KEY"))
+            self._connection = Connection(url, os.environ.get("FDS_API_KEY") or None)
         except ValueError as error:
             raise CliError(f"{error}.") from None
         self.url = self._connection.url

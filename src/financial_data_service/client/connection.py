@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Iterator
 from typing import Any, TypeAlias, TypedDict
@@ -19,6 +20,9 @@ Verify: TypeAlias = ssl.SSLContext | bool
 DEFAULT_URL = "http://127.0.0.1:8000"
 TIMEOUT_SECONDS = 10.0
 CONNECT_SECONDS = 5.0
+
+# What a service may be given as its key. Its settings have it too: the client does not load them.
+API_KEY = re.compile(r"[!-~]{16,256}")
 
 _LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
 
@@ -59,7 +63,8 @@ class Connection:
     Raises
     ------
     ValueError
-        When `url` is not one of a web server.
+        When `url` is not one of a web server, or no service can have `api_key`. The key is not
+        quoted.
     """
 
     def __init__(
@@ -70,7 +75,7 @@ class Connection:
         verify: Verify = True,
     ) -> None:
         self._url = _parsed(url)
-        self._api_key = api_key
+        self._api_key = _checked_key(api_key)
         self._timeout = timeout
         self._verify = verify
         self.url = str(self._url.copy_with(username=None, password=None)).rstrip("/")
@@ -145,6 +150,9 @@ class Connection:
             is_final = any(isinstance(cause, ssl.SSLError) for cause in _causes(error))
             advice = "" if is_final else " Is the service running? Start it: fds serve"
             return Lost(f"Cannot reach {self.url} ({reason}).{advice}", False, is_final)
+        if isinstance(error, httpx.LocalProtocolError):
+            detail = f"Cannot ask {self.url} what HTTP has no way to say ({reason})."
+            return Lost(detail, is_sent=False, is_final=True)
         if isinstance(error, httpx.TimeoutException):
             return Lost(f"{self.url} did not answer within the time allowed.", is_sent=True)
         return Lost(
@@ -166,6 +174,29 @@ def _parsed(url: str) -> httpx.URL:
     if parsed.scheme not in {"http", "https"} or not parsed.host:
         raise ValueError(f"Expected a URL such as {DEFAULT_URL}, got {url!r}")
     return parsed
+
+
+def _checked_key(key: str | None) -> str | None:
+    if key is None:
+        return None
+    if not isinstance(key, str):
+        raise TypeError(f"Expected an API key as `str`, got `{type(key).__name__}`")
+    if API_KEY.fullmatch(key) is None:
+        raise ValueError(
+            "Expected an API key of 16 to 256 printable ASCII characters without spaces, got "
+            f"{_unfitness(key)}"
+        )
+    return key
+
+
+def _unfitness(key: str) -> str:
+    """Say what is wrong with a key without telling it."""
+    if key.endswith(("\n", "\r")):
+        return "one that ends with a newline: strip() what is read from a file"
+    other = re.search("[^!-~]", key)
+    return (
+        f"one with another character at index {other.start()}" if other else f"{len(key)} of them"
+    )
 
 
 def _trusting_anybody() -> ssl.SSLContext:

@@ -53,7 +53,7 @@ class Client:
         Where the service is; a path in it is the prefix of a proxy. A user and a password in it are
         sent as HTTP basic authentication.
     api_key : str, optional
-        Sent as ``X-API-Key``.
+        Sent as ``X-API-Key``: 16 to 256 printable ASCII characters.
     timeout : float or httpx.Timeout
         Seconds that the service may be silent.
     retries : Retries or int
@@ -66,6 +66,8 @@ class Client:
 
     Raises
     ------
+    ValueError
+        When `url` is none of a web server, or `api_key` none of a service; it is not quoted.
     ServiceError
         From every call, of a kind that fits: a ``SymbolNotFoundError`` where there is no such
         symbol, a ``ServiceUnavailableError`` where the service cannot be reached, …; ``status`` and
