@@ -13,6 +13,7 @@ import signal
 import socket
 import ssl
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -25,6 +26,8 @@ import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.datastructures import Headers
+from websockets.exceptions import InvalidStatus
 from websockets.http11 import Request, Response
 
 import financial_data_service as fds
@@ -32,7 +35,7 @@ from financial_data_service import AsyncClient, Client
 from financial_data_service.client import Receipt, Retries, Update, stream_name
 from financial_data_service.client.ingest import Frames
 from financial_data_service.client.stream import StreamState, closing_error
-from financial_data_service.client.subscription import AsyncSubscription
+from financial_data_service.client.subscription import AsyncSubscription, asked_pause
 from service_process import LIGHT, Service, running, started
 
 QUICK = Retries(count=50, seconds=20, pause_seconds=0.001, pause_seconds_max=0.05)
@@ -196,10 +199,12 @@ def state_update(sequence: int) -> Update:
 
 
 @asynccontextmanager
-async def scripted(*handlers: Handler | int) -> AsyncIterator[tuple[str, list[ServerConnection]]]:
+async def scripted(
+    *handlers: Handler | int, retry_after: str | None = None
+) -> AsyncIterator[tuple[str, list[ServerConnection]]]:
     """Serve each connection by the next handler, the last one from then on.
 
-    A number is the status by which a handshake is refused.
+    A number is the status by which a handshake is refused, with `retry_after` if it is given.
     """
     connections: list[ServerConnection] = []
     rest = list(handlers)
@@ -211,7 +216,10 @@ async def scripted(*handlers: Handler | int) -> AsyncIterator[tuple[str, list[Se
         handler = following()
         if isinstance(handler, int):
             body = json.dumps({"detail": "Expected an API key"})
-            return connection.respond(HTTPStatus(handler), body)
+            response = connection.respond(HTTPStatus(handler), body)
+            if retry_after is not None:
+                response.headers["Retry-After"] = retry_after
+            return response
         connection.handler_of_test = handler  # type: ignore[attr-defined]
         return None
 
@@ -424,6 +432,31 @@ class TestSubscription:
                 assert (await waiting).sequence == 4
 
         run(main)
+
+    @pytest.mark.parametrize("status", [429, 503])
+    def test_a_refused_handshake_says_how_long_to_wait(self, status: int) -> None:
+        async def main() -> None:
+            async with scripted(status, telling(told(1)), retry_after="1") as (url, _):
+                started = time.monotonic()
+                async for _ in AsyncClient(url, retries=QUICK).subscribe("stats.A.3"):
+                    break
+                assert time.monotonic() - started >= 1
+
+        run(main)
+
+    @pytest.mark.parametrize(
+        ("headers", "seconds"),
+        [
+            ([], 0),
+            ([("Retry-After", "5")], 5),
+            ([("retry-after", "7"), ("retry-after", "7")], 7),
+            ([("Retry-After", "9" * 400)], 86_400),
+        ],
+    )
+    def test_waits_that_are_asked_for(self, headers: list[tuple[str, str]], seconds: float) -> None:
+        response = Response(503, "Service Unavailable", Headers(headers), b"")
+        assert asked_pause(InvalidStatus(response)) == seconds
+        assert asked_pause(OSError()) == 0
 
     @pytest.mark.parametrize("status", [401, 403])
     def test_a_wrong_key_is_told(self, status: int) -> None:
@@ -653,6 +686,15 @@ class TestIngest:
                 with pytest.raises(fds.ServiceUnavailableError) as info:
                     await self.send_all(client)
                 assert info.value.receipt == Receipt("A", 8, 8)
+
+        run(main)
+
+    def test_a_refused_handshake_says_how_long_to_wait(self) -> None:
+        async def main() -> None:
+            async with scripted(503, Intake(), retry_after="1") as (url, _):
+                started = time.monotonic()
+                await self.send_all(self.client(url))
+                assert time.monotonic() - started >= 1
 
         run(main)
 

@@ -25,7 +25,7 @@ from financial_data_service.client.plans import LITTLE_ENDIAN, PIECE_MAX, as_flo
 from financial_data_service.client.requests import Reply, path_of
 from financial_data_service.client.results import Receipt
 from financial_data_service.client.retries import Retries, Tries
-from financial_data_service.client.subscription import FAILURES, final_error
+from financial_data_service.client.subscription import FAILURES, asked_pause, final_error
 from financial_data_service.errors import ServiceError, ServiceUnavailableError
 
 __all__ = ["AsyncIngest", "Frames"]
@@ -251,7 +251,7 @@ class AsyncIngest:
     def _pause_after(self, failure: Exception, tries: Tries) -> float:
         url = self._frames.url
         error = final_error(failure, url)
-        pause = None if error else tries.next_pause()
+        pause = None if error else tries.next_pause(at_least=asked_pause(failure))
         if pause is not None:
             return pause
         error = error or ServiceUnavailableError(f"Cannot reach {url} ({failure}).", None, url)

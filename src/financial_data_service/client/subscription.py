@@ -23,7 +23,7 @@ from websockets.sync.client import connect as connect_blocking
 
 from financial_data_service.client.connection import Connection
 from financial_data_service.client.results import Update
-from financial_data_service.client.retries import Retries
+from financial_data_service.client.retries import Retries, retry_after
 from financial_data_service.client.stream import (
     Reactions,
     StreamState,
@@ -32,9 +32,19 @@ from financial_data_service.client.stream import (
 )
 from financial_data_service.errors import ServiceError, ServiceUnavailableError
 
-__all__ = ["FAILURES", "AsyncSubscription", "Reactions", "Subscription", "final_error"]
+__all__ = [
+    "FAILURES",
+    "AsyncSubscription",
+    "Reactions",
+    "Subscription",
+    "asked_pause",
+    "final_error",
+]
 
 FAILURES = (OSError, WebSocketException)
+
+# The longest wait that a service is granted: no timer waits for ever.
+ASKED_SECONDS_MAX = 86_400.0
 
 
 class _Watch:
@@ -82,7 +92,7 @@ class _Watch:
             self._is_lost = True
             self._reactions.on_lost(f"{self._state.url}: {failure}")
         self._failures += 1
-        return self._pauses.pause(self._failures - 1)
+        return max(self._pauses.pause(self._failures - 1), asked_pause(failure))
 
 
 class AsyncSubscription(_Watch):
@@ -227,6 +237,14 @@ class Subscription(_Watch):
         for command in self._state.opening():
             socket.send(command)
         return socket
+
+
+def asked_pause(failure: Exception) -> float:
+    """Return the seconds which a refused handshake asks to wait; 0 where nothing asks for any."""
+    if not isinstance(failure, InvalidStatus):
+        return 0.0
+    headers = {name.lower(): value for name, value in failure.response.headers.raw_items()}
+    return min(retry_after(headers), ASKED_SECONDS_MAX)
 
 
 def final_error(failure: Exception, url: str) -> ServiceError | None:
