@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 import re
+import shutil
 import socket
 import ssl
 import subprocess
@@ -38,7 +39,7 @@ from financial_data_service.client.connection import API_KEY
 from financial_data_service.client.requests import Lost, Reply, path_of
 from financial_data_service.client.retries import Tries, is_untouched, retry_after
 from financial_data_service.settings import _API_KEY as SERVICE_KEY
-from service_process import LIGHT, Service, running, started
+from service_process import LIGHT, Service, environment, running, started
 
 QUICK = Retries(count=6, seconds=20, pause_seconds=0.0005)
 # A service takes seconds to start on a busy machine; the test need not add waits of its own.
@@ -669,6 +670,12 @@ class TestResults:
         assert Table().to_pandas().empty
         assert repr(Table([Receipt("A", 1, 2)] * 99)).endswith("\n… 39 more")
 
+    def test_without_pandas_it_says_what_is_wanted(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "pandas", None)
+        for result in (Table([Receipt("A", 1, 2)]), Prices(np.ones(1), "A", 0)):
+            with pytest.raises(ModuleNotFoundError, match="pip install pandas"):
+                result.to_pandas()
+
     def test_prices_are_an_array(self) -> None:
         prices = Prices(np.array([3.0, 1.0, 2.0]), "A", 7)
         assert (prices.symbol, prices.first, prices.sequence) == ("A", 7, 10)
@@ -809,23 +816,61 @@ class TestRealService:
         assert not failures
 
 
-def examples(document: str, about: str) -> str:
-    """Return the Python of a document, the blocks that hold a text, as one program."""
-    text = (Path(__file__).parents[1] / document).read_text()
-    blocks = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    return "".join(block for block in blocks if about in block)
-
-
-@pytest.mark.parametrize(
-    ("document", "about"), [("README.md", "import Client"), ("docs/client.md", "")]
+# Blocks of Python, and lines of a shell.
+STEP = re.compile(
+    r"^```python\n(?P<python>.*?)^```|^ {4}(?P<command>(?:curl|\.venv/bin/fds) [^\n]*)",
+    re.DOTALL | re.MULTILINE,
 )
-def test_examples_of_the_documents_run(service: Service, document: str, about: str) -> None:
-    service.empty()
-    code = examples(document, about).replace("http://127.0.0.1:8000", service.url)
-    command = [sys.executable, "-W", "error::DeprecationWarning", "-c", code]
-    result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
-    assert result.returncode == 0, result.stderr
-    assert "189.9" in result.stdout or "189.6" in result.stdout
+PROGRAM = """\
+import subprocess
+
+def run(command):
+    subprocess.run(command, shell=True, check=True)
+
+"""
+
+
+def program_of(document: str, replaced: dict[str, str]) -> str:
+    """Return what a document has one type, Python and commands, from top to bottom."""
+    text = (Path(__file__).parents[1] / document).read_text().replace(" \\\n", " ")
+    program = PROGRAM
+    for step in STEP.finditer(text):
+        command = re.sub(r" {3,}# .*", "", step["command"] or "")
+        if step["python"]:
+            program += step["python"]
+        elif "curl -N" not in command:  # It would not end by itself.
+            program += f"run({command.replace('curl ', 'curl -fsS ')!r})\n"
+    for words, others in replaced.items():
+        program = program.replace(words, others)
+    return program
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
+def test_the_documents_run_as_they_are_typed(tmp_path: Path) -> None:
+    """Everything in the README, then everything in the client's page, against one service."""
+    data, examples = tmp_path / "data", Path(__file__).parents[1] / "examples"
+    flags = ("--port", "0", "--largest-window", "1000000", "--data-dir", str(data))
+    with running(tmp_path, flags) as service:
+        replaced = {
+            ".venv/bin/fds": f"{sys.executable} -m financial_data_service",
+            " examples/": f" {examples}/",
+            "http://127.0.0.1:8000": service.url,
+            "ws://127.0.0.1:8000": service.url.replace("http", "ws"),
+            "/var/lib/fds": str(data),
+        }
+        for document, told in [("README.md", "189.6"), ("docs/client.md", "189.9")]:
+            command = [sys.executable, "-W", "error::DeprecationWarning", "-c"]
+            result = subprocess.run(
+                [*command, program_of(document, replaced)],
+                check=False,
+                capture_output=True,
+                text=True,
+                timeout=100,
+                cwd=tmp_path,
+                env=environment(FDS_URL=service.url),
+            )
+            assert result.returncode == 0, (document, result.stderr)
+            assert told in result.stdout, document
 
 
 class OnRequest:

@@ -206,10 +206,14 @@ class Table(tuple[Row, ...], Generic[Row]):
     __slots__ = ()
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return a :class:`pandas.DataFrame`, a line per row. Needs pandas."""
-        import pandas as pd
+        """Return a :class:`pandas.DataFrame`, a line per row.
 
-        return pd.DataFrame(self.to_dict())
+        Raises
+        ------
+        ModuleNotFoundError
+            When pandas is not installed.
+        """
+        return _pandas().DataFrame(self.to_dict())
 
     def to_dict(self) -> dict[str, list[Any]]:
         """Return the columns by name: what pandas, polars and Arrow make a table of."""
@@ -262,9 +266,14 @@ class Prices(np.ndarray[tuple[int], np.dtype[np.float64]]):
         return self.first + self.size
 
     def to_pandas(self) -> pd.Series[float]:
-        """Return a :class:`pandas.Series` named after the symbol, numbered as appended, from 0."""
-        import pandas as pd
+        """Return a :class:`pandas.Series` named after the symbol, numbered as appended, from 0.
 
+        Raises
+        ------
+        ModuleNotFoundError
+            When pandas is not installed.
+        """
+        pd = _pandas()
         numbers = pd.RangeIndex(self.first, self.sequence, name="sequence")
         return pd.Series(np.asarray(self), index=numbers, name=self.symbol)
 
@@ -282,3 +291,16 @@ class Prices(np.ndarray[tuple[int], np.dtype[np.float64]]):
 
     def __reduce__(self) -> Any:
         return Prices, (np.asarray(self), self.symbol, self.first)
+
+
+def _pandas() -> Any:
+    try:
+        import pandas
+    except ModuleNotFoundError as error:
+        if error.name != "pandas":  # It is installed and broken.
+            raise
+        raise ModuleNotFoundError(
+            "to_pandas needs pandas, which is not installed here: pip install pandas",
+            name="pandas",
+        ) from None
+    return pandas
