@@ -112,6 +112,12 @@ def test_exponents_out_of_range_are_refused(k: int) -> None:
         RunningStats().stats(k)
 
 
+@pytest.mark.parametrize("k", ["a", 2.0, None])
+def test_exponents_that_are_no_integers_are_refused(k: Any) -> None:
+    with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
+        RunningStats().stats(k)
+
+
 @pytest.mark.parametrize("length", [0, -1, 101, 2**63, -(2**63)])
 def test_lengths_out_of_range_are_refused(length: int) -> None:
     stats = RunningStats(100)

@@ -167,8 +167,9 @@ class RunningStats:
         WindowSizeError
             When ``10**k`` is not a window: k is less than 1 or more than ``k_max``.
         """
+        k = operator.index(k)
         check_exponent(k, self._geometry.largest_window)
-        return self._window(10 ** operator.index(k))
+        return self._window(10**k)
 
     def _window(self, length: int, as_of: int = -1) -> WindowStats:
         return WindowStats._make(
