@@ -621,6 +621,55 @@ class TestOptions:
     def test_a_key_is_what_the_service_takes_for_one(self) -> None:
         assert API_KEY.pattern == SERVICE_KEY.pattern
 
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"retries": -1},
+            {"retries": "x"},
+            {"retries": 0.5},
+            {"timeout": "x"},
+            {"timeout": 0},
+            {"timeout": -1.0},
+            {"timeout": float("nan")},
+            {"timeout": float("inf")},
+            {"timeout": None},
+        ],
+        ids=str,
+    )
+    def test_patience_that_is_none(self, options: dict[str, Any]) -> None:
+        for kind in (Client, AsyncClient):
+            with pytest.raises(ValueError, match=r"^Expected .*, got "):
+                kind("http://model", **options)
+
+    @pytest.mark.parametrize("name", ["seconds", "pause_seconds", "pause_seconds_max"])
+    @pytest.mark.parametrize("value", [-1, float("nan"), "x"])
+    def test_times_that_are_none(self, name: str, value: Any) -> None:
+        with pytest.raises(ValueError, match=f"^Expected {name} of 0 or more, got {value!r}"):
+            Retries(**{name: value})
+
+    def test_a_client_that_was_closed(self) -> None:
+        client = Client("http://model", transport=ModelService().transport)
+        client.symbols()
+        client.close()
+        client.close()
+        closed = r"^Client\('http://model'\) is closed: nothing can be asked of it$"
+        for use in (client.symbols, client.alive, lambda: client.subscribe("stats.A.3")):
+            with pytest.raises(ValueError, match=closed):
+                use()
+
+        async def main() -> None:
+            awaited = AsyncClient("http://model", transport=ModelService().transport)
+            await awaited.aclose()
+            with pytest.raises(ValueError, match="is closed: nothing can be asked of it"):
+                await awaited.symbols()
+            with pytest.raises(ValueError, match="is closed: nothing can be asked of it"):
+                async with awaited.ingest("A"):
+                    pass
+            with pytest.raises(ValueError, match="is closed: nothing can be asked of it"):
+                awaited.subscribe("stats.A.3")
+
+        asyncio.run(main())
+
     def test_the_prefix_of_a_proxy_and_its_password(self) -> None:
         request = self.seen("https://u:p@host:8443/prices/")
         assert str(request.url).endswith("host:8443/prices/symbols")

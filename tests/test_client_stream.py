@@ -546,6 +546,25 @@ class TestSubscription:
     def test_no_streams(self) -> None:
         with pytest.raises(ValueError, match="Expected a stream or more"):
             Client().subscribe()
+        with pytest.raises(ValueError, match="Expected a stream or more"):
+            Client().subscribe([])
+
+    def test_names_may_be_given_together(self) -> None:
+        async def main() -> None:
+            for kind in (Client, AsyncClient):
+                updates = kind().subscribe(["stats.A.3", "stats.B.3"], "stats.C.3")
+                assert updates.streams == ["stats.A.3", "stats.B.3", "stats.C.3"]
+            assert isinstance(updates, AsyncSubscription)
+            await updates.subscribe(f"stats.{symbol}.3" for symbol in "DE")
+            await updates.unsubscribe(["stats.A.3", "stats.B.3"], "stats.C.3")
+            assert updates.streams == ["stats.D.3", "stats.E.3"]
+
+        run(main)
+
+    @pytest.mark.parametrize(("streams", "kind"), [((3,), "int"), ((["a", None],), "NoneType")])
+    def test_what_is_no_name_of_a_stream(self, streams: Any, kind: str) -> None:
+        with pytest.raises(TypeError, match=f"name of a stream as `str`, got `{kind}`"):
+            Client().subscribe(*streams)
 
 
 class TestFrames:
@@ -695,6 +714,24 @@ class TestIngest:
                 started = time.monotonic()
                 await self.send_all(self.client(url))
                 assert time.monotonic() - started >= 1
+
+        run(main)
+
+    def test_outside_its_block(self) -> None:
+        async def main() -> None:
+            async with scripted(Intake()) as (url, _):
+                ingest = self.client(url).ingest("A", from_sequence=0)
+                for use in (lambda: ingest.send([1.0]), ingest.flush):
+                    with pytest.raises(ValueError, match="async with client"):
+                        await use()
+                with pytest.raises(ValueError, match="async with client"):
+                    _ = ingest.receipt
+                async with ingest:
+                    await ingest.send([1.0])
+                assert ingest.receipt == Receipt("A", 1, 1)
+                for use in (lambda: ingest.send([1.0]), ingest.flush):
+                    with pytest.raises(ValueError, match="async with client"):
+                        await asyncio.wait_for(use(), 5)
 
         run(main)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Self, TypeVar, overload
 from weakref import WeakSet
 
@@ -147,7 +147,7 @@ class AsyncClient:
 
     def subscribe(
         self,
-        *streams: str,
+        *streams: str | Iterable[str],
         on_lost: Callable[[str], object] = ignore,
         on_restored: Callable[[], object] = ignore,
         on_deleted: Callable[[str], object] = ignore,
@@ -163,7 +163,7 @@ class AsyncClient:
 
         Parameters
         ----------
-        *streams : str
+        *streams : str or iterable of str
             ``stats.<symbol>.<k>``, ``*`` for all symbols, with an optional interval:
             ``stats.AAPL.3@0ms``. :func:`~financial_data_service.client.stream.stream_name` makes
             names of symbols with a ``.`` in them.
@@ -176,6 +176,8 @@ class AsyncClient:
 
         Raises
         ------
+        TypeError, ValueError
+            When there is no name, something that is none, or the client is closed.
         ServiceError
             From the loop, when the service refuses a stream or the key.
 
@@ -187,6 +189,7 @@ class AsyncClient:
         """
         from financial_data_service.client.subscription import AsyncSubscription
 
+        self._must_be_open()
         reactions = Reactions(on_lost, on_restored, on_deleted)
         retries = self._session.retries
         subscription = AsyncSubscription(self._connection, streams, reactions, retries)
@@ -227,6 +230,10 @@ class AsyncClient:
 
         return AsyncIngest(self._connection, self._session.retries, begin)
 
+    def _must_be_open(self) -> None:
+        if self._http.is_closed:
+            raise ValueError(f"{self!r} is closed: nothing can be asked of it")
+
     async def _run(self, plan: Plan[Result]) -> Result:
         outcome: Outcome = None
         while True:
@@ -241,6 +248,7 @@ class AsyncClient:
         if isinstance(step, Pause):
             await asyncio.sleep(step.seconds)
             return None
+        self._must_be_open()
         try:
             response = await self._http.request(**self._connection.request_options(step))
         except httpx.HTTPError as error:

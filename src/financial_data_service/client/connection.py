@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import ssl
 from collections.abc import Iterator
@@ -63,8 +64,8 @@ class Connection:
     Raises
     ------
     ValueError
-        When `url` is not one of a web server, or no service can have `api_key`. The key is not
-        quoted.
+        When `url` is not one of a web server, `timeout` not a time, or no service can have
+        `api_key`. The key is not quoted.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class Connection:
     ) -> None:
         self._url = _parsed(url)
         self._api_key = _checked_key(api_key)
-        self._timeout = timeout
+        self._timeout = _timeout(timeout)
         self._verify = verify
         self.url = str(self._url.copy_with(username=None, password=None)).rstrip("/")
         """Where the service is, without credentials and without a slash at the end."""
@@ -96,7 +97,7 @@ class Connection:
         """Return what both of httpx's clients are made with."""
         is_plain = self.is_local and self._url.scheme == "http"
         return {
-            "timeout": _timeout(self._timeout),
+            "timeout": self._timeout,
             "headers": self.headers,
             "auth": (self._url.username, self._url.password) if self._url.username else None,
             # A proxy set for the outside world has no way to this machine.
@@ -163,6 +164,8 @@ class Connection:
 def _timeout(given: Timeout) -> httpx.Timeout:
     if isinstance(given, httpx.Timeout):
         return given
+    if not isinstance(given, int | float) or not 0 < given < math.inf:
+        raise ValueError(f"Expected a timeout of more than 0 seconds, got {given!r}")
     return httpx.Timeout(given, connect=min(given, CONNECT_SECONDS))
 
 

@@ -155,6 +155,7 @@ class AsyncIngest:
 
     _frames: Frames
     _batch_max: int
+    _is_open = False
 
     def __init__(
         self,
@@ -173,12 +174,15 @@ class AsyncIngest:
     @property
     def receipt(self) -> Receipt:
         """What has been acknowledged by now."""
+        if self._keeper is None:
+            raise self._outside()
         return self._frames.receipt
 
     async def __aenter__(self) -> Self:
         self._frames, batch_max = await self._begin()
         self._batch_max = min(batch_max, PIECE_MAX)
         self._keeper = asyncio.create_task(self._keep())
+        self._is_open = True
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -187,6 +191,7 @@ class AsyncIngest:
                 await self.flush()
         finally:
             assert self._keeper is not None
+            self._is_open = False
             self._keeper.cancel()
             with suppress(asyncio.CancelledError):
                 await self._keeper
@@ -203,10 +208,13 @@ class AsyncIngest:
         ------
         InvalidBatchError
             When they are unfit; none of them was sent.
+        ValueError
+            Outside the block of ``async with``.
         ServiceError
             When something handed over before was refused, or the service stays away. ``receipt``
             says what had been acknowledged.
         """
+        self._must_be_open()
         prices = as_float64(values)
         for begin in range(0, prices.size, self._batch_max):
             await self._until(lambda: len(self._frames) < UNANSWERED_MAX)
@@ -215,8 +223,16 @@ class AsyncIngest:
 
     async def flush(self) -> Receipt:
         """Wait until everything handed over is answered; errors as of :meth:`send`."""
+        self._must_be_open()
         await self._until(lambda: not self._frames)
         return self.receipt
+
+    def _must_be_open(self) -> None:
+        if not self._is_open:
+            raise self._outside()
+
+    def _outside(self) -> ValueError:
+        return ValueError("Expected to be used in `async with client.ingest(…) as ingest:`")
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():

@@ -34,12 +34,25 @@ class Retries:
         ``add_batch`` has all of it.
     pause_seconds, pause_seconds_max : float
         First wait, and the longest.
+
+    Raises
+    ------
+    ValueError
+        When one of them is no number of 0 or more.
     """
 
     count: int = 20
     seconds: float = 30.0
     pause_seconds: float = 0.1
     pause_seconds_max: float = 5.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.count, int) or self.count < 0:
+            raise ValueError(f"Expected a number of repetitions of 0 or more, got {self.count!r}")
+        for name in ("seconds", "pause_seconds", "pause_seconds_max"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not value >= 0:  # NaN is neither.
+                raise ValueError(f"Expected {name} of 0 or more, got {value!r}")
 
     def pause(self, repetition: int) -> float:
         """Return the wait in seconds before a repetition, counted from 0: exponential, jittered."""

@@ -25,6 +25,7 @@ __all__ = [
     "closing_error",
     "handshake_error",
     "ignore",
+    "names_of",
     "stream_name",
 ]
 
@@ -61,6 +62,26 @@ def stream_name(symbol: str | None, k: int, interval_ms: int | None = None) -> s
         check_symbol(symbol)
     name = f"stats.{'*' if symbol is None else symbol.translate(_ENCODED)}.{k}"
     return name if interval_ms is None else f"{name}@{interval_ms}ms"
+
+
+def names_of(streams: Iterable[str | Iterable[str]]) -> list[str]:
+    """Return the names of streams, given one by one or several together.
+
+    Raises
+    ------
+    TypeError
+        When something else is among them.
+    """
+    names: list[str] = []
+    for each in streams:
+        several = [each] if isinstance(each, str) or not isinstance(each, Iterable) else list(each)
+        for name in several:
+            if not isinstance(name, str):
+                raise TypeError(
+                    f"Expected the name of a stream as `str`, got `{type(name).__name__}`"
+                )
+        names += several
+    return names
 
 
 def ignore(*_: object) -> None:

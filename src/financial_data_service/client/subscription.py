@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import threading
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Iterable
 from contextlib import ExitStack, suppress
 from typing import Any, Self
 
@@ -29,6 +29,7 @@ from financial_data_service.client.stream import (
     StreamState,
     closing_error,
     handshake_error,
+    names_of,
 )
 from financial_data_service.errors import ServiceError, ServiceUnavailableError
 
@@ -53,17 +54,18 @@ class _Watch:
     def __init__(
         self,
         connection: Connection,
-        streams: tuple[str, ...],
+        streams: Iterable[str | Iterable[str]],
         reactions: Reactions,
         pauses: Retries,
     ) -> None:
-        if not streams:
+        names = names_of(streams)
+        if not names:
             raise ValueError("Expected a stream or more, such as stats.AAPL.3, got none")
         self._connection = connection
         self._address = connection.websocket_url("/stream")
         self._reactions = reactions
         self._pauses = pauses
-        self._state = StreamState(streams, f"{connection.url}/stream")
+        self._state = StreamState(names, f"{connection.url}/stream")
         self._failures = 0
         self._is_lost = False
         self._is_entered = False
@@ -123,13 +125,13 @@ class AsyncSubscription(_Watch):
         self._closed.set()
         await self._hang_up()
 
-    async def subscribe(self, *streams: str) -> None:
+    async def subscribe(self, *streams: str | Iterable[str]) -> None:
         """Add streams or change their intervals, now or with the next connection."""
-        await self._say(self._state.subscribe(streams))
+        await self._say(self._state.subscribe(names_of(streams)))
 
-    async def unsubscribe(self, *streams: str) -> None:
+    async def unsubscribe(self, *streams: str | Iterable[str]) -> None:
         """Drop streams, named with their intervals or without, now or with the next connection."""
-        await self._say(self._state.unsubscribe(streams))
+        await self._say(self._state.unsubscribe(names_of(streams)))
 
     async def _updates(self) -> AsyncGenerator[Update, None]:
         try:

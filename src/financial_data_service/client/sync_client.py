@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Self, TypeVar, overload
 from weakref import WeakSet
 
@@ -67,7 +67,8 @@ class Client:
     Raises
     ------
     ValueError
-        When `url` is none of a web server, or `api_key` none of a service; it is not quoted.
+        When `url` is none of a web server, or `api_key` none of a service (it is not quoted), or a
+        time or number of repetitions is none; and from every call of a client that was closed.
     ServiceError
         From every call, of a kind that fits: a ``SymbolNotFoundError`` where there is no such
         symbol, a ``ServiceUnavailableError`` where the service cannot be reached, …; ``status`` and
@@ -290,7 +291,7 @@ class Client:
 
     def subscribe(
         self,
-        *streams: str,
+        *streams: str | Iterable[str],
         on_lost: Callable[[str], object] = ignore,
         on_restored: Callable[[], object] = ignore,
         on_deleted: Callable[[str], object] = ignore,
@@ -307,12 +308,17 @@ class Client:
         """
         from financial_data_service.client.subscription import Subscription
 
+        self._must_be_open()
         reactions = Reactions(on_lost, on_restored, on_deleted)
         retries = self._session.retries
         subscription = Subscription(self._connection, streams, reactions, retries)
         with self._lock:
             self._subscriptions.add(subscription)
         return subscription
+
+    def _must_be_open(self) -> None:
+        if self._http.is_closed:
+            raise ValueError(f"{self!r} is closed: nothing can be asked of it")
 
     def _run(self, plan: Plan[Result]) -> Result:
         outcome: Outcome = None
@@ -328,6 +334,7 @@ class Client:
         if isinstance(step, Pause):
             time.sleep(step.seconds)
             return None
+        self._must_be_open()
         try:
             response = self._http.request(**self._connection.request_options(step))
         except httpx.HTTPError as error:
