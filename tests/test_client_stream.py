@@ -583,7 +583,7 @@ class TestFrames:
         assert [len(frames.next() or b"") for _ in range(3)] == [24, 8, 0]
         frames.answered('{"sequence":16,"added":0}')  # It was stored, the answer lost.
         frames.answered('{"sequence":16,"added":1}')
-        assert frames.receipt == Receipt("A", 3, 16)
+        assert frames.receipt == Receipt("A", 6, 16)
         assert len(frames) == 0
 
     def test_the_same_prices_of_another_are_a_conflict(self) -> None:

@@ -126,7 +126,8 @@ class Frames:
                     self.url,
                 )
             )
-        self.added += answer.added
+        # Of a place that was asked for, what is known by now was added by this very frame.
+        self.added += frame.count if self._is_asked else answer.added
         self.position += frame.count
 
     def _refused(self, answer: _Answer) -> ServiceError:

@@ -253,7 +253,8 @@ def _add_piece(
         )
     # Of a symbol that others add to, the sequence behind these prices is known for just these.
     end = receipt.sequence if from_sequence is None else from_sequence + prices.size
-    return Receipt(symbol, receipt.added, end)
+    # Known prices of a place that was asked for are those of an earlier try, its reply lost.
+    return Receipt(symbol, prices.size if is_appended else receipt.added, end)
 
 
 # --- Asking -----------------------------------------------------------------------------------

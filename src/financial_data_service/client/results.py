@@ -40,7 +40,9 @@ class Receipt:
     symbol : str
         Whose prices.
     added : int
-        Prices added by this call: fewer than were given where some were stored already.
+        Prices added by this call: fewer than were given where some were stored already, by whom
+        only the caller can know: with `from_sequence` also those of a batch that was sent again
+        because its reply was lost.
     sequence : int
         Prices ever appended to the symbol, these included: where the next ones start.
     """

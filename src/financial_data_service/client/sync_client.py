@@ -157,8 +157,10 @@ class Client:
         Returns
         -------
         Receipt
-            ``added`` counts what was not stored before; ``sequence`` is where the next prices
-            start, to be given as `from_sequence` by who wants to spare the client asking.
+            ``added`` counts what was not stored before; with `from_sequence`, before the last try
+            of each batch, so that after a lost reply it may be less than this call has added.
+            ``sequence`` is where the next prices start, to be given as `from_sequence` by who wants
+            to spare the client asking.
 
         Raises
         ------
