@@ -146,7 +146,10 @@ async def service_state(session: aiohttp.ClientSession, url: str) -> ServiceStat
     """Return what the service holds; a sentence when it is none or not there."""
     try:
         async with session.get(f"{url}/symbols") as response:
-            return msgspec.json.decode(await response.read(), type=ServiceState)
+            body = await response.read()
+            if response.status in (401, 403, 429, 502, 503, 504):
+                raise LoadError(_no(url, response))
+            return msgspec.json.decode(body, type=ServiceState)
     except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
         raise LoadError(f"Expected a URL such as {DEFAULT_URL}, got {url!r}.") from None
     except (msgspec.MsgspecError, UnicodeDecodeError, aiohttp.ClientResponseError):
@@ -156,6 +159,17 @@ async def service_state(session: aiohttp.ClientSession, url: str) -> ServiceStat
             f"Cannot reach {url} ({getattr(error, 'os_error', error)}). "
             "Is the service running? Start it: make run"
         ) from None
+
+
+def _no(url: str, response: aiohttp.ClientResponse) -> str:
+    """Return the sentence for a service, or a proxy before it, that does not answer now."""
+    status = f"({response.status} {response.reason})"
+    if response.status in (401, 403):
+        got = "another" if os.environ.get("FDS_API_KEY") else "none"
+        return f"{url} wants its API key in FDS_API_KEY, got {got} {status}."
+    if response.status == 429:
+        return f"{url} has as many requests under way as it takes {status}. Try again in a moment."
+    return f"{url} is not available now {status}."
 
 
 async def reply_of(response: aiohttp.ClientResponse, expected_status: int) -> bytes:
@@ -245,6 +259,10 @@ async def _tick(meter: Meter, count: int, title: str) -> None:
             await asyncio.sleep(TICK_SECONDS)
             rate = meter.requests / (time.perf_counter() - started)
             progress.update(task, completed=meter.requests, rate=rate, refresh=True)
+
+
+def counted_symbols(count: int) -> str:
+    return "1 symbol" if count == 1 else f"{count:,} symbols"
 
 
 @dataclass(frozen=True)

@@ -167,7 +167,8 @@ def _wording(options: Options, pool: int, preparation_seconds: float) -> Wording
     turns = "" if pool >= options.count else ", and sent again in turn after that"
     return Wording(
         title=f"POST {options.url}/add_batch/",
-        setting=f"{options.count:,} batches {size} for {len(options.symbols)} symbols, "
+        setting=f"{options.count:,} batches {size} for "
+        f"{load_report.counted_symbols(len(options.symbols))}, "
         f"{options.concurrency} at once, seed {options.seed}",
         noun="trades",
         average="Average batch",

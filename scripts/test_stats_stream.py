@@ -133,7 +133,7 @@ def _wording(options: Options, symbols: int, k_max: int) -> Wording:
     form = "{symbol}/{k}" if options.form is Form.path else "?symbol=…&k=…"
     return Wording(
         title=f"GET {options.url}/stats/{form}",
-        setting=f"{options.count:,} questions, {windows}, {symbols} symbols, "
+        setting=f"{options.count:,} questions, {windows}, {load_report.counted_symbols(symbols)}, "
         f"{options.concurrency} at once, seed {options.seed}",
         noun="prices",
         average="Average window",

@@ -168,7 +168,7 @@ class TestRuns:
         report = report_of(result.stdout)
         assert report["Trades"] == "210"
         assert report["Average batch"] == "7.0 trades"
-        assert "30 batches of 7 for 1 symbols, 3 at once, seed 5" in result.stdout
+        assert "30 batches of 7 for 1 symbol, 3 at once, seed 5" in result.stdout
         report = report_of(run(STATS, *options, "--symbols", "AAPL", "--k", 1).stdout)
         assert report["Average window"] == "10.0 prices"
 
@@ -195,6 +195,33 @@ class TestRuns:
         assert result.stderr.startswith(f"Cannot reach {url} ")
         assert result.stderr.count("\n") == 1
         assert result.stdout == ""
+
+    @pytest.mark.parametrize(
+        ("status", "key", "sentence"),
+        [
+            (401, "", "wants its API key in FDS_API_KEY, got none (401 Unauthorized)."),
+            (401, "k" * 16, "wants its API key in FDS_API_KEY, got another (401 Unauthorized)."),
+            (429, "", "has as many requests under way as it takes (429 Too Many Requests)."),
+            (503, "", "is not available now (503 Service Unavailable)."),
+            (500, "", "answers, but is not a financial-data-service."),
+        ],
+    )
+    @pytest.mark.parametrize("script", [HFT, STATS])
+    def test_a_service_that_does_not_answer_now(
+        self,
+        script: Path,
+        status: int,
+        key: str,
+        sentence: str,
+        stub: StubService,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(stub, "symbols", lambda: (status, {"detail": "no"}))
+        monkeypatch.setenv("FDS_API_KEY", key)
+        result = run(script, "--url", stub.url)
+        assert result.returncode == 1
+        assert result.stderr.startswith(f"{stub.url} {sentence}")
+        assert result.stderr.count("\n") == 1
 
     @pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://h", "http://", ""])
     def test_a_bad_url(self, module: Any, url: str, capsys: pytest.CaptureFixture[str]) -> None:
