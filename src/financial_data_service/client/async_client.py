@@ -172,7 +172,10 @@ class AsyncClient:
         on_restored : callable, optional
             Called when there is a connection again.
         on_deleted : callable, optional
-            Called with a symbol when it was deleted, or has begun anew since it was seen.
+            Called with a symbol when it was deleted, or has begun anew since it was seen. Of one
+            that was deleted while the connection was lost the service tells nothing: this is
+            called once there are prices of that name again, fewer than were seen. `on_restored` is
+            the time to ask for :meth:`symbols`.
 
         Raises
         ------

@@ -104,7 +104,8 @@ class News(NamedTuple):
     update : Update or None
         To be handed on.
     deleted : str or None
-        A symbol that is gone, or was before it began anew.
+        A symbol that is gone, or was before it began anew. What vanished between two connections
+        cannot be told: snapshots come as they do, none says that it is the last.
     """
 
     update: Update | None = None
