@@ -243,6 +243,23 @@ def test_event_streams_may_have_the_key_in_the_query() -> None:
         assert client.get(f"/stats/X/1/events?api_key={KEY}").status_code == 404
 
 
+@pytest.mark.parametrize("root_path", ["", "/prices"])
+def test_an_encoded_slash_makes_no_event_stream_of_another_path(root_path: str) -> None:
+    with wire_of(api_key=KEY, root_path=root_path) as wire:
+        connection = wire.connect()
+        for target, status in {
+            "/stats/BTC%2FUSDT/3/events": 404,
+            "/stats/BTC%2fUSDT/3/events": 404,
+            "/stats/BTC/3/events": 404,
+            "/stats/x%2F3%2Fevents": 401,
+            "/stats/x%2F3/events": 401,
+            "/stats/BTC/USDT/3/events": 401,
+        }.items():
+            reply = connection.ask(get(f"{target}?api_key={KEY}"))
+            assert status_of(reply) == status, target
+            assert status_of(connection.ask(get(f"{target}?api_key={KEY}x"))) == 401
+
+
 def test_the_document_says_what_needs_the_key() -> None:
     with InProcess(create_app(Settings(largest_window=1000, api_key=KEY))) as client:  # type: ignore[arg-type]
         document = client.get("/openapi.json").json()

@@ -49,6 +49,9 @@ class FakeTransport(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         return self.unsent_bytes
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass  # Nothing waits here.
+
     def pause_reading(self) -> None:
         self.reads = False
 

@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from financial_data_service.server.metrics import Metrics
 from financial_data_service.server.observing import is_event_stream
+from financial_data_service.server.paths import raw_route_path
 from financial_data_service.server.replies import encode
 from financial_data_service.settings import Settings
 
@@ -45,8 +46,9 @@ _ALWAYS_ANSWERED = frozenset(("/livez", "/readyz"))
 
 _EXPECTED_KEY = "Expected the API key as `X-API-Key: …` or `Authorization: Bearer …`, got {}"
 
-# A browser can set no header on these two, so that the key may stand in the query.
-_EVENTS = re.compile(r"/stats/[^/]+/[^/]+/events")
+# A browser can set no header on these two, so that the key may stand in the query. The path is as
+# it was sent: an encoded slash belongs to a symbol and parts nothing.
+_EVENTS = re.compile(rb"/stats/[^/]+/[^/]+/events")
 
 
 class ApiKey:
@@ -150,7 +152,7 @@ class ApiKeyMiddleware:
             return True
         headers = Headers(scope=scope)
         keys = [value.encode("latin-1") for value in headers.getlist("x-api-key")]
-        if scope["type"] == "websocket" or _EVENTS.fullmatch(path):
+        if scope["type"] == "websocket" or _EVENTS.fullmatch(raw_route_path(scope)):
             keys += _keys_in_query(scope["query_string"])
         authorizations = [value.encode("latin-1") for value in headers.getlist("authorization")]
         return self._api_key.admits(keys, authorizations)

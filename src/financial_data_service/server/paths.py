@@ -8,7 +8,7 @@ character that no symbol may hold; :func:`symbol_in_path` turns it back.
 from __future__ import annotations
 
 from typing import Annotated
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from fastapi import Path, Request
 from starlette.requests import HTTPConnection
@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from financial_data_service.engine.symbol_manager import check_symbol
 
-__all__ = ["EncodedSlashMiddleware", "symbol_in_path", "whole_symbol"]
+__all__ = ["EncodedSlashMiddleware", "raw_route_path", "symbol_in_path", "whole_symbol"]
 
 _STAND_IN = "\x00"
 _OTHER_CONTROL = "\x01"  # as unfit for a symbol as the stand-in itself
@@ -62,6 +62,12 @@ async def symbol_in_path(
 def whole_symbol(connection: HTTPConnection, symbol: str) -> str:
     """Return a symbol as the path named it, its slashes put back; it may be unfit."""
     return symbol.replace(_STAND_IN, "/") if _FLAG in connection.scope else symbol
+
+
+def raw_route_path(scope: Scope) -> bytes:
+    """Return the path of a request below the root path as it was sent, nothing of it decoded."""
+    raw_path: bytes = scope.get("raw_path") or quote(scope["path"]).encode("ascii")
+    return raw_path.removeprefix(scope.get("root_path", "").encode())
 
 
 def _decoded(segment: str) -> str:
