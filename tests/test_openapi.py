@@ -83,6 +83,7 @@ def answers(client: InProcess) -> Iterator[tuple[str, str, httpx.Response]]:
         yield get(path, f"/verify/{target}")
     for path in ("/symbols", "/livez", "/readyz"):
         yield get(path, path)
+    yield get("/symbols", "/symbols?symbol=AAPL")
     for media_type in ("text/plain", "application/openmetrics-text"):
         headers = {"Accept": media_type}
         yield "/metrics", "get", client.request("GET", "/metrics", headers=headers)

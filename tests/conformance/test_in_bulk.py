@@ -55,6 +55,47 @@ def stored(service: Service, symbol: str) -> Floats:
 # --- One lane at a time
 
 
+@pytest.mark.parametrize(
+    ("query", "kind", "key"),
+    [
+        ("form_sequence=0", "query_key_unknown", "form_sequence"),
+        ("from_sequence=0&x=1", "query_key_unknown", "x"),
+        ("api_key=x", "query_key_unknown", "api_key"),
+        ("From_sequence=0", "query_key_unknown", "From_sequence"),
+        ("from_sequence=1&from_sequence=0", "query_key_twice", "from_sequence"),
+        ("from_sequence=0&from_sequence=0", "query_key_twice", "from_sequence"),
+    ],
+)
+def test_a_misspelt_from_sequence_stores_nothing(
+    service: Service, query: str, kind: str, key: str
+) -> None:
+    assert service.ask(post_float64("S", [1.0], query="?from_sequence=0")).status == 201
+    in_json = {"content_type": "application/json", "target": f"/add_batch/S?{query}"}
+    for request in (
+        post_float64("S", [1.0], query=f"?{query}"),
+        post(b"[1.0]", **in_json),
+        post(b'{"values":[1.0],"from_sequence":0}', **in_json),
+    ):
+        for _ in range(2):  # The second time the head is known.
+            reply = service.ask(request)
+            (error,) = reply.json()["detail"]
+            assert (reply.status, error["type"]) == (422, kind)
+            assert error["loc"] == ["query", key]
+    assert stored(service, "S") == [1.0]
+
+
+@pytest.mark.parametrize("path", ["/add_batch/", "/add_batch"])
+def test_a_batch_with_its_symbol_in_the_body_has_no_query(service: Service, path: str) -> None:
+    for query in ("from_sequence=0", "symbol=S", "x"):
+        for _ in range(2):
+            reply = service.ask(post(batch("S", [1.0]), target=f"{path}?{query}"))
+            (error,) = reply.json()["detail"]
+            assert (reply.status, error["type"]) == (422, "query_key_unknown")
+            assert error["msg"].startswith("Expected no query, got ")
+    assert service.ask(post(batch("S", [1.0]), target=f"{path}?")).status == 201
+    assert stored(service, "S") == [1.0]
+
+
 def test_a_batch_in_binary(service: Service) -> None:
     prices = [1.5, -0.0, 5e-324, 1e150, -1e150, 0.1]
     reply = service.ask(post_float64("S", prices))
@@ -211,9 +252,9 @@ ALIKE = {
     "63 bits": (post_float64("S", [1.0], query=f"?from_sequence={2**63}"), 409),
     "a negative sequence": (post_float64("S", [1.0], query="?from_sequence=-1"), 422),
     "no sequence": (post_float64("S", [1.0], query="?from_sequence="), 422),
-    "two sequences": (post_float64("S", [9.0], query="?from_sequence=0&from_sequence=3"), 201),
-    "another parameter": (post_float64("S", [1.0], query="?x=1"), 201),
-    "one more parameter": (post_float64("S", [1.0], query="?from_sequence=3&x=1"), 201),
+    "two sequences": (post_float64("S", [9.0], query="?from_sequence=0&from_sequence=3"), 422),
+    "another parameter": (post_float64("S", [1.0], query="?x=1"), 422),
+    "one more parameter": (post_float64("S", [1.0], query="?from_sequence=3&x=1"), 422),
     "an encoded name of it": (post_float64("S", [9.0], query="?from%5Fsequence=0"), 409),
     "GET": (get("/add_batch/S"), 405),
     "values": (get("/values/S"), 200),

@@ -25,7 +25,7 @@ from financial_data_service.server.metrics import Metrics
 from financial_data_service.server.observing import ObservingMiddleware
 from financial_data_service.server.own_origin import OwnOriginMiddleware
 from financial_data_service.server.paths import EncodedSlashMiddleware
-from financial_data_service.server.routes import router_for
+from financial_data_service.server.routes import health_router_for, router_for
 from financial_data_service.server.stream.hub import Hub
 from financial_data_service.settings import Settings
 from financial_data_service.storage.directory import DirectoryStore
@@ -106,7 +106,7 @@ def create_app(
     add_error_handlers(app)
     routers = (
         *(router_for(settings), bulk.router_for(settings), stream.router_for(settings)),
-        metrics.router_for(),
+        *(health_router_for(), metrics.router_for()),
         page.router_for(),
     )
     for router in routers:

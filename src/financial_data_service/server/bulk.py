@@ -15,6 +15,7 @@ from financial_data_service.server.bulk_documentation import (
     values_replies,
 )
 from financial_data_service.server.prices_out import FORMATS, PriceFormat, prices_response
+from financial_data_service.server.query import only_known_keys
 from financial_data_service.server.routes import Manager, PathSymbol
 from financial_data_service.settings import Settings
 from financial_data_service.storage.held import Held
@@ -55,7 +56,7 @@ for the whole. Where it happens before the first byte, the answer is 503.
 
 def router_for(settings: Settings) -> APIRouter:
     """Return the routes, their documentation filled with the limits of these settings."""
-    router = APIRouter()
+    router = APIRouter(dependencies=[Depends(only_known_keys)])
     _add_batch_route(router, settings)
     _add_values_route(router, settings)
     return router

@@ -19,6 +19,7 @@ __all__ = [
     "example",
     "ready_replies",
     "stats_replies",
+    "symbols_replies",
     "verify_replies",
 ]
 
@@ -160,6 +161,21 @@ def ready_replies() -> Replies:
             },
         }
     }
+
+
+def symbols_replies() -> Replies:
+    """Return the documentation of what `GET /symbols` may answer but 200."""
+    unknown = {
+        "detail": [
+            {
+                "type": "query_key_unknown",
+                "loc": ["query", "symbol"],
+                "msg": "Expected no query, got `symbol`",
+                "input": None,
+            }
+        ]
+    }
+    return {422: example(schemas.InvalidRequestReply, "There is a query", unknown)}
 
 
 def delete_replies() -> Replies:

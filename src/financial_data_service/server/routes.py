@@ -21,14 +21,16 @@ from financial_data_service.server.documentation import (
     delete_replies,
     ready_replies,
     stats_replies,
+    symbols_replies,
     verify_replies,
 )
 from financial_data_service.server.paths import symbol_in_path
+from financial_data_service.server.query import only_known_keys
 from financial_data_service.settings import Settings
 from financial_data_service.storage.held import Held
 from financial_data_service.storage.verify import check_window
 
-__all__ = ["router_for"]
+__all__ = ["health_router_for", "router_for"]
 
 PathSymbol = Annotated[str, Depends(symbol_in_path)]
 PathK = Annotated[
@@ -52,11 +54,17 @@ Manager = Annotated[SymbolManager, Depends(_manager)]
 
 def router_for(settings: Settings) -> APIRouter:
     """Return the routes, their documentation filled with the limits of these settings."""
-    router = APIRouter()
+    router = APIRouter(dependencies=[Depends(only_known_keys)])
     _add_batch_routes(router, settings)
     _add_stats_routes(router, settings)
     _add_verify_route(router, settings)
     _add_symbol_routes(router)
+    return router
+
+
+def health_router_for() -> APIRouter:
+    """Return the routes of probes: who adds a query to one is to be answered, too."""
+    router = APIRouter()
     _add_health_routes(router)
     return router
 
@@ -69,7 +77,8 @@ _ADD_BATCH = """\
 Append up to {batch_max:,} prices to a symbol, oldest first; the whole batch or nothing.
 
 A symbol comes into being with its first batch. With `from_sequence` a batch may be sent again
-without harm: what is stored already is compared, and only the rest is added.
+without harm: what is stored already is compared, and only the rest is added. It stands in the body;
+there is no query.
 """
 
 
@@ -211,6 +220,7 @@ def _add_symbol_routes(router: APIRouter) -> None:
         tags=["symbols"],
         summary="All symbols",
         response_model=schemas.SymbolsReply,
+        responses=symbols_replies(),
     )
     async def symbols(manager: Manager) -> Response:
         """Return the symbols, how much is held of each, and the limits of the service."""

@@ -1,0 +1,62 @@
+"""Queries of addresses hold the keys that a route knows, each once, and nothing else.
+
+FastAPI passes over what it does not know and takes the last of what came twice. A misspelt
+``from_sequence`` would have prices stored a second time, without a word.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import parse_qsl
+
+from fastapi import Request
+from fastapi.dependencies.models import Dependant
+from fastapi.exceptions import RequestValidationError
+
+__all__ = ["only_known_keys"]
+
+_ERRORS_MAX = 8  # that are told of
+_KEY_SHOWN_MAX = 64  # characters
+
+
+async def only_known_keys(request: Request) -> None:
+    """Refuse a query with a key that the route does not know, or with one twice (dependency).
+
+    Raises
+    ------
+    RequestValidationError
+        Naming the keys, and those that the route knows.
+    """
+    query = request.scope["query_string"]
+    if not query:
+        return
+    # As Starlette reads it.
+    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    known = list(dict.fromkeys(_keys_of(request.scope["route"].dependant)))
+    errors = [
+        _error(key, times, known)
+        for key, times in Counter(key for key, _ in pairs).items()
+        if times > 1 or key not in known
+    ]
+    if errors:
+        raise RequestValidationError(errors[:_ERRORS_MAX])
+
+
+def _keys_of(dependant: Dependant) -> Iterator[str]:
+    """Yield the keys that a route or one of its dependencies takes from the query."""
+    yield from (field.alias for field in dependant.query_params)
+    for dependency in dependant.dependencies:
+        yield from _keys_of(dependency)
+
+
+def _error(key: str, times: int, known: list[str]) -> dict[str, Any]:
+    shown = key if len(key) <= _KEY_SHOWN_MAX else key[:_KEY_SHOWN_MAX] + "…"
+    if key in known:
+        kind, message = "query_key_twice", f"Expected `{key}` once, got it {times} times"
+    else:
+        names = " or ".join(f"`{name}`" for name in known)
+        expected = f"no query key but {names}" if known else "no query"
+        kind, message = "query_key_unknown", f"Expected {expected}, got `{shown}`"
+    return {"type": kind, "loc": ("query", shown), "msg": message, "input": None}
