@@ -311,9 +311,10 @@ def test_too_many_at_once_are_told_to_come_again() -> None:
             assert headers_of(reply)["retry-after"] == "1"
             assert b'{"detail":"Expected 2 requests under way at most; ask again later"}' in reply
         assert not other.is_closed
-        # Probes are answered, and so is the fast lane, which has none under way.
+        # Probes and Prometheus are answered, and so is the fast lane, which has none under way.
         assert status_of(other.ask(get("/livez"))) == 200
         assert status_of(other.ask(get("/readyz"))) == 200
+        assert status_of(other.ask(get("/metrics"))) == 200
         assert status_of(other.ask(get("/stats/S/1"))) == 200
         assert status_of(other.ask(get("/symbols"))) == 429
         for connection in waiting:

@@ -48,7 +48,7 @@ fds_requests_total{lane="fast",method="POST",route="/add_batch",status="200"} 1.
 fds_requests_total{lane="fast",method="POST",route="/add_batch",status="201"} 1.0
 fds_requests_total{lane="slow",method="other",route="unmatched",status="404"} 2.0
 fds_connections{worker="1"} 0.0
-fds_requests_in_flight{worker="1"} 1.0
+fds_requests_in_flight{worker="1"} 0.0
 fds_stream_subscribers{worker="1"} 0.0
 fds_stream_dropped_updates_total 0.0
 fds_workers 1.0

@@ -41,8 +41,8 @@ _OPEN_PATHS = frozenset(
 )
 _OPEN_DIRECTORIES = ("/docs-assets/", "/static/")
 
-_ALWAYS_ANSWERED = frozenset(("/livez", "/readyz"))
-"""Else a supervisor would restart a service for being busy."""
+_ALWAYS_ANSWERED = frozenset(("/livez", "/readyz", "/metrics"))
+"""Else a supervisor would restart a service for being busy, and Prometheus would call it dead."""
 
 _EXPECTED_KEY = "Expected the API key as `X-API-Key: …` or `Authorization: Bearer …`, got {}"
 
