@@ -26,7 +26,7 @@ from financial_data_service.server.app import create_app
 from financial_data_service.server.known_requests import FastLane
 from financial_data_service.settings import Settings
 from in_process import InProcess
-from raw_http import batch, get, post
+from raw_http import batch, get, post, post_float64
 from service_process import LIGHT, running
 from wire import Wire
 
@@ -321,6 +321,61 @@ def test_too_many_at_once_are_told_to_come_again() -> None:
             assert status_of(connection.ask(request[-1:])) == 201
         assert status_of(other.ask(request)) == 201
         assert wire.app.state.metrics.in_flight == 0
+
+
+@pytest.mark.parametrize("fast_lane", [False, True])
+class TestSlowUploads:
+    UPLOADS = (post(batch("S", [1.0, 2.0])), post_float64("S", [1.0, 2.0]))
+
+    def test_take_a_place_each(self, fast_lane: bool) -> None:
+        with wire_of(fast_lane=fast_lane, in_flight_max=2) as wire:
+            slow = [wire.connect() for _ in self.UPLOADS]
+            for connection, upload in zip(slow, self.UPLOADS, strict=True):
+                assert connection.ask(upload[:-9]) == b""
+                assert connection.ask(upload[-9:-5]) == b""
+            assert wire.app.state.metrics.in_flight == 2
+            for upload in self.UPLOADS:
+                other = wire.connect()
+                reply = other.ask(upload[:-5])
+                assert status_of(reply) == 429
+                assert headers_of(reply)["retry-after"] == "1"
+                assert other.ask(upload[-5:]) == b""
+                assert not other.is_closed
+            for connection, upload in zip(slow, self.UPLOADS, strict=True):
+                assert status_of(connection.ask(upload[-5:])) == 201
+            assert wire.app.state.metrics.in_flight == 0
+            assert wire.manager["S"].sequence == 5
+            assert status_of(other.ask(self.UPLOADS[0][:-1]) + other.ask(b"}")) == 201
+
+    def test_give_it_back_when_they_end_otherwise(self, fast_lane: bool) -> None:
+        with wire_of(fast_lane=fast_lane, in_flight_max=1) as wire:
+            for upload in self.UPLOADS:
+                gone = wire.connect()
+                gone.ask(upload[:-1])
+                assert wire.app.state.metrics.in_flight == 1
+                gone.protocol.connection_lost(None)
+                gone.receive()
+                unfit = wire.connect()
+                assert unfit.ask(upload[:-16]) == b""
+                assert wire.app.state.metrics.in_flight == 1
+                assert status_of(unfit.ask(b"\xff" * 16)) == 422
+                assert wire.app.state.metrics.in_flight == 0
+
+    def test_take_none_once_they_are_here(self, fast_lane: bool) -> None:
+        with wire_of(fast_lane=fast_lane, in_flight_max=1) as wire:
+            connection = wire.connect()
+            for upload in self.UPLOADS * 3:
+                assert status_of(connection.ask(upload)) == 201
+            assert wire.app.state.metrics.in_flight == 0
+
+
+def test_a_whole_batch_of_the_fast_lane_needs_no_place() -> None:
+    with wire_of(in_flight_max=1) as wire:
+        upload = post(batch("S", [1.0]))
+        slow = wire.connect()
+        slow.ask(upload[:-1])
+        assert status_of(wire.connect().ask(upload)) == 201
+        assert status_of(slow.ask(upload[-1:])) == 201
 
 
 def test_a_request_that_is_broken_off_gives_its_place_back() -> None:

@@ -14,6 +14,7 @@ Invariants
 * Bytes are looked at only while the connection is between requests: whatever uvicorn has begun, it
   finishes, in order.
 * A request is either answered here, exactly once, or has left no trace when it is handed over.
+* A body that did not arrive with its head is counted among the requests under way until it is here.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from urllib.parse import quote
 
 from financial_data_service.server.guard import GuardedProtocol
 from financial_data_service.server.known_requests import DueQuery, FastLane, KnownBatch, KnownQuery
+from financial_data_service.server.metrics import Metrics
 from financial_data_service.server.request_head import HEAD_END
 
 __all__ = ["FastLaneProtocol"]
@@ -43,7 +45,10 @@ class FastLaneProtocol(GuardedProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._lane: FastLane = self.config.app.state.fast_lane  # type: ignore[union-attr]
+        state = self.config.app.state  # type: ignore[union-attr]
+        self._lane: FastLane = state.fast_lane
+        self._metrics: Metrics = state.metrics
+        self._in_flight_max: int = state.settings.in_flight_max
         self._known = self._lane.known
         self._manager = self._lane.manager
         self._access_log = self._lane.access_log
@@ -79,7 +84,8 @@ class FastLaneProtocol(GuardedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget a body that will not be complete."""
-        self._parts.clear()
+        if self._batch is not None:
+            self._end_collecting()
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
@@ -119,6 +125,8 @@ class FastLaneProtocol(GuardedProtocol):
             elif type(known) is KnownBatch:
                 begin, end = end, end + known.body_bytes
                 if length < end:
+                    if self._metrics.in_flight >= self._in_flight_max:
+                        break  # The slow lane says so.
                     self._start_collecting(head, known, data[begin:])
                     return
                 if not self._add(known, data[begin:end], headers):
@@ -176,6 +184,16 @@ class FastLaneProtocol(GuardedProtocol):
         self._parts.append(part)
         self._missing = known.body_bytes - len(part)
         self._arriving_since = self.loop.time()
+        self._metrics.in_flight += 1
+
+    def _end_collecting(self) -> bytes:
+        """Return what of the body has arrived; the request takes no place any more."""
+        body = b"".join(self._parts)
+        self._parts.clear()
+        self._batch = None
+        self._arriving_since = None
+        self._metrics.in_flight -= 1
+        return body
 
     def _collect(self, data: bytes) -> None:
         """Keep a part of a body, and go on once it is complete."""
@@ -186,10 +204,7 @@ class FastLaneProtocol(GuardedProtocol):
             return
         assert self._batch is not None
         head, known = self._batch
-        body = b"".join(self._parts)
-        self._parts.clear()
-        self._batch = None
-        self._arriving_since = None
+        body = self._end_collecting()
         if self._stopping:
             # uvicorn answers the last request of a connection that closes, and says so in it.
             self._hand_over(head + body)

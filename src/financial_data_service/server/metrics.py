@@ -377,8 +377,9 @@ class _Exposition(Collector):
             "fds_connections": (_CONNECTIONS, "Connections open, WebSockets among them."),
             "fds_requests_in_flight": (
                 _IN_FLIGHT,
-                "Requests under way in the slow lane; beyond the limit they are answered 429. The "
-                "fast lane answers within one step and has none.",
+                "Requests under way; beyond the limit they are answered 429. The fast lane answers "
+                "within one step what is there as a whole, and has none under way but batches "
+                "whose body is still arriving.",
             ),
             "fds_stream_subscribers": (
                 _SUBSCRIBERS,
