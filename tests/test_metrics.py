@@ -186,6 +186,41 @@ def test_openmetrics_for_who_asks_for_it(wire: Wire) -> None:
     assert {"fds_requests", "fds_request_seconds", "fds_prices", "fds_build"} <= names
 
 
+PLAIN, OPEN = "text/plain; version=0.0.4", "application/openmetrics-text; version=1.0.0"
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        ("Accept:", PLAIN),
+        ("Accept: */*", PLAIN),
+        ("Accept: text/*", PLAIN),
+        ("Accept: image/png", PLAIN),
+        ("Accept: application/*", OPEN),
+        ("Accept: APPLICATION/openmetrics-text", OPEN),
+        ("Accept: text/plain;q=1, application/openmetrics-text;q=0.1", PLAIN),
+        ("Accept: application/openmetrics-text;q=0.1, text/plain;q=1", PLAIN),
+        ("Accept: text/plain;q=0.1, application/openmetrics-text;q=0.2", OPEN),
+        ("Accept: application/openmetrics-text;q=0", PLAIN),
+        ("Accept: application/openmetrics-text;q=0, */*", PLAIN),
+        ("Accept: text/plain;q=0.5\r\nAccept: application/openmetrics-text", OPEN),
+        (  # as Prometheus sends it
+            "Accept: application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+            "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;"
+            "escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1",
+            OPEN,
+        ),
+    ],
+)
+def test_the_format_is_the_one_that_is_preferred(
+    wire: Wire, accept: str, content_type: str
+) -> None:
+    head, _, body = wire.connect().ask(get("/metrics", accept)).partition(b"\r\n\r\n")
+    assert f"content-type: {content_type}".encode() in head
+    assert b"vary: Accept" in head
+    assert body.endswith(b"# EOF\n") == (content_type == OPEN)
+
+
 def test_a_deleted_symbol_is_told_of_no_more(wire: Wire) -> None:
     connection = wire.connect()
     connection.ask(post(batch("GONE", [1.0])))

@@ -52,6 +52,7 @@ from prometheus_client.utils import floatToGoString
 from financial_data_service import __version__
 from financial_data_service.engine.symbol_manager import SymbolManager
 from financial_data_service.errors import FdsError
+from financial_data_service.server.accept import best_type
 from financial_data_service.server.counters import GAUGE_WORDS, ROW_WORDS, Counters
 from financial_data_service.storage import disk
 
@@ -87,6 +88,8 @@ _SYNC_BUCKETS = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.5,
 _PID, _CONNECTIONS, _SUBSCRIBERS, _IN_FLIGHT = range(4)
 _DROPPED = GAUGE_WORDS
 _FIRST = GAUGE_WORDS + 8
+
+_MEDIA_TYPES = ("text/plain", "application/openmetrics-text")
 
 _NANOSECONDS = 1_000_000_000
 
@@ -472,10 +475,13 @@ def router_for() -> APIRouter:
     async def metrics(request: Request) -> Response:
         """Return counts and times of all workers in Prometheus's text format.
 
-        Who asks for OpenMetrics gets that.
+        Who prefers OpenMetrics by `Accept` gets that.
         """
         exposition = request.app.state.metrics.exposition()
-        encoder, content_type = choose_encoder(request.headers.get("accept", ""))
+        # prometheus_client takes the first type that it knows, whatever its weight, and is asked
+        # for the one that is wanted most. Who wants neither is a browser or a mistake.
+        wanted = best_type(", ".join(request.headers.getlist("accept")), _MEDIA_TYPES)
+        encoder, content_type = choose_encoder(wanted or _MEDIA_TYPES[0])
 
         def text() -> bytes:
             registry = CollectorRegistry()
@@ -483,7 +489,8 @@ def router_for() -> APIRouter:
             return encoder(registry)
 
         # Some milliseconds for many symbols, in which the event loop has better things to do.
-        return Response(await asyncio.to_thread(text), headers={"content-type": content_type})
+        headers = {"content-type": content_type, "vary": "Accept"}
+        return Response(await asyncio.to_thread(text), headers=headers)
 
     return router
 
