@@ -229,6 +229,7 @@ def test_one_symbol_too_many(service: Service) -> None:
     [
         (f"/ingest/{'A' * 129}", ["path", "symbol"]),
         ("/ingest/%01", ["path", "symbol"]),
+        ("/ingest/%FF", ["path", "symbol"]),
         ("/ingest/A%00B%2F", ["path", "symbol"]),
         ("/ingest/A?from_sequence=-1", ["query", "from_sequence"]),
         ("/ingest/A?from_sequence=x", ["query", "from_sequence"]),

@@ -7,7 +7,7 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from raw_http import Reply, batch, get
+from raw_http import Reply, batch, get, post, post_float64
 from service_process import Service
 
 SYMBOLS = [
@@ -110,9 +110,7 @@ def answer(service: Service, target: str) -> tuple[int, Any]:
         ("/stats/%/1", "%"),
         ("/stats/%4/1", "%4"),
         ("/stats/%252F/1", "%2F"),
-        ("/stats/%FF/1", "\ufffd"),
-        ("/stats/%C3/1", "\ufffd"),
-        ("/stats/%ED%A0%80/1", "\ufffd\ufffd\ufffd"),
+        ("/stats/%EF%BF%BD/1", "\ufffd"),
         ("/stats/a+b/1", "a+b"),
         ("/stats/a&b/1", "a&b"),
         ("/stats/./1", "."),
@@ -240,6 +238,29 @@ def test_a_query_that_is_empty_is_none(service: Service) -> None:
 def test_probes_and_pages_are_answered_whatever_the_query(service: Service) -> None:
     for path in ("/livez", "/readyz", "/metrics", "/", "/docs", "/openapi.json"):
         assert service.ask(get(f"{path}?x=1")).status == 200
+
+
+@pytest.mark.parametrize(
+    "name", ["%FF", "%C3", "A%80", "%ED%A0%80", "%C0%AF", "%F5%80%80%80", "%2F%FF", "%EF%BF%BD%FF"]
+)
+def test_a_name_that_is_not_utf8_is_no_symbol(service: Service, name: str) -> None:
+    """Servers decode such paths with U+FFFD, which is a symbol of its own."""
+    for symbol in ("\ufffd", "A\ufffd", "\ufffd" * 3, "/\ufffd"):
+        service.add(batch(symbol, [1.0]))
+    for request in (
+        *(get(f"/stats/{name}/1"), get(f"/stats/{name}"), get(f"/verify/{name}/1")),
+        *(get(f"/values/{name}"), get(f"/symbols/{name}", method="DELETE")),
+        *(post_float64(name, [1.0]), post(b"[1.0]", target=f"/add_batch/{name}")),
+        get(f"/stats/{name}/1/events"),
+    ):
+        for _ in range(2):
+            reply = service.ask(request)
+            (error,) = reply.json()["detail"]
+            assert (reply.status, error["type"]) == (422, "invalid_symbol"), request
+            assert error["loc"] == ["path", "symbol"]
+            assert error["msg"] == "Expected UTF-8 behind `%` - at `symbol`"
+    for entry in service.get("/symbols")["symbols"]:
+        assert entry["sequence"] == 1
 
 
 def test_only_one_slash_parts_symbol_and_exponent(service: Service) -> None:

@@ -349,7 +349,8 @@ def _asked_in_path(path: bytes) -> tuple[str, str] | None:
         return None
     if b"#" in path:  # A fragment is no part of the path.
         return None
-    return unquote(segments[2].decode("ascii")), segments[3].decode("ascii")
+    symbol = _decoded(segments[2])
+    return None if symbol is None else (symbol, segments[3].decode("ascii"))
 
 
 def _symbol_of_batch(path: bytes) -> str | None:
@@ -357,12 +358,22 @@ def _symbol_of_batch(path: bytes) -> str | None:
     segments = path.split(b"/")
     if len(segments) != 3 or not path.isascii() or b"#" in path:
         return None
-    symbol = unquote(segments[2].decode("ascii"))
+    symbol = _decoded(segments[2])
+    if symbol is None:
+        return None
     try:
         check_symbol(symbol)
     except InvalidSymbolError:
         return None
     return symbol
+
+
+def _decoded(segment: bytes) -> str | None:
+    """Return a segment of a path, decoded; None when it is not UTF-8."""
+    try:
+        return unquote(segment.decode("ascii"), errors="strict")
+    except UnicodeDecodeError:
+        return None
 
 
 def _asked_in_query(path: bytes, query: bytes) -> tuple[str, str] | None:

@@ -8,18 +8,20 @@ character that no symbol may hold; :func:`symbol_in_path` turns it back.
 from __future__ import annotations
 
 from typing import Annotated
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, unquote_to_bytes
 
 from fastapi import Path, Request
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from financial_data_service.engine.symbol_manager import check_symbol
+from financial_data_service.errors import InvalidSymbolError
 
 __all__ = ["EncodedSlashMiddleware", "raw_route_path", "symbol_in_path", "whole_symbol"]
 
 _STAND_IN = "\x00"
 _OTHER_CONTROL = "\x01"  # as unfit for a symbol as the stand-in itself
+_REPLACEMENT = "\ufffd"  # which is also a character that a name may hold
 _FLAG = "financial_data_service.encoded_slash"
 
 
@@ -60,7 +62,16 @@ async def symbol_in_path(
 
 
 def whole_symbol(connection: HTTPConnection, symbol: str) -> str:
-    """Return a symbol as the path named it, its slashes put back; it may be unfit."""
+    """Return a symbol as the path named it, its slashes put back; it may be unfit.
+
+    Raises
+    ------
+    InvalidSymbolError
+        When the path is not UTF-8: servers decode it with U+FFFD for what means nothing, and
+        different names would be one symbol.
+    """
+    if _REPLACEMENT in symbol and not _is_utf8(raw_route_path(connection.scope)):
+        raise InvalidSymbolError("Expected UTF-8 behind `%` - at `symbol`")
     return symbol.replace(_STAND_IN, "/") if _FLAG in connection.scope else symbol
 
 
@@ -68,6 +79,14 @@ def raw_route_path(scope: Scope) -> bytes:
     """Return the path of a request below the root path as it was sent, nothing of it decoded."""
     raw_path: bytes = scope.get("raw_path") or quote(scope["path"]).encode("ascii")
     return raw_path.removeprefix(scope.get("root_path", "").encode())
+
+
+def _is_utf8(raw_path: bytes) -> bool:
+    try:
+        unquote_to_bytes(raw_path).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _decoded(segment: str) -> str:

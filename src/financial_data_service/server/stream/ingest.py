@@ -101,8 +101,8 @@ def add_ingest_route(router: APIRouter, settings: Settings) -> None:
     async def ingest(websocket: WebSocket, symbol: Annotated[str, Path()]) -> None:
         """Store what a client sends, until either side ends."""
         hub: Hub = websocket.app.state.hub
-        symbol = whole_symbol(websocket, symbol)
         try:
+            symbol = whole_symbol(websocket, symbol)
             check_symbol(symbol)
         except InvalidSymbolError as error:
             item = error_item("invalid_symbol", ("path", "symbol"), str(error))
