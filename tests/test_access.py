@@ -33,7 +33,10 @@ from wire import Wire
 KEY = "a-key-of-24-characters-x"
 ORIGIN = "https://desk.example.com"
 
-RIGHT = (f"X-API-Key: {KEY}", f"Authorization: Bearer {KEY}", f"authorization: bearer  {KEY}")
+RIGHT = (
+    *(f"X-API-Key: {KEY}", f"Authorization: Bearer {KEY}", f"authorization: bearer  {KEY}"),
+    *(f"X-API-Key: \t {KEY} \t", f"Authorization: Bearer {KEY} \t"),
+)
 WRONG = (
     *(f"X-API-Key: {KEY}x", f"X-API-Key: {KEY[:-1]}", "X-API-Key:", "X-API-Key: \xff\xfe"),
     *(f"Authorization: Basic {KEY}", f"Authorization: {KEY}", "Authorization: Bearer"),
@@ -495,6 +498,11 @@ class TestRequestId:
             if status_of(reply) == 400:  # The parser does not take it.
                 return
             assert re.fullmatch("[0-9a-f]{32}", headers_of(reply)["x-request-id"])
+
+    def test_white_space_around_it_is_no_part_of_it(self) -> None:
+        with wire_of() as wire:
+            reply = wire.connect().ask(get("/symbols", "X-Request-ID:  an-id \t"))
+            assert headers_of(reply)["x-request-id"] == "an-id"
 
     def test_nobody_asked_for_one(self) -> None:
         with wire_of() as wire:

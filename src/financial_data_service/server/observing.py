@@ -143,8 +143,10 @@ def is_event_stream(message: Message) -> bool:
 def _id_of(scope: Scope, *, made: bool) -> str | None:
     """Return the id that a request carries if it is fit to be logged; else one of ours, or none."""
     carried = Headers(scope=scope).get("x-request-id")
-    if carried is not None and _REQUEST_ID.fullmatch(carried):
-        return carried
+    if carried is not None:
+        carried = carried.strip(" \t")  # The parser leaves white space behind a value.
+        if _REQUEST_ID.fullmatch(carried):
+            return carried
     return os.urandom(16).hex() if made or carried is not None else None
 
 
