@@ -28,6 +28,7 @@ from financial_data_service.settings import Settings
 from in_process import InProcess
 from raw_http import batch, get, post, post_float64
 from service_process import LIGHT, running
+from stream_client import handshake as websocket_handshake
 from wire import Wire
 
 KEY = "a-key-of-24-characters-x"
@@ -150,7 +151,13 @@ def test_one_right_key_among_several_will_do() -> None:
     assert not key.admits([], [])
 
 
-def handshake(app: FastAPI, path: str, *headers: tuple[str, str], query: str = "") -> list[Any]:
+def handshake(
+    app: FastAPI,
+    path: str,
+    *headers: tuple[str, str],
+    query: str = "",
+    extensions: tuple[str, ...] = ("websocket.http.response",),
+) -> list[Any]:
     """Return what the application says to a WebSocket, which the client closes at once."""
     said: list[Any] = []
 
@@ -181,6 +188,7 @@ def handshake(app: FastAPI, path: str, *headers: tuple[str, str], query: str = "
             "client": ("192.0.2.1", 1),
             "server": ("192.0.2.2", 2),
             "subprotocols": [],
+            "extensions": {name: {} for name in extensions},
             "state": {},
         }
         await app(scope, receive, send)
@@ -189,16 +197,28 @@ def handshake(app: FastAPI, path: str, *headers: tuple[str, str], query: str = "
     return said
 
 
-REFUSED = [{"type": "websocket.close", "code": 1008}]
+def refusal(said: list[Any]) -> tuple[int, dict[bytes, bytes], str]:
+    """Status, headers and reason of a handshake that was refused."""
+    head, body = said
+    assert head["type"] == "websocket.http.response.start"
+    assert body["type"] == "websocket.http.response.body"
+    return head["status"], dict(head["headers"]), json.loads(body["body"])["detail"]
 
 
 class TestWebSockets:
     @pytest.mark.parametrize("path", ["/stream", "/ingest/S"])
     def test_need_the_key(self, path: str) -> None:
         app = create_app(Settings(largest_window=1000, api_key=KEY))  # type: ignore[arg-type]
-        assert handshake(app, path) == REFUSED
-        assert handshake(app, path, ("x-api-key", KEY[:-1])) == REFUSED
-        assert handshake(app, path, query=f"api_key={KEY}x") == REFUSED
+        for said, got in (
+            (handshake(app, path), "none"),
+            (handshake(app, path, ("x-api-key", KEY[:-1])), "another"),
+            (handshake(app, path, query=f"api_key={KEY}x"), "none"),
+        ):
+            status, replied, detail = refusal(said)
+            assert status == 401
+            assert replied[b"www-authenticate"].startswith(b"Bearer ")
+            assert replied[b"content-type"] == b"application/json"
+            assert detail.endswith(f"`Authorization: Bearer …`, got {got}")
         for answer in (
             handshake(app, path, ("x-api-key", KEY)),
             handshake(app, path, ("authorization", f"Bearer {KEY}")),
@@ -209,7 +229,19 @@ class TestWebSockets:
     @pytest.mark.parametrize("path", ["/livez", "/", "/docs-assets/x"])
     def test_need_the_key_wherever_they_knock(self, path: str) -> None:
         app = create_app(Settings(largest_window=1000, api_key=KEY))  # type: ignore[arg-type]
-        assert handshake(app, path) == REFUSED
+        assert refusal(handshake(app, path))[0] == 401
+
+    def test_are_told_their_id_when_they_are_refused(self) -> None:
+        app = create_app(Settings(largest_window=1000, api_key=KEY))  # type: ignore[arg-type]
+        for header, status in ((("x-api-key", "x"), 401), (("origin", "https://evil"), 403)):
+            said = handshake(app, "/stream", ("x-request-id", "an-id"), header)
+            assert refusal(said)[:1] == (status,)
+            assert refusal(said)[1][b"x-request-id"] == b"an-id"
+
+    def test_are_closed_where_a_server_takes_no_reply(self) -> None:
+        app = create_app(Settings(largest_window=1000, api_key=KEY))  # type: ignore[arg-type]
+        said = handshake(app, "/stream", extensions=())
+        assert said == [{"type": "websocket.close", "code": 1008}]
 
     @pytest.mark.parametrize(
         ("origin", "is_allowed"),
@@ -231,7 +263,10 @@ class TestWebSockets:
         app = create_app(Settings(largest_window=1000, cors_origins=(ORIGIN,)))
         said = handshake(app, "/stream", ("origin", origin))
         assert (said[0]["type"] == "websocket.accept") == is_allowed
-        assert is_allowed or said == REFUSED
+        if not is_allowed:
+            status, _, detail = refusal(said)
+            assert status == 403
+            assert detail.startswith("Expected a page of this service")
 
     def test_are_for_every_page_if_so_set(self) -> None:
         app = create_app(Settings(largest_window=1000, cors_origins=("*",)))
@@ -285,6 +320,8 @@ def test_the_service_asks_for_the_key_and_never_tells_it(tmp_path: Path, workers
     flags = (*LIGHT, "--workers", workers, "--access-log", "--log-level", "trace")
     with running(tmp_path, flags, FDS_API_KEY=KEY, FDS_LOG_FORMAT="json") as service:
         for _ in range(4):
+            refused = service.ask(websocket_handshake("/stream", "X-Request-ID: an-id"))
+            assert (refused.status, refused.headers["x-request-id"]) == (401, "an-id")
             assert service.ask(post(batch("S", [1.0]))).status == 401
             assert service.ask(post(batch("S", [1.0]), RIGHT[0])).status == 201
             assert service.ask(get("/stats/S/1", RIGHT[1])).status == 200

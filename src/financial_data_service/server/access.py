@@ -30,7 +30,8 @@ __all__ = ["ApiKey", "add_access_control", "document_key"]
 
 PREFLIGHT_SECONDS = 600  # for which a browser need not ask again
 
-_NOT_ALLOWED = 1008  # the close code; before a WebSocket is accepted it becomes 403
+_NOT_ALLOWED = 1008  # the close code, for servers that cannot answer a handshake with a reply
+_DENIAL = "websocket.http.response"  # the extension of ASGI by which they can
 
 # What shows nothing of the prices: probes, pages, and what the pages are made of.
 _OPEN_PATHS = frozenset(
@@ -45,6 +46,10 @@ _ALWAYS_ANSWERED = frozenset(("/livez", "/readyz", "/metrics"))
 """Else a supervisor would restart a service for being busy, and Prometheus would call it dead."""
 
 _EXPECTED_KEY = "Expected the API key as `X-API-Key: …` or `Authorization: Bearer …`, got {}"
+
+_STRANGE_PAGE = (
+    "Expected a page of this service or of one of the origins that are allowed (`--cors-origins`)"
+)
 
 # A browser can set no header on these two, so that the key may stand in the query. The path is as
 # it was sent: an encoded slash belongs to a symbol and parts nothing.
@@ -144,11 +149,9 @@ class ApiKeyMiddleware:
         """Hand the request on, or refuse it before anything of it is read."""
         if scope["type"] not in ("http", "websocket") or self._admits(scope):
             await self.app(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await _refuse_websocket(receive, send)
         else:
             headers = {"www-authenticate": 'Bearer realm="financial-data-service"'}
-            await _refusal(401, _refused_because(scope), headers)(scope, receive, send)
+            await _refuse(_refusal(401, _refused_because(scope), headers), scope, receive, send)
 
     def _admits(self, scope: Scope) -> bool:
         path = get_route_path(scope)
@@ -176,7 +179,7 @@ class WebSocketOriginMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand all on but WebSockets of strange pages."""
         if scope["type"] == "websocket" and not self._is_allowed(Headers(scope=scope)):
-            await _refuse_websocket(receive, send)
+            await _refuse(_refusal(403, _STRANGE_PAGE, {}), scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
@@ -236,9 +239,14 @@ def _refusal(status: int, detail: str, headers: dict[str, str]) -> Response:
     return Response(encode({"detail": detail}), status, headers, media_type="application/json")
 
 
-async def _refuse_websocket(receive: Receive, send: Send) -> None:
-    await receive()  # websocket.connect
-    await send({"type": "websocket.close", "code": _NOT_ALLOWED})
+async def _refuse(refusal: Response, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request or a handshake; a server that takes no reply to one makes it a bare 403."""
+    if scope["type"] == "websocket":
+        await receive()  # websocket.connect
+        if _DENIAL not in scope.get("extensions", ()):
+            await send({"type": "websocket.close", "code": _NOT_ALLOWED})
+            return
+    await refusal(scope, receive, send)
 
 
 def _refused_because(scope: Scope) -> str:
