@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -62,6 +63,22 @@ def failure(*flags: str, **variables: str) -> str:
     assert run.stdout == ""
     assert run.stderr.count("\n") == 1
     return run.stderr.strip()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_misspelt_variable_is_told_of_once(tmp_path: Path, workers: str) -> None:
+    flags = (*LIGHT, "--workers", workers)
+    with running(
+        tmp_path, flags, FDS_MAX_SYMBOL="secret", FDS_XYZZY="", FDS_URL="x", FDS_LOG_FORMAT="json"
+    ) as service:
+        assert service.get("/symbols")["max_symbols"] == 10
+    (line,) = [line for line in service.log.read_text().splitlines() if "FDS_" in line]
+    said = json.loads(line)
+    assert said["level"] == "WARNING"
+    assert said["message"] == (
+        "No setting has the name of these variables: FDS_MAX_SYMBOL (did you mean "
+        "FDS_MAX_SYMBOLS?), FDS_XYZZY"
+    )
 
 
 def test_a_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from financial_data_service.settings import Settings
+from financial_data_service.settings import Settings, unknown_variables
 
 DEFAULTS = {
     "host": "127.0.0.1",
@@ -261,3 +261,24 @@ def test_every_setting_is_described() -> None:
 def test_a_root_path_begins_with_a_slash_and_does_not_end_with_one(root_path: str) -> None:
     with pytest.raises(ValidationError, match="root_path"):
         Settings(root_path=root_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "similar"),
+    [
+        ("FDS_MAX_SYMBOL", "FDS_MAX_SYMBOLS"),
+        ("FDS_APIKEY", "FDS_API_KEY"),
+        ("fds_ports", "FDS_PORT"),
+        ("FDS_CORS_ORIGIN", "FDS_CORS_ORIGINS"),
+        ("FDS_", None),
+        ("FDS_XYZZY", None),
+    ],
+)
+def test_variables_that_are_no_settings_are_found(name: str, similar: str | None) -> None:
+    assert unknown_variables({name: "3", "FDS_HOST": "::1"}) == {name: similar}
+
+
+def test_variables_that_somebody_reads_are_known() -> None:
+    known = {f"FDS_{name.upper()}": "" for name in Settings.model_fields}
+    others = dict.fromkeys(("FDS_URL", "FDS_DEBUG", "fds_host", "FDS", "PATH", "XFDS_A"), "")
+    assert unknown_variables(known | others) == {}

@@ -6,7 +6,10 @@ checks a setting again.
 
 from __future__ import annotations
 
+import difflib
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -14,11 +17,14 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_va
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-__all__ = ["Durability", "LogFormat", "LogLevel", "Settings"]
+__all__ = ["Durability", "LogFormat", "LogLevel", "Settings", "unknown_variables"]
 
 Durability = Literal["process", "power"]
 LogFormat = Literal["human", "json"]
 LogLevel = Literal["critical", "error", "warning", "info", "debug", "trace"]
+
+# Variables of the same kind that are no settings: of the clients, and of the command line.
+_OTHER_VARIABLES = ("FDS_URL", "FDS_DEBUG")
 
 # What a header can hold without quoting; short keys can be guessed.
 _API_KEY = re.compile(r"[!-~]{16,256}")
@@ -200,3 +206,31 @@ class Settings(BaseSettings):
                 "`durability` power needs `data_dir`: prices in memory survive no power failure",
             )
         return self
+
+
+def unknown_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str | None]:
+    """Return the ``FDS_*`` variables that nobody reads, each with the name that it may stand for.
+
+    Parameters
+    ----------
+    environment : mapping of str to str
+        Names and values; these are not looked at.
+
+    Returns
+    -------
+    dict of str to str or None
+        In the order of their names; None where no name is similar.
+    """
+    prefix = str(Settings.model_config["env_prefix"])
+    settings = [f"{prefix}{field}".upper() for field in Settings.model_fields]
+    known = {*settings, *_OTHER_VARIABLES}
+    strange = [
+        name
+        for name in sorted(environment)
+        # Settings are found in any case.
+        if name.upper().startswith(prefix) and name.upper() not in known
+    ]
+    return {
+        name: next(iter(difflib.get_close_matches(name.upper(), settings, 1, 0.7)), None)
+        for name in strange
+    }

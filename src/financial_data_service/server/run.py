@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import signal
 import socket
@@ -44,9 +45,11 @@ from financial_data_service.server.stream.protocol import (
     STALLED_SECONDS_MAX,
     WebSocketProtocol,
 )
-from financial_data_service.settings import Settings
+from financial_data_service.settings import Settings, unknown_variables
 
 __all__ = ["WorkerLink", "serve", "serve_as_worker"]
+
+logger = logging.getLogger("uvicorn.error")
 
 KEEP_ALIVE_SECONDS = 75
 """How long an idle connection is kept. Longer than the pools of common clients keep theirs, so that
@@ -247,6 +250,8 @@ def serve_as_worker(settings: Settings, link: WorkerLink) -> int:
 def _run(
     server: _Server, app: FastAPI, sockets: list[socket.socket], *, quiet: bool = False
 ) -> int:
+    if not quiet:
+        _warn_of_unknown_variables()
     try:
         open_prices(app, quiet=quiet)
     except DataDirectoryError as error:
@@ -261,6 +266,16 @@ def _run(
         # Also when the application was never told of its end.
         app.state.manager.close()
     return 0 if server.started else 1
+
+
+def _warn_of_unknown_variables() -> None:
+    """Say which variables look like settings and are none: a misspelt limit limits nothing."""
+    strange = [
+        name if similar is None else f"{name} (did you mean {similar}?)"
+        for name, similar in unknown_variables().items()
+    ]
+    if strange:
+        logger.warning("No setting has the name of these variables: %s", ", ".join(strange))
 
 
 def _config_of(
