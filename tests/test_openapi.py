@@ -174,6 +174,23 @@ def answers_of_events(
         yield get("AAPL/1/events")
 
 
+def answers_when_full(
+    client: InProcess, document: Any, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[str, str, httpx.Response]]:
+    """The answers of a service that has too many requests under way."""
+    with monkeypatch.context() as patch:
+        patch.setattr(client.app.state.metrics, "in_flight", 10**9)
+        for path, operations in document["paths"].items():
+            for method in operations:
+                if path not in ("/livez", "/readyz", "/metrics"):
+                    target = path.format(symbol="AAPL", k=1)
+                    response = client.request(method.upper(), target)
+                    assert response.status_code == 429
+                    assert int(response.headers["retry-after"]) > 0
+                    assert "Retry-After" in operations[method]["responses"]["429"]["headers"]
+                    yield path, method, response
+
+
 def validate(document: Any, schema: Any, content: Any) -> None:
     """Validate against a schema of the document, references and all."""
     whole = schema | {"components": document["components"]}
@@ -188,6 +205,7 @@ def test_every_answer_is_documented_and_every_documented_answer_is_given(
         *answers(client),
         *answers_in_trouble(client, monkeypatch),
         *answers_of_events(client, monkeypatch),
+        *answers_when_full(client, document, monkeypatch),
     ]
     for path, method, response in found:
         status = str(response.status_code)

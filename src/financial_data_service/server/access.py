@@ -26,7 +26,7 @@ from financial_data_service.server.paths import raw_route_path
 from financial_data_service.server.replies import encode
 from financial_data_service.settings import Settings
 
-__all__ = ["ApiKey", "add_access_control", "document_key"]
+__all__ = ["ApiKey", "add_access_control", "document_refusals"]
 
 PREFLIGHT_SECONDS = 600  # for which a browser need not ask again
 
@@ -82,17 +82,37 @@ class ApiKey:
         return any([self.is_right(key) for key in given])  # noqa: C419  # all of them
 
 
-def document_key(app: FastAPI) -> None:
-    """Have the OpenAPI document say which operations need the key, and how it is sent."""
+def document_refusals(app: FastAPI, settings: Settings) -> None:
+    """Have the OpenAPI document say what any operation may be answered before its route is asked.
+
+    That is 429, and if there is a key 401, and how the key is sent.
+    """
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
+        is_new = app.openapi_schema is None  # It is generated once.
         document = generate()
-        if "security" not in document:  # It is generated once.
-            _add_security(document)
+        if is_new:
+            _add_limit(document, settings.in_flight_max)
+            if settings.api_key is not None:
+                _add_security(document)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _add_limit(document: dict[str, Any], in_flight_max: int) -> None:
+    refused = _documented("Too many requests are under way", _too_many(in_flight_max))
+    refused["headers"] = {
+        "Retry-After": {
+            "description": "Seconds after which to ask again.",
+            "schema": {"type": "integer"},
+        }
+    }
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            if path not in _ALWAYS_ANSWERED:
+                operation["responses"]["429"] = refused
 
 
 def _add_security(document: dict[str, Any]) -> None:
@@ -101,15 +121,7 @@ def _add_security(document: dict[str, Any]) -> None:
         "Bearer": {"type": "http", "scheme": "bearer"},
     }
     document["security"] = [{"ApiKey": []}, {"Bearer": []}]
-    refused = {
-        "description": "The key is missing or wrong",
-        "content": {
-            "application/json": {
-                "schema": {"$ref": "#/components/schemas/ErrorReply"},
-                "example": {"detail": _EXPECTED_KEY.format("none")},
-            }
-        },
-    }
+    refused = _documented("The key is missing or wrong", _EXPECTED_KEY.format("none"))
     for path, operations in document["paths"].items():
         for operation in operations.values():
             if path in _OPEN_PATHS:
@@ -118,12 +130,25 @@ def _add_security(document: dict[str, Any]) -> None:
                 operation["responses"]["401"] = refused
 
 
+def _documented(description: str, detail: str) -> dict[str, Any]:
+    """Return the documentation of a refusal."""
+    return {
+        "description": description,
+        "content": {
+            "application/json": {
+                "schema": {"$ref": "#/components/schemas/ErrorReply"},
+                "example": {"detail": detail},
+            }
+        },
+    }
+
+
 def add_access_control(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
     """Add what these settings ask for; what is added last stands outermost."""
     app.add_middleware(InFlightMiddleware, metrics=metrics, in_flight_max=settings.in_flight_max)
     if settings.api_key is not None:
         app.add_middleware(ApiKeyMiddleware, api_key=ApiKey(settings.api_key))
-        document_key(app)
+    document_refusals(app, settings)
     app.add_middleware(WebSocketOriginMiddleware, origins=frozenset(settings.cors_origins))
     if settings.cors_origins:
         app.add_middleware(
@@ -213,7 +238,7 @@ class InFlightMiddleware:
             return
         metrics = self._metrics
         if metrics.in_flight >= self._in_flight_max:
-            detail = f"Expected {self._in_flight_max} requests under way at most; ask again later"
+            detail = _too_many(self._in_flight_max)
             await _refusal(429, detail, {"retry-after": "1"})(scope, receive, send)
             return
         counted = 1
@@ -237,6 +262,10 @@ class InFlightMiddleware:
 
 def _refusal(status: int, detail: str, headers: dict[str, str]) -> Response:
     return Response(encode({"detail": detail}), status, headers, media_type="application/json")
+
+
+def _too_many(in_flight_max: int) -> str:
+    return f"Expected {in_flight_max} requests under way at most; ask again later"
 
 
 async def _refuse(refusal: Response, scope: Scope, receive: Receive, send: Send) -> None:

@@ -45,7 +45,8 @@ as of.
 
 A request that does not arrive within {request_seconds:g} seconds is answered 408, a head of more
 than 64 KiB 431; what is not HTTP, 400. The connection is closed behind each. A request beyond
-{in_flight_max:,} under way is answered 429 with `Retry-After`.
+{in_flight_max:,} under way is answered 429 with `Retry-After`. A key of a query that a route does
+not know, or one that comes twice, is a 422.
 """
 
 _TAGS = [

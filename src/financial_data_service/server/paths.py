@@ -46,7 +46,13 @@ class EncodedSlashMiddleware:
 async def symbol_in_path(
     request: Request,
     symbol: Annotated[
-        str, Path(description="Name of the symbol, percent-encoded.", examples=["AAPL"])
+        str,
+        Path(
+            # Swagger, for one: who encoded a name there would have it encoded twice.
+            description="Name of the symbol (percent-encoded in the address; tools that build the "
+            "address do so).",
+            examples=["AAPL"],
+        ),
     ],
 ) -> str:
     """Return the symbol that a path names (dependency).
