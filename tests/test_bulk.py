@@ -431,6 +431,7 @@ def test_what_there_is_not(client: InProcess, symbol: str) -> None:
     add(client, symbol, [1.5])
     reply = client.request("GET", f"/values/{symbol}", headers={"Accept": "text/html"})
     assert reply.status_code == 406
+    assert reply.headers["vary"] == "Accept"
     assert reply.json()["detail"] == (
         f"Expected `Accept` of one of {JSON_TYPE}, text/csv, {FLOAT64_TYPE}, {ARROW_TYPE}, "
         "got `text/html`"

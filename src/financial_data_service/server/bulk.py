@@ -131,6 +131,8 @@ async def _wanted_format(
     media_type = best_type(accept, list(kinds))
     if media_type is None:
         raise HTTPException(
-            406, f"Expected `Accept` of one of {', '.join(kinds)}, got `{accept[:64]}`"
+            406,
+            f"Expected `Accept` of one of {', '.join(kinds)}, got `{accept[:64]}`",
+            {"Vary": "Accept"},
         )
     return kinds[media_type]
