@@ -94,7 +94,11 @@ class TestApiKey:
             assert wire.manager["S"].sequence == 1
 
     @pytest.mark.parametrize(
-        "target", ["/livez", "/readyz", "/", "/docs", "/redoc", "/openapi.json", "/docs-assets/x"]
+        "target",
+        [
+            *("/livez", "/readyz", "/", "/docs", "/redoc", "/openapi.json", "/asyncapi.yaml"),
+            "/docs-assets/x",
+        ],
     )
     def test_what_shows_no_prices_needs_none(self, fast_lane: bool, target: str) -> None:
         with wire_of(fast_lane=fast_lane, api_key=KEY) as wire:

@@ -37,7 +37,7 @@ _DENIAL = "websocket.http.response"  # the extension of ASGI by which they can
 _OPEN_PATHS = frozenset(
     (
         *("/", "/livez", "/readyz", "/favicon.ico"),
-        *("/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"),
+        *("/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json", "/asyncapi.yaml"),
     )
 )
 _OPEN_DIRECTORIES = ("/docs-assets/", "/static/")
