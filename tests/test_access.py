@@ -125,6 +125,15 @@ class TestApiKey:
             assert status_of(connection.ask(get("/stats/S/1"))) == 401
             assert status_of(connection.ask(get("/stats/S/1", RIGHT[0]))) == 200
 
+    def test_a_refusal_is_counted_for_no_route(self, fast_lane: bool) -> None:
+        with wire_of(fast_lane=fast_lane, api_key=KEY) as wire:
+            connection = wire.connect()
+            connection.ask(get("/stats/S/1"))
+            connection.ask(post(batch("S", [1.0]), WRONG[0]))
+            labels = b'lane="slow",method="other",route="unmatched",status="401"'
+            metrics = connection.ask(get("/metrics", RIGHT[0]))
+            assert b"fds_requests_total{%b} 2.0" % labels in metrics
+
     def test_a_connection_goes_on_behind_a_refusal(self, fast_lane: bool) -> None:
         with wire_of(fast_lane=fast_lane, api_key=KEY) as wire:
             connection = wire.connect()
