@@ -128,7 +128,7 @@ class DurableRecord(NamedTuple):
 
 def checksum(*parts: npt.NDArray[Any] | bytes) -> int:
     """Return the 64-bit XXH3 of arrays, one after the other, as a signed word."""
-    whole: Any = parts[0] if len(parts) == 1 else b"".join(parts)
+    whole: Any = parts[0] if len(parts) == 1 else b"".join(map(bytes, parts))
     word: int = _CHECKSUM.unpack(xxhash.xxh3_64_intdigest(whole).to_bytes(8, "little"))[0]
     return word
 
