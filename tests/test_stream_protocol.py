@@ -133,6 +133,22 @@ def test_a_client_that_takes_nothing_is_told_and_cut_off(
     assert line.transport.is_aborted
 
 
+@pytest.mark.parametrize("seconds_before", [0.0, 20.0])
+def test_a_young_connection_has_as_long_as_any_other(seconds_before: float) -> None:
+    """Though the first sweep finds it unwritable, and its handshake took its time."""
+    line = Line(accept=False)
+    line.sweep(seconds_before)
+    line.loop.run_until_complete(line.protocol.send({"type": "websocket.accept"}))
+    line.transport.unsent_bytes = 50_000
+    line.protocol.pause_writing()
+    line.sweep(seconds_before + 1.0)
+    line.sweep(seconds_before + STALLED_SECONDS_MAX - 0.1)
+    assert not line.transport.is_closing()
+    line.sweep(seconds_before + STALLED_SECONDS_MAX + 1.1)
+    assert line.transport.written.endswith(close_frame(1013, b"took nothing for too long"))
+    line.close()
+
+
 def test_a_client_that_was_told_to_go_and_takes_nothing(line: Line) -> None:
     line.protocol.close_sent = True
     line.transport.unsent_bytes = 50_000

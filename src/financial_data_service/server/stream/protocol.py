@@ -95,7 +95,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.logger = self.conn.logger = _quiet
         self._made_at = self.loop.time()
         self._unsent_bytes = 0  # at the last sweep
-        self._unsent_since = 0.0
+        self._unsent_since = self._made_at
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, and keep what waits to be sent small."""
@@ -149,6 +149,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if not self.handshake_complete:
             if now - self._made_at > self.handshake_seconds_max:
                 self.transport.abort()
+            self._unsent_since = now  # A client can take nothing before there is anything.
             return
         unsent_bytes = self.transport.get_write_buffer_size()
         if self.writable.is_set() or unsent_bytes < self._unsent_bytes:
