@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import socket
+import time
 from base64 import b64encode
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -97,6 +98,7 @@ class RawStream:
             assert byte, head
             head += byte
         assert head.startswith(b"HTTP/1.1 101 "), head
+        self._received = b""
 
     def __enter__(self) -> Self:
         return self
@@ -112,6 +114,28 @@ class RawStream:
     def send(self, message: object) -> None:
         """Send JSON."""
         self.socket.sendall(frame(Opcode.TEXT, json.dumps(message).encode()))
+
+    def receive(self, bytes_max: int = 2048, pause_seconds: float = 0.04) -> Any:
+        """Return the next message, taking a few bytes at a time and a rest before each few."""
+        while (text := self._next_text()) is None:
+            time.sleep(pause_seconds)
+            part = self.socket.recv(bytes_max)
+            assert part
+            self._received += part
+        return json.loads(text)
+
+    def _next_text(self) -> bytes | None:
+        received = self._received
+        if len(received) < 4:
+            return None
+        assert received[0] == 0x81
+        begin, size = 2, received[1]
+        if size == 126:
+            begin, size = 4, int.from_bytes(received[2:4], "big")
+        if len(received) < begin + size:
+            return None
+        self._received = received[begin + size :]
+        return received[begin : begin + size]
 
 
 def handshake(path: str, *headers: str) -> bytes:

@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from websockets.asyncio.client import connect as connect_async
 from websockets.exceptions import InvalidStatus
@@ -210,6 +211,44 @@ def test_no_more_than_one_update_an_interval(service: Service, interval_ms: int)
         assert grows(told)
         last = service.get("/stats/A/1")["sequence"]
         assert grows(told + (until(stream, last) if told[-1]["sequence"] != last else []))
+
+
+def test_windows_of_a_symbol_come_as_of_one_price(tmp_path: Path) -> None:
+    """All windows of ten symbols, as the live page watches them, beside a client at another pace.
+
+    The client drains what it is told in pieces: a few texts at a time, while prices come.
+    """
+    symbols = [f"S{i}" for i in range(10)]
+    ks = range(1, 9)
+    done = threading.Event()
+
+    def write(service: Service) -> None:
+        with ExitStack() as stack:
+            intakes = [stack.enter_context(Stream(service, f"/ingest/{each}")) for each in symbols]
+            while not done.wait(0.01):
+                for intake in intakes:
+                    intake.send(np.ones(3).tobytes())
+                for intake in intakes:
+                    assert intake.receive()["added"] == 3
+
+    flags = ("--port", "0", "--largest-window", "100000000")
+    with running(tmp_path, flags) as service, ExitStack() as stack:
+        writer = threading.Thread(target=write, args=(service,))
+        writer.start()
+        try:
+            other = stack.enter_context(Stream(service, close_timeout=0.1))
+            other.subscribe(*(f"stats.{each}.{k}@250ms" for each in symbols for k in ks))
+            page = stack.enter_context(RawStream(service))
+            page.send({"method": "SUBSCRIBE", "params": [f"stats.*.{k}@100ms" for k in ks]})
+            assert page.receive() == {"result": None, "id": None}
+            for receive, rows in ((page.receive, 100), (other.receive, 60)):
+                for _ in range(rows):
+                    told = [receive() for _ in ks]
+                    assert len({(each["symbol"], each["sequence"]) for each in told}) == 1, told
+                    assert {each["k"] for each in told} == set(ks)
+        finally:
+            done.set()
+            writer.join()
 
 
 def test_deleted_and_created_again(service: Service) -> None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine, Iterator
+import math
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,7 @@ from financial_data_service.engine.symbol_manager import SymbolManager
 from financial_data_service.server.stream import hub as hub_module
 from financial_data_service.server.stream.hub import Hub, Subscriber
 from financial_data_service.server.stream.messages import (
+    Kind,
     Stream,
     Subscription,
     parse_subscription,
@@ -59,18 +62,18 @@ class Client:
     def leave(self) -> None:
         self._place.run(lambda: self._place.hub.leave(self.subscriber))
 
-    def take(self) -> list[Any]:
-        """All that there is, as it came."""
-        texts: list[Any] = self._place.run(self._take_all)
+    def take(self, texts_max: float = math.inf) -> list[Any]:
+        """All that there is, or so much of it, as it came."""
+        texts: list[Any] = self._place.run(lambda: self._take(texts_max))
         return texts
 
     def told(self) -> list[tuple[str, str, Any]]:
         """The same, in short: stream, event, sequence."""
         return [(each["stream"], each["event"], each.get("sequence")) for each in self.take()]
 
-    def _take_all(self) -> list[Any]:
+    def _take(self, texts_max: float) -> list[Any]:
         texts: list[Any] = []
-        while True:
+        while len(texts) < texts_max:
             step = self.outbox.take()
             try:
                 step.send(None)
@@ -80,7 +83,8 @@ class Client:
                 texts.append(json.loads(end.value))
             else:
                 step.close()  # It would wait.
-                return texts
+                break
+        return texts
 
 
 class QuietHub(Hub):
@@ -170,8 +174,8 @@ def test_an_interval_holds_back_and_the_newest_wins(place: Place) -> None:
     assert place.hub.dropped_updates == 0
 
 
-def test_windows_told_one_behind_the_other_stay_together(place: Place) -> None:
-    """As of the same price, though the interval of the one ends a moment after the other's."""
+def test_windows_subscribed_to_one_by_one_come_together(place: Place) -> None:
+    """With the first update; none of them is told earlier than its interval allows."""
     client = place.client()
     place.add("A", 1.0)
     for moment, k in ((0.0, 1), (0.004, 2), (0.016, 3)):
@@ -180,12 +184,89 @@ def test_windows_told_one_behind_the_other_stay_together(place: Place) -> None:
         client.take()
     place.add("A", 1.0)
     place.look(0.0801)
-    assert client.told() == [("stats.A.1", "update", 2), ("stats.A.2", "update", 2)]
+    assert client.told() == [("stats.A.1", "update", 2)]
     place.add("A", 1.0)
-    place.look(0.02)
-    assert client.told() == [("stats.A.3", "update", 3)]
-    place.look(0.0801)  # Once together, always together.
-    assert client.told() == [("stats.A.1", "update", 3), ("stats.A.2", "update", 3)]
+    place.look(0.0999)
+    assert client.told() == []
+    for sequence in (3, 4):
+        place.look(0.0002)
+        assert client.told() == [(f"stats.A.{k}", "update", sequence) for k in (1, 2, 3)]
+        place.add("A", 1.0)
+        place.look(0.1)
+
+
+def test_a_window_that_had_nothing_to_say_waits_with_the_others(place: Place) -> None:
+    client = place.client()
+    place.add("A", 1.0)
+    client.subscribe("stats.A.1@100ms")
+    client.subscribe("stats.A.2@60000ms")
+    client.take()
+    place.add("A", 1.0)
+    for _ in range(2):
+        place.look(0.15)
+        client.take()
+    client.change_interval("stats.A.2@100ms")
+    place.look()
+    assert client.told() == [("stats.A.2", "update", 2)]
+    place.add("A", 1.0)
+    place.look(0.05)
+    assert client.told() == []
+    place.look(0.0501)
+    assert client.told() == [(f"stats.A.{k}", "update", 3) for k in (1, 2)]
+
+
+def test_snapshots_asked_for_again_and_again_hold_up_no_other_window(place: Place) -> None:
+    client = place.client()
+    place.add("A", 1.0)
+    client.subscribe("stats.A.1@100ms")
+    client.take()
+    told = []
+    for _ in range(10):
+        place.add("A", 1.0)
+        place.look(0.051)
+        client.subscribe("stats.A.2@100ms")
+        told += [each for each in client.told() if each[0] == "stats.A.1"]
+        client.unsubscribe("stats.A.2")
+    assert len(told) == 5
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"stats.{symbol}.{k}@100ms" for symbol in "ABC" for k in (1, 2, 3)],
+        [f"stats.*.{k}@100ms" for k in (1, 2, 3)],
+    ],
+    ids=["explicit", "wildcard"],
+)
+@pytest.mark.parametrize("texts", [1, 4, 7])
+def test_windows_of_a_symbol_are_as_of_one_price_for_who_takes_in_pieces(
+    place: Place, names: list[str], texts: int
+) -> None:
+    """Fewer texts at a time than there are windows, while prices come; another client drives it."""
+    told_at: dict[tuple[str, int], float] = {}
+
+    def present(symbol: str, k: int, kind: Kind, answer: WindowStats | None) -> str:
+        assert place.now - told_at.get((symbol, k), 0.0) > 0.0999
+        told_at[symbol, k] = place.now
+        return update_message(symbol, k, kind, answer)
+
+    other, client = place.client(), place.client(present)
+    other.subscribe("stats.A.1@0ms")
+    for name in names:
+        client.subscribe(name)
+    told: list[Any] = []
+    for step in range(600):
+        for symbol in "ABC"[: 1 + step % 3]:
+            place.add(symbol, 1.0)
+        place.look(0.007 + step % 5 / 1000)
+        other.take()
+        told += client.take(texts)
+    assert len(told) > 300
+    # What comes of a symbol comes as a row, all of it as of the same price.
+    rows = [list(row) for _, row in groupby(told, lambda each: (each["symbol"], each["sequence"]))]
+    assert {len(row) for row in rows[:-1]} == {3}
+    # The sooner a client takes, the more it is told: an interval is not lengthened by the others.
+    assert texts == 1 or len(rows) > 3 * 5.4 / 0.12
 
 
 def test_every_batch_without_a_look(place: Place) -> None:
@@ -381,13 +462,14 @@ def test_a_window_is_computed_and_encoded_once_for_all(
     assert len(encoded) == 1
     computed: list[int] = []
     stats = place.manager["A"]
-    compute = stats.stats
+    compute = stats.windows_as_of
 
-    def counted(k: int) -> WindowStats:
-        computed.append(k)
-        return compute(k)
+    def counted(lengths: Iterable[int]) -> list[WindowStats]:
+        wanted = list(lengths)
+        computed.extend(wanted)
+        return compute(wanted)
 
-    monkeypatch.setattr(stats, "stats", counted)
+    monkeypatch.setattr(stats, "windows_as_of", counted)
     place.add("A", 1.0)
     assert all(len(client.take()) == 1 for client in clients)
     assert (len(encoded), len(computed)) == (2, 1)

@@ -14,10 +14,15 @@ A feed is *idle* (told all there is, and may be told again at once), *pending* (
 outbox holds a note that there is something new) or *waiting* (told so lately that its interval is
 not over). A change touches the idle feeds alone; the others find it when their turn comes.
 
+The feeds of one subscriber for one symbol at one interval are *siblings*. When the outbox comes to
+one of them all that are pending are told, and then all wait together: in pieces, however slowly a
+client takes what it is told, its windows of a symbol are as of one price.
+
 Invariants
 ----------
 * Within the life of a symbol the sequences that a feed tells of grow strictly, and the first of
   them is a snapshot.
+* Siblings that are told together are told as of the same sequence, one directly behind the other.
 * A subscriber holds up nobody: the hub never waits.
 """
 
@@ -26,7 +31,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import TypeAlias
 
@@ -53,7 +58,17 @@ Present: TypeAlias = Callable[[str, int, Kind, WindowStats | None], str]
 class _Watch:
     """A symbol that somebody watches, whether it is there or not."""
 
-    __slots__ = ("changes", "eager", "look_again", "sequence", "stats", "symbol", "topics")
+    __slots__ = (
+        "answers",
+        "as_of",
+        "changes",
+        "eager",
+        "look_again",
+        "sequence",
+        "stats",
+        "symbol",
+        "topics",
+    )
 
     def __init__(self, symbol: str) -> None:
         self.symbol = symbol
@@ -63,46 +78,61 @@ class _Watch:
         self.eager = 0  # feeds that want every batch
         self.look_again = 0.0
         self.topics: dict[int, _Topic] = {}
+        self.answers: dict[int, WindowStats] = {}  # k → what was asked for, as of one sequence
+        self.as_of = 0  # that sequence; 0 when there are no answers
+
+    def ask(self, ks: Iterable[int]) -> None:
+        """Have answers for some windows, all as of one sequence: that last seen, or a later one.
+
+        None of them when another process has just deleted the symbol. O(1) a window.
+        """
+        wanted = list(ks)
+        if self.stats is None or not wanted:
+            return
+        if self.as_of >= self.sequence and all(k in self.answers for k in wanted):
+            return
+        answers = self.stats.windows_as_of(10**k for k in wanted)
+        as_of = answers[0].sequence
+        if as_of != self.as_of:
+            self.forget()
+        if as_of > 0:
+            self.as_of = as_of
+            self.answers.update(zip(wanted, answers, strict=True))
+
+    def ask_eager(self) -> None:
+        """Have answers for those who are told every batch."""
+        if self.eager:
+            self.ask(k for k, topic in self.topics.items() if topic.eager)
+
+    def forget(self) -> None:
+        """Forget the answers: the symbol has changed, or is gone."""
+        self.answers.clear()
+        self.as_of = 0
+        for topic in self.topics.values():
+            topic.texts.clear()
 
 
 class _Topic:
     """A window of a symbol, and what is said of it, kept as text until it changes."""
 
-    __slots__ = ("_answer", "_texts", "feeds", "idle", "k", "watch")
+    __slots__ = ("eager", "feeds", "idle", "k", "texts", "watch")
 
     def __init__(self, watch: _Watch, k: int) -> None:
         self.watch = watch
         self.k = k
         self.feeds: dict[_Feed, None] = {}
         self.idle: dict[_Feed, None] = {}
-        self._answer: WindowStats | None = None
-        self._texts: dict[tuple[Present, Kind], str] = {}
-
-    @property
-    def sequence(self) -> int:
-        """What the text is as of; 0 when there is none."""
-        return 0 if self._answer is None else self._answer.sequence
-
-    def forget(self) -> None:
-        """Forget what was said: the symbol is gone."""
-        self._answer = None
-        self._texts.clear()
+        self.eager = 0  # feeds that want every batch
+        self.texts: dict[tuple[Present, Kind], str] = {}
 
     def text(self, present: Present, kind: Kind) -> str | None:
-        """Return what is to be said, as of the sequence last seen or later; None if it is gone."""
-        stats = self.watch.stats
-        if stats is None:
+        """Return what is to be said by the watch's answer; None where it has none."""
+        answer = self.watch.answers.get(self.k)
+        if answer is None:
             return None
-        if self.sequence < self.watch.sequence:
-            answer = stats.stats(self.k)
-            if answer.sequence < 0:  # Another process has just deleted it.
-                return None
-            self._answer = answer
-            self._texts.clear()
-        text = self._texts.get((present, kind))
+        text = self.texts.get((present, kind))
         if text is None:
-            text = present(self.watch.symbol, self.k, kind, self._answer)
-            self._texts[present, kind] = text
+            text = self.texts[present, kind] = present(self.watch.symbol, self.k, kind, answer)
         return text
 
 
@@ -143,11 +173,17 @@ class _Feed:
         self.owes_end = False  # The end of the symbol has not been told.
         self.sent = 0
         self.changes = 0  # that the watch had seen when this became pending
-        self.taken = -1e9  # when it was told last
+        self.taken = -1e9  # when it, or a sibling, was told last
         self.due = 0.0
         self.phase = _Phase.IDLE
         topic.feeds[self] = None
         topic.idle[self] = None
+
+    def siblings(self) -> list[_Feed]:
+        """Return the feeds of this symbol and interval that the subscriber has, this one too."""
+        watch, feeds = self.topic.watch, self.subscriber.feeds
+        found = (feeds.get((watch.symbol, k)) for k in watch.topics)
+        return [feed for feed in found if feed is not None and feed.interval == self.interval]
 
     def take(self) -> list[str]:
         """Return what there is to say now that the outbox has come to it."""
@@ -361,9 +397,13 @@ class Hub:
     def _set_interval(self, feed: _Feed) -> None:
         wanted = [each for each in (feed.explicit, feed.wildcard) if each is not None]
         before, feed.interval = feed.interval, min(wanted)
-        feed.topic.watch.eager += (feed.interval == 0) - (before == 0)
+        self._count_eager(feed, (feed.interval == 0) - (before == 0))
         if feed.phase is _Phase.WAITING:
             self._wait(feed)
+
+    def _count_eager(self, feed: _Feed, more: int) -> None:
+        feed.topic.eager += more
+        feed.topic.watch.eager += more
 
     def _end(self, feed: _Feed) -> None:
         topic, watch = feed.topic, feed.topic.watch
@@ -371,7 +411,7 @@ class Hub:
             self.dropped_updates += max(0, watch.changes - feed.changes)
             feed.subscriber.outbox.forget(feed)
         self._enter(feed, _Phase.ENDED)
-        watch.eager -= feed.interval == 0
+        self._count_eager(feed, -(feed.interval == 0))
         del feed.subscriber.feeds[watch.symbol, topic.k]
         del topic.feeds[feed]
         if not topic.feeds:
@@ -428,16 +468,10 @@ class Hub:
         self._end_intervals(now)
 
     def _end_intervals(self, now: float) -> None:
-        """Tell the feeds whose interval is over what they have missed.
-
-        With the first of them go those whose interval is as good as over: so the windows of a
-        symbol, told one behind the other, stay together and are as of the same price.
-        """
-        until = now
-        while self._waiting and self._waiting[0][0] <= until:
+        """Tell the feeds whose interval is over what they have missed."""
+        while self._waiting and self._waiting[0][0] <= now:
             due, _, feed = heapq.heappop(self._waiting)
             if feed.phase is _Phase.WAITING and feed.due == due:
-                until = now + LOOK_SECONDS
                 self._enter(feed, _Phase.IDLE)
                 watch = feed.topic.watch
                 if watch.stats is not None and (feed.is_new or feed.sent < watch.sequence):
@@ -469,6 +503,7 @@ class Hub:
         elif stats is not None and (sequence := stats.sequence) > watch.sequence:
             watch.sequence = sequence
             watch.changes += 1
+            watch.ask_eager()
             for topic in watch.topics.values():
                 self._tell(topic)
 
@@ -485,14 +520,15 @@ class Hub:
             if present not in eager:
                 eager[present] = topic.text(present, Kind.UPDATE)
             text = eager[present]
-            if text is not None and feed.sent < topic.sequence:
-                feed.sent = topic.sequence
+            if text is not None and feed.sent < topic.watch.as_of:
+                feed.sent = topic.watch.as_of
                 outbox.put(text)
 
     def _on_created(self, watch: _Watch, stats: RunningStats) -> None:
         watch.stats = stats
         watch.sequence = stats.sequence
         watch.changes += 1
+        watch.ask_eager()
         for topic in watch.topics.values():
             for feed in topic.feeds:
                 outbox = feed.subscriber.outbox
@@ -505,9 +541,9 @@ class Hub:
     def _on_deleted(self, watch: _Watch) -> None:
         watch.stats = None
         watch.sequence = 0
+        watch.forget()
         self._names.discard(watch.symbol)
         for topic in list(watch.topics.values()):
-            topic.forget()
             for feed in list(topic.feeds):
                 feed.is_new = True
                 feed.owes_end = feed.owes_end or feed.sent > 0
@@ -538,35 +574,62 @@ class Hub:
             feed.subscriber.outbox.note(feed)
 
     def _taken(self, feed: _Feed) -> list[str]:
-        """Return what a pending feed has to say, and let its interval begin."""
+        """Return what a pending feed and its pending siblings have to say; their interval begins.
+
+        With an update it begins for the siblings that had nothing to say as well, so that all are
+        told together from then on. A snapshot holds up nobody: a window may be asked for again and
+        again while others wait for their turn.
+        """
+        siblings = feed.siblings()
+        telling = [each for each in siblings if each is feed or each.phase is _Phase.PENDING]
         watch = feed.topic.watch
-        self.dropped_updates += watch.changes - feed.changes
-        texts = self._said(feed)
-        if watch.stats is None and feed.explicit is None:
-            self._end(feed)  # The symbol is gone; whoever watches all will hear of another.
-            self._run_or_rest()
-            return texts
-        if feed.interval == 0 or not texts:
-            self._enter(feed, _Phase.IDLE)
-        else:
-            feed.taken = self._clock()
-            self._enter(feed, _Phase.WAITING)
-            self._wait(feed)
+        watch.ask(each.topic.k for each in telling)
+        texts: list[str] = []
+        told: list[_Feed] = []
+        has_update = False
+        for each in telling:
+            self.dropped_updates += watch.changes - each.changes
+            each.subscriber.outbox.forget(each)
+            self._enter(each, _Phase.IDLE)
+            was_new = each.is_new
+            if said := self._said(each):
+                texts += said
+                told.append(each)
+                has_update = has_update or not was_new
+        if watch.stats is None:
+            self._let_go(telling)
+        if feed.interval:
+            self._begin_intervals(siblings if has_update else told)
         return texts
 
     def _said(self, feed: _Feed) -> list[str]:
-        """Return what has not been told yet, and take it as told."""
+        """Return what has not been told yet, and take it as told. The watch has been asked."""
         topic, present = feed.topic, feed.subscriber.present
         texts = []
         if feed.owes_end:
             feed.owes_end = False
             texts.append(present(topic.watch.symbol, topic.k, Kind.DELETED, None))
         text = topic.text(present, Kind.SNAPSHOT if feed.is_new else Kind.UPDATE)
-        if text is not None and (feed.is_new or feed.sent < topic.sequence):
+        if text is not None and (feed.is_new or feed.sent < topic.watch.as_of):
             feed.is_new = False
-            feed.sent = topic.sequence
+            feed.sent = topic.watch.as_of
             texts.append(text)
         return texts
+
+    def _let_go(self, feeds: list[_Feed]) -> None:
+        """End feeds of a symbol that is gone; whoever watches all will hear of another."""
+        for feed in feeds:
+            if feed.explicit is None:
+                self._end(feed)
+        self._run_or_rest()
+
+    def _begin_intervals(self, feeds: list[_Feed]) -> None:
+        now = self._clock()
+        for feed in feeds:
+            if feed.phase is not _Phase.ENDED:
+                feed.taken = now
+                self._enter(feed, _Phase.WAITING)
+                self._wait(feed)
 
     def _wait(self, feed: _Feed) -> None:
         """Put a waiting feed in line; an entry that it had there counts no more."""
