@@ -149,6 +149,30 @@ def test_a_young_connection_has_as_long_as_any_other(seconds_before: float) -> N
     line.close()
 
 
+def test_pings_of_a_client_that_takes_nothing_have_one_answer(line: Line) -> None:
+    line.send(frame(Opcode.PING, b"0") + frame(Opcode.PING, b"1"))
+    assert line.transport.written.endswith(b"\x8a\x010\x8a\x011")
+    before = len(line.transport.written)
+    line.protocol.pause_writing()
+    for number in range(1000):
+        line.send(frame(Opcode.PING, b"%d" % number) * 3)
+    assert len(line.transport.written) == before
+    line.protocol.resume_writing()
+    assert line.transport.written[before:] == b"\x8a\x03999"
+    line.protocol.pause_writing()
+    line.protocol.resume_writing()
+    assert line.transport.written[before:] == b"\x8a\x03999"
+
+
+def test_a_farewell_behind_pings_is_answered(line: Line) -> None:
+    line.protocol.pause_writing()
+    line.send(frame(Opcode.PING, b"0"))
+    line.send(frame(Opcode.PING, b"1") + frame(Opcode.CLOSE, b"\x03\xe8"))
+    assert line.transport.written.endswith(close_frame(1000, b""))
+    assert line.transport.is_closing()
+    line.protocol.resume_writing()
+
+
 def test_a_client_that_was_told_to_go_and_takes_nothing(line: Line) -> None:
     line.protocol.close_sent = True
     line.transport.unsent_bytes = 50_000

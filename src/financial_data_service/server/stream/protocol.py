@@ -4,6 +4,7 @@
   read.
 * A client that takes nothing is told to try again later (1013), and cut off.
 * What waits in the kernel to be sent is kept small: there it could no longer be conflated.
+* Pings of a client that does not take what waits for it have one answer; they do not pile up.
 * A handshake that cannot be read is answered, where uvicorn would leave the client waiting.
 * Text that is no UTF-8 ends a connection (1007) without a traceback in the log.
 * uvicorn logs each connection, with the query that may hold a key; here that is left to the access
@@ -96,6 +97,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._made_at = self.loop.time()
         self._unsent_bytes = 0  # at the last sweep
         self._unsent_since = self._made_at
+        self._pong = b""  # the answer to the newest ping, while the client takes nothing
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, and keep what waits to be sent small."""
@@ -121,6 +123,23 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
                 self.handle_parser_exception()
                 return
         super().send_receive_event_to_app()
+
+    def handle_ping(self) -> None:
+        """Answer pings; the newest alone, and later, where the client does not take the answers.
+
+        The answer to a ping answers those before it as well (RFC 6455, 5.5.3).
+        """
+        if self.writable.is_set() or self.conn.state is not State.OPEN:
+            super().handle_ping()
+        elif pongs := self.conn.data_to_send():
+            self._pong = pongs[-1]
+
+    def resume_writing(self) -> None:
+        """Send on, beginning with the answer to a ping."""
+        super().resume_writing()
+        pong, self._pong = self._pong, b""
+        if pong and self.conn.state is State.OPEN and not self.transport.is_closing():
+            self.transport.write(pong)
 
     async def send(self, message: Any) -> None:
         """Send what the application says, once the client has taken enough of what was said."""
