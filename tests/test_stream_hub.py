@@ -235,8 +235,9 @@ def test_snapshots_asked_for_again_and_again_hold_up_no_other_window(place: Plac
     [
         [f"stats.{symbol}.{k}@100ms" for symbol in "ABC" for k in (1, 2, 3)],
         [f"stats.*.{k}@100ms" for k in (1, 2, 3)],
+        [*(f"stats.*.{k}@100ms" for k in (1, 2, 3)), "stats.A.2@250ms", "stats.B.1@100ms"],
     ],
-    ids=["explicit", "wildcard"],
+    ids=["explicit", "wildcard", "both"],
 )
 @pytest.mark.parametrize("texts", [1, 4, 7])
 def test_windows_of_a_symbol_are_as_of_one_price_for_who_takes_in_pieces(
@@ -422,6 +423,38 @@ def test_one_and_all_are_told_once_at_the_shorter_interval(place: Place) -> None
     place.look(0.06)
     assert client.told() == []
     place.look(60.0)
+    assert client.told() == [("stats.A.1", "update", 3)]
+
+
+@pytest.mark.parametrize("interval", [0, 100])
+@pytest.mark.parametrize("names", [["A", "*"], ["*", "A"]])
+def test_one_and_all_are_told_one_snapshot_of_what_comes_later(
+    place: Place, names: list[str], interval: int
+) -> None:
+    client = place.client()
+    for name in names:
+        client.subscribe(f"stats.{name}.1@{interval}ms")
+    place.add("A", 1.0)
+    assert client.told() == [("stats.A.1", "snapshot", 1)]
+    place.look(1.0)
+    assert client.told() == []
+    place.add("A", 1.0)
+    place.look()
+    assert client.told() == [("stats.A.1", "update", 2)]
+
+
+def test_all_after_one_that_was_told_begin_no_snapshot_anew(place: Place) -> None:
+    client = place.client()
+    place.add("A", 1.0)
+    client.subscribe("stats.A.1@60000ms")
+    assert client.told() == [("stats.A.1", "snapshot", 1)]
+    client.subscribe("stats.*.1@50ms")
+    place.add("A", 1.0)
+    place.look(0.06)
+    assert client.told() == [("stats.A.1", "update", 2)]
+    client.unsubscribe("stats.A.1")
+    place.add("A", 1.0)
+    place.look(0.06)
     assert client.told() == [("stats.A.1", "update", 3)]
 
 

@@ -359,11 +359,18 @@ class Hub:
         self._run_or_rest()
 
     def _cover(self, subscriber: Subscriber, symbol: str, k: int) -> None:
-        """Have a client that watches all symbols watch this one."""
+        """Have a client that watches all symbols watch this one.
+
+        Where it watches it by name already, it has been told of it or is about to be.
+        """
+        is_watched = (symbol, k) in subscriber.feeds
         feed = self._feed(subscriber, symbol, k)
         if feed.wildcard is None:
             feed.wildcard = subscriber.wildcards[k]
-            self._begin(feed)
+            if is_watched:
+                self._set_interval(feed)
+            else:
+                self._begin(feed)
 
     def _feed(self, subscriber: Subscriber, symbol: str, k: int) -> _Feed:
         """Return the feed of a window, new if need be, of a symbol that has just been looked at."""
@@ -537,6 +544,8 @@ class Hub:
                     continue
                 for text in self._said(feed):
                     outbox.put(text)
+        if self._wildcards and watch.symbol not in self._names:
+            self._meet(watch.symbol)
 
     def _on_deleted(self, watch: _Watch) -> None:
         watch.stats = None
