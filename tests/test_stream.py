@@ -495,6 +495,21 @@ def test_the_log_keeps_keys_to_itself(impatient: Service) -> None:
     assert "connection open" not in log
 
 
+def test_refusals_leave_no_errors_in_the_log(tmp_path: Path) -> None:
+    with running(tmp_path, FDS_API_KEY="secret-of-16-chars", FDS_STREAM_CONNECTIONS_MAX="1") as one:
+        key = "api_key=secret-of-16-chars"
+        with Stream(one, f"/stream?{key}"):
+            for path, status in [
+                (f"/stream?{key}", 503),
+                ("/stream", 403),
+                (f"/ingest/A?{key}&from_sequence=x", 422),
+            ]:
+                with one.connect() as connection:
+                    assert _status(connection, handshake(path)) == status
+    assert "handshake" not in one.log.read_text()
+    assert "ERROR" not in one.log.read_text()
+
+
 # --- Ends
 
 

@@ -147,6 +147,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self.transport.is_closing():
             raise ClientDisconnected
         await super().send(message)
+        if message["type"] == "websocket.http.response.body" and self.close_sent:
+            self.handshake_complete = True  # Refused, which uvicorn would take for unanswered.
 
     def shutdown(self) -> None:
         """Tell the client that the server goes away, and wait no longer than a moment for it."""
