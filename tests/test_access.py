@@ -219,8 +219,10 @@ def refusal(said: list[Any]) -> tuple[int, dict[bytes, bytes], str]:
 
 
 class TestWebSockets:
-    @pytest.mark.parametrize("path", ["/stream", "/ingest/S"])
-    def test_need_the_key(self, path: str) -> None:
+    @pytest.mark.parametrize(
+        ("path", "before"), [("/stream", ""), ("/ingest/S", ""), ("/ingest/S", "from_sequence=0&")]
+    )
+    def test_need_the_key(self, path: str, before: str) -> None:
         app = create_app(Settings(largest_window=1000, api_key=KEY))  # type: ignore[arg-type]
         for said, got in (
             (handshake(app, path), "none"),
@@ -235,7 +237,7 @@ class TestWebSockets:
         for answer in (
             handshake(app, path, ("x-api-key", KEY)),
             handshake(app, path, ("authorization", f"Bearer {KEY}")),
-            handshake(app, path, query=f"from_sequence=0&api_key={KEY}"),
+            handshake(app, path, query=f"{before}api_key={KEY}"),
         ):
             assert answer[0]["type"] == "websocket.accept"
 

@@ -174,6 +174,9 @@ def _post(symbol: str) -> bytes:
         ("/stats/A/1/events?interval=-1", 422, None),
         ("/stats/A/1/events?interval=60001", 422, None),
         ("/stats/A/1/events?interval=x", 422, None),
+        ("/stats/A/1/events?intervall=0", 422, None),
+        ("/stats/A/1/events?interval=0&interval=0", 422, None),
+        ("/stats/A/1/events?api_key=a&api_key=b", 422, None),
     ],
 )
 def test_errors_are_those_of_get_stats(

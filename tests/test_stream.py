@@ -438,7 +438,7 @@ def test_there_is_a_limit_of_connections(tmp_path: Path) -> None:
 @pytest.mark.parametrize("fast_lane", ["0", "1"])
 def test_handshakes(tmp_path: Path, fast_lane: str) -> None:
     with running(tmp_path, FDS_FAST_LANE=fast_lane) as service:
-        for path in ("/stream", "/stream?x=1", "/ingest/A", "/ingest/A%2FB?from_sequence=0"):
+        for path in ("/stream", "/stream?api_key=x", "/ingest/A", "/ingest/A%2FB?from_sequence=0"):
             with service.connect() as connection:
                 connection.send(handshake(path))
                 assert connection.receive().status == 101

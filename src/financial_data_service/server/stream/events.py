@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
@@ -19,6 +20,7 @@ from financial_data_service.engine.symbol_manager import SymbolManager
 from financial_data_service.server import replies
 from financial_data_service.server.documentation import events_replies
 from financial_data_service.server.paths import symbol_in_path
+from financial_data_service.server.stream.addresses import API_KEY, unfit_query
 from financial_data_service.server.stream.hub import Hub
 from financial_data_service.server.stream.messages import (
     DEFAULT_INTERVAL_MS,
@@ -97,6 +99,8 @@ def add_events_route(router: APIRouter, settings: Settings) -> None:
     ) -> Response:
         manager: SymbolManager = request.app.state.manager
         hub: Hub = request.app.state.hub
+        if (unfit := unfit_query(request, "interval", API_KEY)) is not None:
+            raise RequestValidationError([unfit])
         manager.stats(symbol, k)  # It says what is wrong with either.
         if hub.is_full:
             raise HTTPException(503, full(settings), {"Retry-After": RETRY_AFTER})

@@ -13,15 +13,15 @@ import msgspec
 import numpy as np
 from fastapi import APIRouter, HTTPException, Path, WebSocket
 
-from financial_data_service.engine.symbol_manager import SymbolManager, check_symbol
+from financial_data_service.engine.symbol_manager import SymbolManager
 from financial_data_service.errors import (
     FdsError,
     InvalidBatchError,
-    InvalidSymbolError,
     SequenceConflictError,
 )
 from financial_data_service.server.errors import error_item, status_of
 from financial_data_service.server.paths import whole_symbol
+from financial_data_service.server.stream.addresses import API_KEY, unfit_query, unfit_symbol
 from financial_data_service.server.stream.channel import converse, refuse
 from financial_data_service.server.stream.hub import Hub
 from financial_data_service.server.stream.messages import CloseCode, error_message
@@ -101,19 +101,16 @@ def add_ingest_route(router: APIRouter, settings: Settings) -> None:
     async def ingest(websocket: WebSocket, symbol: Annotated[str, Path()]) -> None:
         """Store what a client sends, until either side ends."""
         hub: Hub = websocket.app.state.hub
-        try:
-            symbol = whole_symbol(websocket, symbol)
-            check_symbol(symbol)
-        except InvalidSymbolError as error:
-            item = error_item("invalid_symbol", ("path", "symbol"), str(error))
-            await refuse(websocket, 422, [item])
-            return
         given = websocket.query_params.get("from_sequence")
-        if given is not None and not _is_sequence(given):
-            expected = "Expected a whole number from 0 to 2^63 - 1"
-            item = error_item("invalid_sequence", ("query", "from_sequence"), expected, given)
-            await refuse(websocket, 422, [item])
+        unfit = (
+            unfit_symbol(websocket, symbol)
+            or unfit_query(websocket, "from_sequence", API_KEY)
+            or _unfit_sequence(given)
+        )
+        if unfit is not None:
+            await refuse(websocket, 422, [unfit])
             return
+        symbol = whole_symbol(websocket, symbol)
         if hub.is_full:
             await refuse(websocket, 503, full(settings), retry_after=RETRY_AFTER)
             return
@@ -142,5 +139,10 @@ def add_ingest_route(router: APIRouter, settings: Settings) -> None:
         )
 
 
-def _is_sequence(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= 19 and int(text) < 2**63
+def _unfit_sequence(text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    if text.isascii() and text.isdigit() and len(text) <= 19 and int(text) < 2**63:
+        return None
+    expected = "Expected a whole number from 0 to 2^63 - 1"
+    return error_item("invalid_sequence", ("query", "from_sequence"), expected, text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, HTTPException, WebSocket
 
+from financial_data_service.server.stream.addresses import API_KEY, unfit_query
 from financial_data_service.server.stream.channel import converse, refuse
 from financial_data_service.server.stream.hub import Hub, Subscriber
 from financial_data_service.server.stream.messages import (
@@ -35,6 +36,9 @@ def add_stream_route(router: APIRouter, settings: Settings) -> None:
     async def stream(websocket: WebSocket) -> None:
         """Tell a client of what it subscribes to, until either side ends."""
         hub: Hub = websocket.app.state.hub
+        if (unfit := unfit_query(websocket, API_KEY)) is not None:
+            await refuse(websocket, 422, [unfit])
+            return
         if hub.is_full:
             await refuse(websocket, 503, full(settings), retry_after=RETRY_AFTER)
             return
