@@ -189,6 +189,39 @@ def test_errors_are_those_of_get_stats(
         assert reply.json() == service.ask(get(like)).json()
 
 
+def test_a_client_of_http_1_0_is_sent_no_chunks(service: Service) -> None:
+    service.add(batch("A", [1.0, 2.0]))
+    with service.connect() as connection:
+        connection.send(get("/stats/A/1/events", version="1.0"))
+        received = b""
+        while b"id: 2\n\n" not in received:
+            received += connection._socket.recv(1 << 16)
+        service.empty()
+        while part := connection._socket.recv(1 << 16):
+            received += part
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert b"connection: close" in head
+    assert b"transfer-encoding" not in head
+    stats, deleted, end = body.split(b"\n\n")
+    assert stats.startswith(b"event: stats\ndata: {")
+    assert deleted.startswith(b"event: deleted\ndata: {")
+    assert end == b""
+
+
+def test_long_replies_to_a_client_of_http_1_0_are_what_others_get(service: Service) -> None:
+    for _ in range(5):
+        service.add(batch("A", [0.5] * 10_000))
+    with service.connect() as connection:
+        connection.send(get("/values/A?last=50000", version="1.0"))
+        received = b""
+        while part := connection._socket.recv(1 << 16):
+            received += part
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert b"transfer-encoding" not in head
+    assert json.loads(body)["values"] == [0.5] * 50_000
+
+
 def test_the_end_of_a_symbol_ends_its_events(service: Service) -> None:
     service.add(batch("A", [1.0]))
     with Events(service, "/stats/A/1/events") as events:

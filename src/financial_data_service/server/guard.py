@@ -12,7 +12,8 @@ More of uvicorn's ways are mended: trailers are dropped, which it would take for
 reads on while a pipeline of requests waits, without bound; here it does not. A client that has
 finished sending still gets its replies. And an upgrade that is not offered is ignored with its body
 and the requests behind it kept: Java's HTTP client asks for HTTP/2 like that with the first
-request, batch or not.
+request, batch or not. A reply of unknown length to HTTP/1.0, which knows no chunks, ends with the
+connection.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 
 import httptools
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from financial_data_service.server.stream.protocol import WebSocketProtocol, keep_unsent_small
 
@@ -54,6 +55,25 @@ class _Flow(FlowControl):
     def resume_reading(self) -> None:
         if not self._pipeline:
             super().resume_reading()
+
+
+def _send_without_chunks(cycle: RequestResponseCycle) -> None:
+    """Have a reply that does not say its length end with the connection."""
+    send = cycle.send
+    ends_with_connection = False
+
+    async def send_unchunked(message: Any) -> None:
+        nonlocal ends_with_connection
+        if message["type"] == "http.response.start":
+            names = {name.lower() for name, _ in message.get("headers", [])}
+            ends_with_connection = b"content-length" not in names
+            if ends_with_connection:
+                cycle.chunked_encoding = False
+        elif ends_with_connection:
+            cycle.expected_content_length = len(message.get("body", b""))
+        await send(message)
+
+    cycle.send = send_unchunked  # type: ignore[method-assign]
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -145,6 +165,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_body = True
         self._overhead_bytes = 0
         super().on_headers_complete()
+        if not self._is_upgraded and self.scope.get("http_version") == "1.0":
+            _send_without_chunks(self.cycle)
         if self.scope.get("path", "").endswith(_EVENTS_END):
             keep_unsent_small(self.transport)
 
