@@ -1,7 +1,8 @@
 """Server-sent events: the statistics of a window, pushed as they change, for browsers and curl.
 
 The id of an event is the sequence it is as of. A browser that lost its connection says which it has
-seen, and hears nothing again that it knows.
+seen, and hears nothing again that it knows. An equal sequence is taken for the same state, though
+the symbol may have been deleted and created again meanwhile.
 """
 
 from __future__ import annotations
@@ -52,8 +53,10 @@ Push the statistics of one window as they change: first what they are, then each
 an interval. The connection stays open; `curl -N` and a browser's `EventSource` read it.
 
 An event `stats` carries what `GET /stats/{symbol}/{k}` answers, its id is the sequence. A client
-that comes back with `Last-Event-ID` hears nothing until there is something newer. When the symbol
-is deleted an event `deleted` says so, and the stream ends.
+that comes back with `Last-Event-ID` hears nothing until there is another sequence. A sequence does
+not tell whether the symbol was deleted and created again meanwhile: where that may happen, come
+back without `Last-Event-ID`, and the stream begins with what is. When the symbol is deleted an
+event `deleted` says so, and the stream ends.
 """
 
 
