@@ -124,6 +124,8 @@ NO_NAMES = [
     "stats.A.1.5",
     "stats.A.٣",
     "stats.A.0",
+    "stats.A.03",
+    "stats.A.00",
     "stats.A.9",
     "stats.A.99",
     "stats.A.1000000000000",
@@ -288,6 +290,21 @@ REFUSED = [
     ('{"id":1,"method":"UNSUBSCRIBE","params":["x"]}', 422, 1),
     ('{"id":1,"method":"UNSUBSCRIBE"}', 422, 1),
 ]
+
+
+@pytest.mark.parametrize(
+    ("message", "got"),
+    [
+        ("null", "got null"),
+        ('{"method":null}', "got null - at `method`"),
+        ("{}", "got nothing - at `method`"),
+        ('{"method":"SUBSCRIBE","params":null}', "got null - at `params`"),
+        ('{"method":"SUBSCRIBE"}', "got nothing - at `params`"),
+        ('{"method":"SUBSCRIBE","params":[null]}', "got null - at `params[0]`"),
+    ],
+)
+def test_null_is_told_from_what_is_not_there(message: str, got: str) -> None:
+    assert json.loads(session().receive(message).text)["error"]["msg"].endswith(got)
 
 
 @pytest.mark.parametrize(("message", "code", "number"), REFUSED)

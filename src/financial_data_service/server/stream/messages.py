@@ -152,10 +152,11 @@ class Subscription(NamedTuple):
 
 
 _NAME = re.compile(
-    r"stats\.(?P<symbol>\*|[^.@*]+)\.(?P<k>[0-9]{1,4})(?:@(?P<interval>[0-9]{1,6})ms)?"
+    r"stats\.(?P<symbol>\*|[^.@*]+)\.(?P<k>0|[1-9][0-9]{0,3})(?:@(?P<interval>[0-9]{1,6})ms)?"
 )
 _ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 _ENCODED = str.maketrans({character: f"%{ord(character):02X}" for character in ".@*%"})
+_MISSING = object()  # in the place of a field that is not there
 _NAME_SHOWN_MAX = 64  # characters of a name that are quoted
 
 
@@ -320,7 +321,7 @@ class Session:
             return Answer(error_message(error.code, str(error), id=number))
 
     def _answer(self, question: dict[str, Any], number: int | str | None) -> Answer:
-        method = question.get("method")
+        method = question.get("method", _MISSING)
         if method == "LIST_SUBSCRIPTIONS":
             return _result([subscription.name for subscription in self.subscriptions], number)
         if method == "SUBSCRIBE":
@@ -334,7 +335,7 @@ class Session:
         )
 
     def _wanted(self, question: dict[str, Any]) -> list[Subscription]:
-        params = question.get("params")
+        params = question.get("params", _MISSING)
         if not isinstance(params, list) or not params:
             raise _RefusedError(
                 422, f"Expected an array of streams, got {_described(params)} - at `params`"
@@ -397,8 +398,10 @@ def _result(result: object, number: int | str | None, changes: Iterable[Change] 
 
 def _described(value: object) -> str:
     """Return what a value is, in JSON's words, and short."""
-    if value is None:
+    if value is _MISSING:
         return "nothing"
+    if value is None:
+        return "null"
     if isinstance(value, bool):
         return "`true`" if value else "`false`"
     if isinstance(value, str):
