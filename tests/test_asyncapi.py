@@ -38,6 +38,14 @@ def validate(document: Any, name: str, content: Any) -> None:
     jsonschema.Draft202012Validator(whole).validate(content)
 
 
+def is_valid(document: Any, name: str, content: Any) -> bool:
+    try:
+        validate(document, name, content)
+    except jsonschema.ValidationError:
+        return False
+    return True
+
+
 def references(node: Any) -> Iterator[str]:
     if isinstance(node, dict):
         for key, value in node.items():
@@ -84,6 +92,43 @@ def test_every_question_of_the_examples_is_understood(document: Any) -> None:
         for example in document["components"]["messages"][name]["examples"]:
             answer = Session(10**8, 200, 65536).receive(json.dumps(example["payload"]))
             validate(document, "result", json.loads(answer.text))
+
+
+@pytest.mark.parametrize(
+    ("name", "is_fit"),
+    [
+        ("stats.A.3", True),
+        ("stats.*.8@0ms", True),
+        ("stats.A.03", False),
+        ("stats.A.0", False),
+        ("stats.A.9", False),
+        ("stats.A.1@9999999ms", False),
+    ],
+)
+def test_names_of_streams(document: Any, name: str, is_fit: bool) -> None:
+    question = {"method": "SUBSCRIBE", "params": [name], "id": 1}
+    said = json.loads(Session(10**8, 1, 500).receive(json.dumps(question)).text)
+    assert ("result" in said) == is_fit
+    assert is_valid(document, "subscribe", question) == is_fit
+
+
+@pytest.mark.parametrize(
+    ("number", "is_fit"),
+    [
+        (-(2**63), True),
+        (2**63 - 1, True),
+        ("x", True),
+        (None, True),
+        (2**63, False),
+        (1.5, False),
+        ([], False),
+    ],
+)
+def test_ids_of_questions(document: Any, number: Any, is_fit: bool) -> None:
+    question = {"method": "LIST_SUBSCRIPTIONS", "id": number}
+    said = json.loads(Session(10**8, 1, 500).receive(json.dumps(question)).text)
+    assert ("result" in said) == is_fit
+    assert is_valid(document, "listSubscriptions", question) == is_fit
 
 
 def test_what_the_service_says(document: Any) -> None:
