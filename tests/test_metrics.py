@@ -370,7 +370,9 @@ def test_streams_are_told_of(wire: Wire) -> None:
         dropped_updates = 5
 
     wire.app.state.hub = hub = Hub()
-    found = samples(exposition(wire))
+    text = exposition(wire)
+    assert "# HELP fds_stream_subscribers Clients subscribed" in text
+    found = samples(text)
     assert found["fds_stream_subscribers"] == {("1",): 3}
     assert found["fds_stream_dropped_updates_total"] == {(): 5}
     hub.dropped_updates = 6

@@ -386,7 +386,8 @@ class _Exposition(Collector):
             ),
             "fds_stream_subscribers": (
                 _SUBSCRIBERS,
-                "Streams of statistics subscribed to, by WebSockets and as server-sent events.",
+                "Clients subscribed to statistics, by WebSocket or as server-sent events, each "
+                "counted once whatever it subscribes to.",
             ),
         }
         for name, (word, text) in gauges.items():
