@@ -362,6 +362,7 @@ def test_a_message_beyond_all_limits_is_not_read_to_its_end(impatient: Service) 
     with Stream(impatient) as stream:
         stream.send("x" * 3_000_000)
         assert stream.closed() == (1009, [])
+        assert stream.connection.close_reason == "the message is too large"
 
 
 @pytest.mark.parametrize(

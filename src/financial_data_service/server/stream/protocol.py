@@ -94,10 +94,20 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.logger = self.conn.logger = _quiet
+        self._fail = self.conn.fail
+        self.conn.fail = self._on_failure  # type: ignore[method-assign]
         self._made_at = self.loop.time()
         self._unsent_bytes = 0  # at the last sweep
         self._unsent_since = self._made_at
         self._pong = b""  # the answer to the newest ping, while the client takes nothing
+
+    def _on_failure(self, code: int, reason: str = "") -> None:
+        """End a connection that broke the protocol.
+
+        What is too large to be taken in is larger than what its route allows: a number here would
+        not be the limit that the client has to keep.
+        """
+        self._fail(code, "the message is too large" if code == CloseCode.TOO_LARGE else reason)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, and keep what waits to be sent small."""
