@@ -7,7 +7,7 @@ FastAPI passes over what it does not know and takes the last of what came twice.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -15,7 +15,7 @@ from fastapi import Request
 from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 
-__all__ = ["only_known_keys"]
+__all__ = ["errors_of", "only_known_keys"]
 
 _ERRORS_MAX = 8  # that are told of
 _KEY_SHOWN_MAX = 64  # characters
@@ -32,16 +32,24 @@ async def only_known_keys(request: Request) -> None:
     query = request.scope["query_string"]
     if not query:
         return
+    errors = errors_of(query, list(dict.fromkeys(_keys_of(request.scope["route"].dependant))))
+    if errors:
+        raise RequestValidationError(errors)
+
+
+def errors_of(query: bytes, known: Sequence[str]) -> list[dict[str, Any]]:
+    """Return what is wrong with the keys of a query, as items of a 422, if anything is.
+
+    No value is quoted: it may be an API key.
+    """
     # As Starlette reads it.
     pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
-    known = list(dict.fromkeys(_keys_of(request.scope["route"].dependant)))
     errors = [
         _error(key, times, known)
         for key, times in Counter(key for key, _ in pairs).items()
         if times > 1 or key not in known
     ]
-    if errors:
-        raise RequestValidationError(errors[:_ERRORS_MAX])
+    return errors[:_ERRORS_MAX]
 
 
 def _keys_of(dependant: Dependant) -> Iterator[str]:
@@ -51,7 +59,7 @@ def _keys_of(dependant: Dependant) -> Iterator[str]:
         yield from _keys_of(dependency)
 
 
-def _error(key: str, times: int, known: list[str]) -> dict[str, Any]:
+def _error(key: str, times: int, known: Sequence[str]) -> dict[str, Any]:
     shown = key if len(key) <= _KEY_SHOWN_MAX else key[:_KEY_SHOWN_MAX] + "…"
     if key in known:
         kind, message = "query_key_twice", f"Expected `{key}` once, got it {times} times"
