@@ -128,6 +128,20 @@ def assert_shows_the_api(url: str, window: Window, symbol: str) -> None:
 
 
 @needs_chromium
+def test_a_largest_window_that_is_no_power_of_ten(tmp_path: Path, window: Window) -> None:
+    with started(tmp_path, ("--port", "0", "--largest-window", "5000")) as service:
+        sequence = add(service.url, "A", [1.0, 2.0, 4.0] * 2000)
+        window.page.goto(service.url + "/")
+        show_sequence(window, "A", sequence)
+        rows = numbers(window, "A")
+        assert [float(row["window"]) for row in rows] == [10, 100, 1000]
+        assert "100 % · 5,000 of 5,000 prices" in window.page.locator(".pill").inner_text()
+        window.page.get_by_label("1,000", exact=True).wait_for()
+        assert window.page.locator("#bands label").all_inner_texts() == ["10", "100", "1,000"]
+        window.close()
+
+
+@needs_chromium
 def test_symbols_come_and_go(service: Service, window: Window) -> None:
     service.empty()
     window.page.goto(service.url + "/")

@@ -74,6 +74,11 @@ function clock(time) {
   return new Date(time).toLocaleTimeString("en-GB");
 }
 
+/** Windows of each symbol: 10, 100, … as far as the largest goes, which need not be one of them. */
+function kMaxOf(limits) {
+  return String(limits.largest_window).length - 1;
+}
+
 // --- What is known
 
 /** The newest of every window of one symbol, and what it was before. */
@@ -167,7 +172,7 @@ class Board {
   }
 
   get kMax() {
-    return Math.round(Math.log10(this.limits.largest_window));
+    return kMaxOf(this.limits);
   }
 
   /** Take in who is there now: what was deleted meanwhile goes. */
