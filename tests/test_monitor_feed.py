@@ -43,6 +43,7 @@ class Stub:
         self.replies: dict[str, tuple[int, str]] = {
             "/symbols": (200, json.dumps(LIMITS)),
             "/metrics": (200, METRICS),
+            "/readyz": (200, '{"status": "ok"}'),
         }
         self.answer = '{"result": null, "id": 1}'
         self.key: str | None = None
@@ -141,6 +142,19 @@ def test_metrics_are_read(stub: Stub, feed: Feed) -> None:
     stub.replies["/metrics"] = (200, METRICS.replace("7.0", "17.0"))
     until(feed, lambda snapshot: snapshot.request_rate > 0)
     until(feed, lambda snapshot: snapshot.request_rate == 0)
+
+
+def test_files_that_cannot_be_served_are_read(stub: Stub, feed: Feed) -> None:
+    refused = [{"file": "A.ring", "reason": "expected another checksum"}]
+    stub.replies["/readyz"] = 200, json.dumps({"status": "degraded", "refused": refused})
+    snapshot = until(feed, lambda snapshot: snapshot.refused)
+    assert snapshot.refused == (("A.ring", "expected another checksum"),)
+    for reply in ((503, "{}"), (200, "[]"), (200, "<html>"), (200, '{"refused": [1]}')):
+        stub.replies["/readyz"] = reply
+        feed._read_refused()
+        assert feed.board.snapshot().refused == snapshot.refused, "as far as is known"
+    stub.replies["/readyz"] = 200, '{"status": "ok"}'
+    until(feed, lambda snapshot: snapshot.is_online and not snapshot.refused)
 
 
 def test_a_service_without_metrics_is_shown_all_the_same(stub: Stub) -> None:

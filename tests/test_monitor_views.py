@@ -61,6 +61,16 @@ def test_header_of_a_service_that_is_not_there() -> None:
     assert "connecting …" in views.header_html("", Board().snapshot(), NOW)
 
 
+def test_files_that_cannot_be_served_are_named() -> None:
+    snapshot = online(refused=(("A<b>.ring", "expected <another> checksum"),), started_at=NOW)
+    shown = views.header_html("", snapshot, NOW + 5)
+    assert '<span class="dot degraded"></span>degraded, up 5 s' in shown
+    assert "A file of the data directory cannot be served:" in shown
+    assert "<li><bdi>A&lt;b&gt;.ring</bdi>: expected &lt;another&gt; checksum</li>" in shown
+    both = views.refused_html([("A.ring", "cut short"), ("B.ring", "cut short")])
+    assert "2 files of the data directory" in both
+
+
 def test_pill_shows_exact_fill_of_the_largest_window() -> None:
     shown = views.symbol_html(symbol_of("AAPL", 12_345_678), 10**8)
     assert "12.345678 % · 12,345,678 of 100,000,000 prices" in shown

@@ -142,6 +142,27 @@ def test_a_largest_window_that_is_no_power_of_ten(tmp_path: Path, window: Window
 
 
 @needs_chromium
+def test_files_that_cannot_be_served_are_named(tmp_path: Path, window: Window) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "A<b>.ring").write_bytes(b"")
+    (data / "B.ring").write_bytes(b"not a ring")
+    with started(tmp_path, (*LIGHT, "--data-dir", str(data))) as service:
+        refused = service.get("/readyz")["refused"]
+        window.page.goto(service.url + "/")
+        window.page.get_by_text("2 files of the data directory cannot be served:").wait_for()
+        items = window.page.locator("#refused li").all_inner_texts()
+        assert items == [f"{each['file']}: {each['reason']}" for each in refused]
+        assert window.page.locator("#online").inner_text().startswith("degraded")
+        assert not window.page.locator("#hint").is_visible(), "there were prices"
+        for each in refused:
+            (data / each["file"]).unlink()
+        window.page.locator("#refused").wait_for(state="hidden")
+        window.page.locator("#hint").wait_for(state="visible")
+        window.close()
+
+
+@needs_chromium
 def test_symbols_come_and_go(service: Service, window: Window) -> None:
     service.empty()
     window.page.goto(service.url + "/")

@@ -161,6 +161,8 @@ class Snapshot:
         When the service started, if it tells.
     request_rate : float
         Requests per second; NaN if the service does not tell.
+    refused : tuple of (str, str)
+        Files that the service has and cannot serve, and why.
     """
 
     symbols: list[SymbolSnapshot]
@@ -172,6 +174,7 @@ class Snapshot:
     updated_at: float | None = None
     started_at: float | None = None
     request_rate: float = math.nan
+    refused: tuple[tuple[str, str], ...] = ()
 
     @property
     def k_max(self) -> int:
@@ -271,6 +274,18 @@ class Board:
                 rate = (requests - self._counted[0]) / max(now - self._counted[1], 1e-3)
             self._counted = requests, now
             self._state = replace(self._state, request_rate=rate, started_at=started_at)
+
+    def refuses(self, health: Message) -> None:
+        """Take in the reply of ``GET /readyz``, which names the files that cannot be served.
+
+        Raises
+        ------
+        AttributeError, KeyError, TypeError
+            When it is not a reply of the service.
+        """
+        refused = tuple((each["file"], each["reason"]) for each in health.get("refused", ()))
+        with self._lock:
+            self._state = replace(self._state, refused=refused)
 
     def sample(self, now: float) -> None:
         """Add a sample to each history; a gap while the service is out of reach."""

@@ -1,7 +1,8 @@
 """The subscription: every window of every symbol, over one WebSocket, whoever looks at the page.
 
 Three threads: one follows ``WS /stream`` and comes back to it when it is lost, one looks at the
-clock for the histories, one asks ``/metrics``, by which a service that hangs is found out as well.
+clock for the histories, one asks ``/metrics`` and ``/readyz``, by which a service that hangs is
+found out as well.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import re
 import threading
 import time
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import Any, Self
 
@@ -153,6 +155,7 @@ class Feed:
             if self._connection is not None:
                 try:
                     self._read_metrics()
+                    self._read_refused()
                 except UnreachableError as error:
                     self.board.lose(str(error), time.time())
                     self._hang_up()
@@ -168,6 +171,12 @@ class Feed:
         told = parsedate_to_datetime(reply.headers["date"]).timestamp()
         ahead = told - now if abs(told - now) > 2 else 0.0
         self.board.measured(requests, min(starts) - ahead if starts else None, now)
+
+    def _read_refused(self) -> None:
+        """Ask which files are refused: their symbols are in no stream."""
+        # What was known holds until an answer says otherwise.
+        with suppress(AttributeError, KeyError, TypeError, ValueError, UnreachableError):
+            self.board.refuses(self._ask("/readyz").json())
 
     def _ask(self, path: str, *, missing_ok: bool = False) -> httpx.Response:
         try:

@@ -65,7 +65,7 @@ def live() -> None:
 
     show(views.header_html(url, snapshot, time.time()))
     if not snapshot.symbols:
-        if snapshot.is_online:
+        if snapshot.is_online and not snapshot.refused:
             st.write("No symbols yet. Send the first prices, or load a file:")
             st.code(views.hint(url), language="bash")
         return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from decimal import Decimal
 from html import escape
 from typing import Any
@@ -36,8 +37,10 @@ STYLE = """<style>
 .fds .dot { display: inline-block; width: .65em; height: .65em; border-radius: 50%;
   margin-right: .5em; background: var(--muted); }
 .fds .up { background: #3fb950; } .fds .down { background: #f85149; }
+.fds .degraded { background: #d29922; }
 .fds .notice { margin-top: .8rem; padding: .4rem .9rem; border-left: 3px solid #d29922;
   background: #d2992218; }
+.fds .notice ul { margin: 0; padding-left: 1.2rem; } .fds .notice li { overflow-wrap: anywhere; }
 .fds .title { display: flex; gap: .4rem 1.4rem; align-items: center; flex-wrap: wrap;
   margin-top: .8rem; padding-top: 1rem; border-top: 1px solid var(--line); }
 .fds .newest { font-size: 1.3rem; font-weight: 600; }
@@ -179,9 +182,11 @@ def header_html(url: str, snapshot: Snapshot, now: float) -> str:
     ]
     cells = "".join(f"<div><dt>{name}</dt><dd>{text}</dd></div>" for name, text in parts)
     header = f'<dl class="state" title="{escape(url)}">{cells}</dl>'
-    if snapshot.problem is None:
-        return header
-    return header + notice_html(snapshot)
+    if snapshot.problem is not None:
+        header += notice_html(snapshot)
+    if snapshot.refused:
+        header += refused_html(snapshot.refused)
+    return header
 
 
 def _state(snapshot: Snapshot, now: float) -> tuple[str, str]:
@@ -189,9 +194,10 @@ def _state(snapshot: Snapshot, now: float) -> tuple[str, str]:
         return "down", "not reachable"
     if not snapshot.is_online:
         return "", "connecting …"
+    dot, health = ("degraded", "degraded") if snapshot.refused else ("up", "online")
     if snapshot.started_at is None:
-        return "up", "online"
-    return "up", f"online, up {format_age(now - snapshot.started_at)}"
+        return dot, health
+    return dot, f"{health}, up {format_age(now - snapshot.started_at)}"
 
 
 def _newest(snapshot: Snapshot, now: float) -> str:
@@ -212,6 +218,19 @@ def notice_html(snapshot: Snapshot) -> str:
     return (
         f'<div class="notice" role="alert">{problem}: not reachable since {since}, trying again. '
         f"{shown}</div>"
+    )
+
+
+def refused_html(refused: Sequence[tuple[str, str]]) -> str:
+    """Files that the service cannot serve, and why."""
+    count = len(refused)
+    which = f"{count} files of" if count > 1 else "A file of"
+    items = "".join(
+        f"<li><bdi>{escape(file)}</bdi>: {escape(reason)}</li>" for file, reason in refused
+    )
+    return (
+        f'<div class="notice" role="alert">{which} the data directory cannot be served:'
+        f"<ul>{items}</ul></div>"
     )
 
 

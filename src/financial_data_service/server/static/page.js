@@ -1,7 +1,7 @@
 // The root page: what the service says of its symbols, as it says it.
 //
-// One WebSocket brings every window of every symbol (see /asyncapi.yaml); /symbols tells the limits
-// and /metrics the requests. Nothing is loaded from anywhere else. Names of symbols reach the page
+// One WebSocket brings every window of every symbol (see /asyncapi.yaml); /symbols tells the limits,
+// /metrics the requests and /readyz the files that are refused. Nothing is loaded from anywhere else. Names of symbols reach the page
 // as text only, never as HTML.
 //
 //   follow ──▶ Board (symbols, their windows and histories) ──▶ render, at most once a frame
@@ -169,6 +169,7 @@ class Board {
     this.updatedAt = null;
     this.startedAt = null; // of the service's process, as this machine's clock has it
     this.requestRate = null;
+    this.refused = []; // files that the service has and cannot serve
   }
 
   get kMax() {
@@ -258,7 +259,7 @@ function watch(board, onOpen) {
   const params = Array.from({ length: board.kMax }, (_, i) => `stats.*.${i + 1}@${INTERVAL_MS}ms`);
   let problem = "The connection to the service is lost";
   const poll = setInterval(() => {
-    measure(board).catch((error) => {
+    look(board).catch((error) => {
       if (socket.readyState !== WebSocket.OPEN) return;
       problem = error.message;
       socket.close();
@@ -274,7 +275,7 @@ function watch(board, onOpen) {
     socket.onopen = () => {
       socket.send(JSON.stringify({ method: "SUBSCRIBE", params, id: 1 }));
       onOpen();
-      measure(board).catch(() => {});
+      look(board).catch(() => {});
     };
     socket.onmessage = (event) => {
       try {
@@ -290,6 +291,22 @@ function watch(board, onOpen) {
       onEnd();
     };
   });
+}
+
+/** Ask for what the stream does not tell; a service that hangs is found out by it as well. */
+async function look(board) {
+  await measure(board);
+  await readRefused(board);
+  show();
+}
+
+/** Ask which files are refused: their symbols are in no stream. */
+async function readRefused(board) {
+  try {
+    board.refused = (await (await ask("readyz")).json()).refused ?? [];
+  } catch {
+    // What was known holds until an answer says otherwise.
+  }
 }
 
 let counted = null;
@@ -417,7 +434,9 @@ function render() {
     if (!sections.has(name)) addSection(name, symbol);
     sections.get(name).render();
   }
-  byId("hint").hidden = !board.isOnline || board.symbols.size > 0;
+  renderRefused();
+  const isEmpty = board.symbols.size === 0 && board.refused.length === 0;
+  byId("hint").hidden = !board.isOnline || !isEmpty;
   byId("bands").hidden = board.symbols.size === 0;
 }
 
@@ -435,9 +454,10 @@ function addSection(name, symbol) {
 function renderState() {
   const { isOnline, offlineSince, problem, limits } = board;
   const online = byId("online");
-  online.className = isOnline ? "up" : offlineSince ? "down" : "";
+  const health = board.refused.length ? "degraded" : "online";
+  online.className = isOnline ? (health === "online" ? "up" : health) : offlineSince ? "down" : "";
   const up = board.startedAt ? `, up ${spanText((Date.now() - board.startedAt) / 1000)}` : "";
-  const state = isOnline ? `online${up}` : offlineSince ? "not reachable" : "connecting …";
+  const state = isOnline ? `${health}${up}` : offlineSince ? "not reachable" : "connecting …";
   setText(online.lastElementChild, state);
   const notice = byId("notice");
   notice.hidden = isOnline || !offlineSince;
@@ -453,6 +473,25 @@ function renderState() {
   setText(byId("request-rate"), rateText(board.requestRate));
   const age = board.updatedAt === null ? "–" : ageText(Date.now() - board.updatedAt);
   setText(byId("age"), age);
+}
+
+/** Name the files that cannot be served, and why; a list that is as it was is left alone. */
+function renderRefused() {
+  const element = byId("refused");
+  const { refused } = board;
+  const key = JSON.stringify(refused);
+  if (element.dataset.key === key) return;
+  element.dataset.key = key;
+  element.hidden = refused.length === 0;
+  const [list, count] = [element.querySelector("ul"), refused.length];
+  const which = count === 1 ? "A file of the data directory" : `${count} files of the data directory`;
+  setText(element.querySelector("p"), `${which} cannot be served:`);
+  list.replaceChildren();
+  for (const { file, reason } of refused) {
+    const item = make(list, "li");
+    make(item, "bdi", "", file);
+    item.append(`: ${reason}`);
+  }
 }
 
 function rateText(rate) {
