@@ -85,6 +85,25 @@ def test_after_a_loss_symbols_that_are_gone_go_and_the_others_may_begin_anew() -
     assert only(board).sequence == 2
 
 
+def test_after_a_loss_nothing_is_sampled_that_has_not_come_again() -> None:
+    board = board_with(message("A", 1, 1_000_000))
+    for now in (100.0, 101.0):
+        board.sample(now)
+    board.lose("gone", 101.5)
+    board.begin(LIMITS)
+    board.sample(102.0)
+    snapshot = board.snapshot()
+    assert (snapshot.is_online, snapshot.received) == (True, 1_000_000), "as of before"
+    assert math.isnan(snapshot.price_rate)
+    board.take(message("A", 1, 1_000_000), 102.4)
+    for now in (102.5, 103.0):
+        board.sample(now)
+    columns = History.columns(only(board).history, [1])
+    assert columns["held"] == [1000.0, 1000.0, None, 1000.0, 1000.0]
+    assert columns["windows"][0]["avg"] == [2.0, 2.0, None, 2.0, 2.0]
+    assert columns["rate"] == [None, 0.0, None, 0.0, 0.0]
+
+
 def test_other_windows_than_before_begin_anew() -> None:
     board = board_with(message("A", 1, 5))
     board.begin(LIMITS | {"largest_window": 100})

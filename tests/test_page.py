@@ -239,6 +239,40 @@ def test_server_that_dies_and_comes_back(tmp_path: Path, window: Window) -> None
 
 
 @needs_chromium
+def test_a_connection_that_has_just_begun_shows_what_was_known(
+    service: Service, window: Window
+) -> None:
+    service.empty()
+    add(service.url, "A", [1.0, 2.0, 3.0])
+    streams: list[Any] = []
+    held: list[str] = []
+
+    def hold(stream: Any) -> None:
+        """Pass a first connection on, and keep from a second one what the service says."""
+        streams.append(stream)
+        server = stream.connect_to_server()
+        if len(streams) > 1:
+            server.on_message(lambda message: held.append(str(message)))
+
+    window.page.route_web_socket("**/stream", hold)
+    window.page.goto(service.url + "/")
+    show_sequence(window, "A", 3)
+    window.until("() => document.querySelector('#price-rate').textContent === '0'")
+    streams[0].close()
+    window.until("() => document.querySelector('#online').className === 'down'")
+    window.until("() => document.querySelector('#online').className === 'up'")
+    window.until("() => document.querySelector('#price-rate').textContent === '–'")
+    assert window.page.locator("#received").inner_text() == "3"
+    assert "· 3 of 100,000 prices" in window.page.locator(".pill").inner_text()
+    label = window.page.get_by_role("img", name="Prices held").get_attribute("aria-label")
+    assert label == "Prices held:  –"
+    while held:
+        streams[1].send(held.pop(0))
+    window.until("() => document.querySelector('#price-rate').textContent === '0'")
+    window.close()
+
+
+@needs_chromium
 def test_asks_for_the_key_and_keeps_it(tmp_path: Path, window: Window) -> None:
     with started(tmp_path, FDS_API_KEY=KEY) as service:
         headers = {"X-API-Key": KEY}

@@ -133,6 +133,8 @@ class SymbolSnapshot:
         Prices per second; NaN while it is not known.
     history : array
         As :meth:`History.frozen` gives it.
+    is_current : bool
+        Whether anything of it has come since the service was last reached.
     """
 
     symbol: str
@@ -141,6 +143,7 @@ class SymbolSnapshot:
     last: float
     rate: float
     history: npt.NDArray[np.float64]
+    is_current: bool = True
 
 
 @dataclass(frozen=True)
@@ -188,10 +191,11 @@ class Snapshot:
 
     @property
     def price_rate(self) -> float:
-        """Prices per second of all symbols together; NaN while the service is out of reach."""
-        if not self.is_online:
+        """Prices per second of all symbols together; NaN while that of none is known."""
+        known = [symbol.rate for symbol in self.symbols if not math.isnan(symbol.rate)]
+        if not self.is_online or (self.symbols and not known):
             return math.nan
-        return sum(symbol.rate for symbol in self.symbols if symbol.rate == symbol.rate)
+        return sum(known)
 
 
 class Board:
@@ -207,8 +211,8 @@ class Board:
     def begin(self, limits: Message) -> None:
         """Take in the reply of ``GET /symbols``: the service is there.
 
-        Symbols that were deleted meanwhile go. Those that are there may have begun anew, so that
-        their sequence is what the next message says.
+        Symbols that were deleted meanwhile go. Those that are there may have begun anew: what is
+        known of them is shown until their next message, and no sample is made of it.
 
         Raises
         ------
@@ -221,7 +225,7 @@ class Board:
             if largest_window != self._state.largest_window:
                 names = set()
             kept = {name: each for name, each in self._symbols.items() if name in names}
-            self._symbols = {name: replace(each, sequence=0) for name, each in kept.items()}
+            self._symbols = {name: replace(each, is_current=False) for name, each in kept.items()}
             self._histories = {name: self._histories[name] for name in kept}
             self._state = replace(
                 self._state,
@@ -257,7 +261,7 @@ class Board:
             windows[message["k"]] = message
             if known is None:
                 self._histories[name] = History(self._state.k_max)
-            if known is None or message["sequence"] >= known.sequence:
+            if known is None or not known.is_current or message["sequence"] >= known.sequence:
                 sequence, last = message["sequence"], message["last"]
             else:
                 sequence, last = known.sequence, known.last
@@ -291,7 +295,8 @@ class Board:
         """Add a sample to each history; a gap while the service is out of reach."""
         with self._lock:
             for name, symbol in self._symbols.items():
-                known = symbol if self._state.is_online else None
+                is_known = self._state.is_online and symbol.is_current
+                known = symbol if is_known else None
                 self._histories[name].add(now, known, self._state.largest_window)
 
     def snapshot(self) -> Snapshot:

@@ -87,6 +87,7 @@ class SymbolState {
     this.name = name;
     this.windows = new Array(kMax).fill(null);
     this.sequence = 0;
+    this.isCurrent = false; // Of a connection that has just begun nothing is known yet.
     this.last = null;
     this.changedAt = null; // when the first of what is not shown yet came
     this.heardAt = null; // when the last of it came
@@ -100,7 +101,8 @@ class SymbolState {
 
   update(message) {
     this.windows[message.k - 1] = message;
-    if (message.sequence >= this.sequence) {
+    if (!this.isCurrent || message.sequence >= this.sequence) {
+      this.isCurrent = true;
       this.sequence = message.sequence;
       this.last = message.last;
     }
@@ -117,13 +119,14 @@ class SymbolState {
   /** Note what is known now; a gap while nothing is. */
   sample(time, isOnline, largestWindow) {
     this.times.push(time);
-    this.lasts.push(isOnline ? this.last : null);
-    this.held.push(isOnline ? Math.min(this.sequence, largestWindow) : null);
-    this.sequences.push(isOnline ? this.sequence : null);
+    const isKnown = isOnline && this.isCurrent;
+    this.lasts.push(isKnown ? this.last : null);
+    this.held.push(isKnown ? Math.min(this.sequence, largestWindow) : null);
+    this.sequences.push(isKnown ? this.sequence : null);
     this.rate.push(this.rateNow());
     this.windows.forEach((window, i) => {
       const column = this.columns[i];
-      const known = isOnline && window;
+      const known = isKnown && window;
       column.avg.push(known ? window.avg : null);
       column.std.push(known ? Math.sqrt(window.var) : null);
       column.min.push(known ? window.min : null);
@@ -183,7 +186,7 @@ class Board {
     this.limits = limits;
     for (const name of [...this.symbols.keys()]) {
       if (isOther || !names.has(name)) this.symbols.delete(name);
-      else this.symbols.get(name).sequence = 0; // It may have begun anew.
+      else this.symbols.get(name).isCurrent = false; // It may have begun anew.
     }
     this.isOnline = true;
     this.problem = null;
@@ -226,7 +229,10 @@ class Board {
 
   get priceRate() {
     if (!this.isOnline) return null;
-    return [...this.symbols.values()].reduce((sum, symbol) => sum + (symbol.rate.at(-1) ?? 0), 0);
+    const rates = [...this.symbols.values()].map((symbol) => symbol.rate.at(-1) ?? null);
+    const known = rates.filter((rate) => rate !== null);
+    if (rates.length > 0 && known.length === 0) return null;
+    return known.reduce((sum, rate) => sum + rate, 0);
   }
 }
 
