@@ -239,6 +239,39 @@ def test_server_that_dies_and_comes_back(tmp_path: Path, window: Window) -> None
 
 
 @needs_chromium
+def test_server_that_comes_back_with_a_larger_window(tmp_path: Path, window: Window) -> None:
+    with started(tmp_path, ("--port", "0", "--largest-window", "1000")) as first:
+        port = str(urlsplit(first.url).port)
+        window.page.goto(first.url + "/")
+        show_sequence(window, "A", add(first.url, "A", [1.0, 2.0]))
+        assert len(numbers(window, "A")) == 3
+        end(first)
+    with started(tmp_path, (*LIGHT, "--port", port)) as second:
+        show_sequence(window, "A", add(second.url, "A", [5.0, 7.0, 9.0]))
+        assert_shows_the_api(second.url, window, "A")
+        window.page.get_by_label("100,000", exact=True).wait_for()
+        window.close("1001", lost=True)
+
+
+@needs_chromium
+def test_a_row_of_which_nothing_is_known_has_an_empty_bar(service: Service, window: Window) -> None:
+    service.empty()
+    add(service.url, "A", [1.0, 2.0, 3.0])
+
+    def withhold(stream: Any) -> None:
+        """Keep what the service says of the window of 100."""
+        server = stream.connect_to_server()
+        server.on_message(lambda message: '"k":2' in message or stream.send(message))
+
+    window.page.route_web_socket("**/stream", withhold)
+    window.page.goto(service.url + "/")
+    window.until("() => document.querySelector('tr[data-k=\"1\"]')?.dataset.sequence === '3'")
+    bar = window.page.locator("tr[data-k='2'] .meter i")
+    assert bar.evaluate("(bar) => bar.clientWidth") == 0
+    window.close()
+
+
+@needs_chromium
 def test_a_connection_that_has_just_begun_shows_what_was_known(
     service: Service, window: Window
 ) -> None:

@@ -257,12 +257,13 @@ async function ask(path) {
 }
 
 /** Follow the stream; returns, or fails with the reason, once it has ended. */
-function watch(board, onOpen) {
+function watch(board, limits, onOpen) {
   const address = new URL("stream", document.baseURI);
   address.protocol = address.protocol.replace("http", "ws");
   if (apiKey) address.searchParams.set("api_key", apiKey);
   const socket = new WebSocket(address);
-  const params = Array.from({ length: board.kMax }, (_, i) => `stats.*.${i + 1}@${INTERVAL_MS}ms`);
+  const kMax = kMaxOf(limits); // The board's may be of before a restart.
+  const params = Array.from({ length: kMax }, (_, i) => `stats.*.${i + 1}@${INTERVAL_MS}ms`);
   let problem = "The connection to the service is lost";
   const poll = setInterval(() => {
     look(board).catch((error) => {
@@ -354,10 +355,9 @@ async function follow(board) {
   let failures = 0;
   for (;;) {
     try {
-      board.limitsRead = await (await ask("symbols")).json();
-      board.limits ??= board.limitsRead;
-      await watch(board, () => {
-        board.begin(board.limitsRead);
+      const limits = await (await ask("symbols")).json();
+      await watch(board, limits, () => {
+        board.begin(limits);
         failures = 0;
         show();
       });
