@@ -7,6 +7,7 @@ service says only when all is well.
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -50,6 +51,8 @@ class Stub:
         self.questions: list[dict[str, Any]] = []
         self.connections: list[ServerConnection] = []
         self.port = 0
+        self.answers = threading.Event()  # While it is cleared, nobody gets an answer.
+        self.answers.set()
         self.start()
 
     @property
@@ -65,6 +68,7 @@ class Stub:
         self.thread.start()
 
     def stop(self) -> None:
+        self.answers.set()
         for connection in self.connections:
             connection.close()
         self.connections.clear()
@@ -75,6 +79,7 @@ class Stub:
         self.connections[-1].send(json.dumps(message))
 
     def _on_request(self, _: ServerConnection, request: Request) -> Response | None:
+        self.answers.wait()
         if self.key is not None and request.headers.get("X-API-Key") != self.key:
             status, body = 401, '{"detail": "no"}'
         elif request.path == "/stream":
@@ -157,12 +162,18 @@ def test_files_that_cannot_be_served_are_read(stub: Stub, feed: Feed) -> None:
     until(feed, lambda snapshot: snapshot.is_online and not snapshot.refused)
 
 
-def test_a_service_without_metrics_is_shown_all_the_same(stub: Stub) -> None:
-    stub.replies["/metrics"] = (404, "{}")
-    with Feed(stub.url) as feed:
-        until(feed, is_subscribed(stub))
-        feed._read_metrics()
-        assert feed.board.snapshot().is_online
+@pytest.mark.parametrize("status", [404, 429, 503])
+def test_a_service_without_figures_is_shown_all_the_same(
+    stub: Stub, feed: Feed, status: int
+) -> None:
+    until(feed, lambda snapshot: snapshot.request_rate == 0)
+    stub.replies["/metrics"] = (status, "{}")
+    snapshot = until(feed, lambda snapshot: snapshot.request_rate != 0)
+    assert math.isnan(snapshot.request_rate)
+    assert snapshot.started_at == 1e9
+    feed._read_metrics()
+    assert is_subscribed(stub)(feed.board.snapshot())
+    assert len(stub.questions) == 1, "the stream goes on"
 
 
 def test_server_that_goes_and_comes_back(stub: Stub, feed: Feed) -> None:
@@ -175,9 +186,20 @@ def test_server_that_goes_and_comes_back(stub: Stub, feed: Feed) -> None:
     assert until(feed, is_subscribed(stub)).problem is None
 
 
-def test_server_that_hangs_is_found_out(stub: Stub, feed: Feed) -> None:
+def test_server_that_hangs_is_found_out(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("financial_data_service.monitor.feed.POLL_SECONDS", 0.1)
+    monkeypatch.setattr("financial_data_service.monitor.feed.ANSWER_SECONDS_MAX", 0.5)
+    with Feed(stub.url) as feed:
+        until(feed, is_subscribed(stub))
+        stub.answers.clear()
+        until(feed, lambda snapshot: not snapshot.is_online)
+        stub.answers.set()
+        until(feed, lambda snapshot: snapshot.is_online and len(stub.questions) >= 2)
+
+
+def test_server_that_fails_is_found_out(stub: Stub, feed: Feed) -> None:
     until(feed, is_subscribed(stub))
-    stub.replies["/metrics"] = (503, "{}")
+    stub.replies["/metrics"] = (500, "{}")
     until(feed, lambda snapshot: not snapshot.is_online)
     until(feed, lambda _: len(stub.questions) >= 2)
 

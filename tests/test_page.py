@@ -306,6 +306,33 @@ def test_a_connection_that_has_just_begun_shows_what_was_known(
 
 
 @needs_chromium
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_service_that_has_no_time_for_figures_is_still_there(
+    service: Service, window: Window, status: int
+) -> None:
+    service.empty()
+    asked = []
+
+    def refuse(route: Any) -> None:
+        asked.append(route.request.url)
+        route.fulfill(status=status, body="{}")
+
+    streams: list[str] = []
+    window.page.on("websocket", lambda stream: streams.append(stream.url))
+    window.page.route("**/metrics", refuse)
+    window.page.goto(service.url + "/")
+    show_sequence(window, "A", add(service.url, "A", [1.0, 2.0]))
+    while len(asked) < 3:
+        window.page.wait_for_timeout(50)
+    show_sequence(window, "A", add(service.url, "A", [3.0]))
+    assert len(streams) == 1, "it goes on"
+    assert window.page.locator("#online").inner_text() == "online"
+    assert window.page.locator("#request-rate").inner_text() == "–"
+    assert not window.page.locator("#notice").is_visible()
+    window.close(str(status))
+
+
+@needs_chromium
 def test_asks_for_the_key_and_keeps_it(tmp_path: Path, window: Window) -> None:
     with started(tmp_path, FDS_API_KEY=KEY) as service:
         headers = {"X-API-Key": KEY}

@@ -279,6 +279,11 @@ class Board:
             self._counted = requests, now
             self._state = replace(self._state, request_rate=rate, started_at=started_at)
 
+    def unmeasured(self) -> None:
+        """Note that the service is there and tells no figures now."""
+        with self._lock:
+            self._state = replace(self._state, request_rate=math.nan)
+
     def refuses(self, health: Message) -> None:
         """Take in the reply of ``GET /readyz``, which names the files that cannot be served.
 

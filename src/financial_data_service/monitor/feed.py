@@ -11,6 +11,7 @@ import json
 import re
 import threading
 import time
+from collections.abc import Container
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import Any, Self
@@ -28,6 +29,9 @@ INTERVAL_MS = 250
 
 POLL_SECONDS = 2.0
 ANSWER_SECONDS_MAX = 5.0
+NO_FIGURES = (404, 429, 503)
+"""Answers of ``/metrics`` by which the service is there: switched off, or it has too much to do."""
+
 RETRY_SECONDS = (0.25, 0.5, 1.0, 2.0)
 
 
@@ -161,8 +165,9 @@ class Feed:
                     self._hang_up()
 
     def _read_metrics(self) -> None:
-        reply = self._ask("/metrics", missing_ok=True)
-        if reply.status_code == 404:
+        reply = self._ask("/metrics", excused=NO_FIGURES)
+        if reply.status_code in NO_FIGURES:
+            self.board.unmeasured()
             return
         now = time.time()
         requests = sum(_values(reply.text, "fds_requests_total"))
@@ -178,7 +183,7 @@ class Feed:
         with suppress(AttributeError, KeyError, TypeError, ValueError, UnreachableError):
             self.board.refuses(self._ask("/readyz").json())
 
-    def _ask(self, path: str, *, missing_ok: bool = False) -> httpx.Response:
+    def _ask(self, path: str, *, excused: Container[int] = ()) -> httpx.Response:
         try:
             reply = self._client.get(self.url + path)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -186,7 +191,7 @@ class Feed:
         if reply.status_code == 401:
             got = "another" if self._headers else "none"
             raise UnreachableError(f"{self.url} wants its API key in FDS_API_KEY, got {got}")
-        if not reply.is_success and not (missing_ok and reply.status_code == 404):
+        if not reply.is_success and reply.status_code not in excused:
             raise UnreachableError(f"{self.url} answers {reply.status_code}")
         return reply
 

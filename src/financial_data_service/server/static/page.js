@@ -15,6 +15,7 @@ const RATE_SAMPLES = 4; // that a rate is over
 const QUIET_MS = 20; // behind the last window of an update; they come one after the other
 const BURST_MS_MAX = 150; // after which a symbol is shown as it is
 const POLL_MS = 2000;
+const NO_FIGURES = [404, 429, 503]; // of /metrics: switched off, or the service has too much to do
 const ANSWER_MS_MAX = 5000;
 const RETRY_MS = [250, 500, 1000, 2000];
 const BANDS_FIRST = [2, 3, 4]; // windows in the plots to begin with, as powers of ten
@@ -240,6 +241,13 @@ class Board {
 
 class WrongKeyError extends Error {}
 
+class RefusedError extends Error {
+  constructor(status) {
+    super(`The service answers ${status}`);
+    this.status = status;
+  }
+}
+
 let apiKey = sessionStorage.getItem("fds-api-key") ?? "";
 
 async function ask(path) {
@@ -252,7 +260,7 @@ async function ask(path) {
     throw new Error("The service is not reachable");
   }
   if (reply.status === 401) throw new WrongKeyError((await reply.json()).detail);
-  if (!reply.ok) throw new Error(`The service answers ${reply.status}`);
+  if (!reply.ok) throw new RefusedError(reply.status);
   return reply;
 }
 
@@ -324,8 +332,9 @@ async function measure(board) {
   try {
     reply = await ask("metrics");
   } catch (error) {
-    if (String(error.message).endsWith("404")) return;
-    throw error;
+    if (!NO_FIGURES.includes(error.status)) throw error;
+    board.requestRate = null;
+    return;
   }
   const now = Date.now();
   const text = await reply.text();
