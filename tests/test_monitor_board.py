@@ -54,6 +54,35 @@ def test_windows_of_a_symbol_come_one_by_one() -> None:
     assert (snapshot.k_max, snapshot.received, snapshot.updated_at) == (3, 7, 100.0)
 
 
+def test_windows_of_an_update_are_shown_together_or_after_a_moment() -> None:
+    board = board_with(*(message("A", k, 5) for k in (1, 2, 3)))
+    board.take(message("A", 1, 6), 200.0)
+    board.take(message("A", 2, 6), 200.01)
+
+    def shown(now: float) -> tuple[int, list[int]]:
+        (symbol,) = board.snapshot(now).symbols
+        return symbol.sequence, [symbol.windows[k]["sequence"] for k in (1, 2, 3)]
+
+    assert shown(200.02) == (5, [5, 5, 5])
+    board.sample(200.02)
+    assert shown(200.06) == (6, [6, 6, 5]), "the rest is late"
+    board.take(message("A", 3, 6), 200.07)
+    assert shown(200.07) == (6, [6, 6, 6])
+    board.sample(200.5)
+    assert History.columns(only(board).history, [])["held"] == [5.0, 6.0]
+
+
+def test_a_symbol_that_begins_anew_is_shown_with_all_its_windows() -> None:
+    board = board_with(*(message("A", k, 500) for k in (1, 2, 3)))
+    board.lose("gone", 200.0)
+    board.begin(LIMITS)
+    for k, sequence in ((1, 500), (2, 500), (3, 2)):
+        board.take(message("A", k, 2), 201.0)
+        (symbol,) = board.snapshot(201.0).symbols
+        assert (symbol.sequence, symbol.is_current) == (sequence, sequence == 2)
+        assert {window["sequence"] for window in symbol.windows.values()} == {sequence}
+
+
 def test_deleted_symbols_go_and_may_begin_anew() -> None:
     board = board_with(message("A", 1, 5))
     for _ in range(2):  # once for each window that is subscribed to

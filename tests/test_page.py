@@ -6,6 +6,7 @@ the number in full. Symbols have names that would be markup, or parts of an addr
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import signal
@@ -268,6 +269,40 @@ def test_a_row_of_which_nothing_is_known_has_an_empty_bar(service: Service, wind
     window.until("() => document.querySelector('tr[data-k=\"1\"]')?.dataset.sequence === '3'")
     bar = window.page.locator("tr[data-k='2'] .meter i")
     assert bar.evaluate("(bar) => bar.clientWidth") == 0
+    window.close()
+
+
+@needs_chromium
+def test_windows_of_an_update_are_shown_together(service: Service, window: Window) -> None:
+    service.empty()
+    streams: list[Any] = []
+
+    def keep(stream: Any) -> None:
+        streams.append(stream)
+
+    def say(symbol: str, sequence: int, ks: list[int]) -> None:
+        statistics = dict.fromkeys(("min", "max", "last", "avg", "var"), float(sequence))
+        for k in ks:
+            about = {"symbol": symbol, "k": k, "window": 10**k, "sequence": sequence}
+            streams[0].send(json.dumps(about | statistics | {"event": "update", "values": 1}))
+
+    window.page.route_web_socket("**/stream", keep)
+    window.page.goto(service.url + "/")
+    window.until("() => document.querySelector('#online').className === 'up'")
+    window.page.evaluate("() => { performance.now = () => 0; }")  # No moment passes.
+    say("A", 7, [1, 2, 3, 4, 5])
+    show_sequence(window, "A", 7)
+    say("A", 8, [1, 2, 3, 4])
+    say("B", 9, [1, 2, 3, 4, 5])
+    show_sequence(window, "B", 9)
+    show_sequence(window, "A", 7)
+    assert window.page.locator("#received").inner_text() == "16"
+    say("A", 8, [5])
+    show_sequence(window, "A", 8)
+    say("A", 10, [1, 2])
+    window.page.evaluate("() => { performance.now = () => 1000; }")
+    sequences = "[...document.querySelectorAll('tbody tr')].map((row) => row.dataset.sequence)"
+    window.until(f"() => {sequences}.slice(0, 5).join() === '10,10,8,8,8'")  # The rest is late.
     window.close()
 
 

@@ -28,6 +28,9 @@ SAMPLES_MAX = 360
 RATE_SAMPLES = 4
 """Samples that a rate is over: fewer would show the batches, more hide a standstill."""
 
+SET_SECONDS_MAX = 0.05
+"""That the windows of a symbol wait for the others of their update."""
+
 _TIME, _SEQUENCE, _HELD, _LAST, _RATE = range(5)
 _FIRST = 5
 _OF_WINDOW = ("avg", "std", "min", "max")
@@ -205,6 +208,8 @@ class Board:
         self._lock = threading.Lock()
         self._state = Snapshot(symbols=[])
         self._symbols: dict[str, SymbolSnapshot] = {}
+        self._sets: dict[str, SymbolSnapshot] = {}  # as each was when its windows were of one price
+        self._unset_since: dict[str, float] = {}  # of those whose windows are not
         self._histories: dict[str, History] = {}
         self._counted: tuple[float, float] | None = None  # requests, when
 
@@ -226,6 +231,12 @@ class Board:
                 names = set()
             kept = {name: each for name, each in self._symbols.items() if name in names}
             self._symbols = {name: replace(each, is_current=False) for name, each in kept.items()}
+            self._sets = {
+                name: replace(each, is_current=False)
+                for name, each in self._sets.items()
+                if name in kept
+            }
+            self._unset_since.clear()
             self._histories = {name: self._histories[name] for name in kept}
             self._state = replace(
                 self._state,
@@ -253,8 +264,8 @@ class Board:
         name = message["symbol"]
         with self._lock:
             if message["event"] == "deleted":
-                self._symbols.pop(name, None)
-                self._histories.pop(name, None)
+                for known_of in (self._symbols, self._histories, self._sets, self._unset_since):
+                    known_of.pop(name, None)
                 return
             known = self._symbols.get(name)
             windows = {} if known is None else dict(known.windows)
@@ -268,7 +279,22 @@ class Board:
             self._symbols[name] = SymbolSnapshot(
                 name, windows, sequence, last, math.nan, np.empty((0, 0))
             )
+            self._note_whether_set(name, now)
             self._state = replace(self._state, updated_at=now)
+
+    def _note_whether_set(self, name: str, now: float) -> None:
+        symbol = self._symbols[name]
+        sequences = {window["sequence"] for window in symbol.windows.values()}
+        if len(symbol.windows) == self._state.k_max and len(sequences) == 1:
+            self._sets[name] = symbol
+            self._unset_since.pop(name, None)
+        else:
+            self._unset_since.setdefault(name, now)
+
+    def _shown(self, name: str, now: float) -> SymbolSnapshot:
+        """Return a symbol as it was when its windows were of one price, while the rest is due."""
+        is_due = now - self._unset_since.get(name, -math.inf) < SET_SECONDS_MAX
+        return self._sets.get(name, self._symbols[name]) if is_due else self._symbols[name]
 
     def measured(self, requests: float, started_at: float | None, now: float) -> None:
         """Take in how many requests the service has answered, and when it started."""
@@ -299,20 +325,25 @@ class Board:
     def sample(self, now: float) -> None:
         """Add a sample to each history; a gap while the service is out of reach."""
         with self._lock:
-            for name, symbol in self._symbols.items():
+            for name in self._symbols:
+                symbol = self._shown(name, now)
                 is_known = self._state.is_online and symbol.is_current
                 known = symbol if is_known else None
                 self._histories[name].add(now, known, self._state.largest_window)
 
-    def snapshot(self) -> Snapshot:
-        """Return all that is known."""
+    def snapshot(self, now: float = math.inf) -> Snapshot:
+        """Return all that is known.
+
+        The windows of an update come one by one. With `now`, in seconds of the epoch, a symbol of
+        which some are still to come, and not for long, is given as it was before them.
+        """
         with self._lock:
             symbols = [
                 replace(
-                    symbol,
+                    self._shown(name, now),
                     rate=self._histories[name].rate,
                     history=self._histories[name].frozen(),
                 )
-                for name, symbol in sorted(self._symbols.items())
+                for name in sorted(self._symbols)
             ]
             return replace(self._state, symbols=symbols)

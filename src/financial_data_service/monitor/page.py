@@ -57,7 +57,7 @@ def plots_component() -> ComponentRenderer:
 def live() -> None:
     """Show the part of the page that changes."""
     url = os.environ.get("FDS_URL", "http://127.0.0.1:8000").rstrip("/")
-    snapshot = feed_of(url, os.environ.get("FDS_API_KEY") or None).board.snapshot()
+    snapshot = feed_of(url, os.environ.get("FDS_API_KEY") or None).board.snapshot(time.time())
     stale = " stale" if snapshot.problem else ""
 
     def show(html: str) -> None:

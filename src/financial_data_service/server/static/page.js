@@ -12,8 +12,8 @@ const INTERVAL_MS = 250; // of updates
 const SAMPLE_MS = 500; // of histories
 const SAMPLES_MAX = 360; // three minutes
 const RATE_SAMPLES = 4; // that a rate is over
-const QUIET_MS = 20; // behind the last window of an update; they come one after the other
-const BURST_MS_MAX = 150; // after which a symbol is shown as it is
+const FRAME_MS = 20; // in which what comes is shown together
+const SET_MS_MAX = 50; // that windows wait for the others of their update
 const POLL_MS = 2000;
 const NO_FIGURES = [404, 429, 503]; // of /metrics: switched off, or the service has too much to do
 const ANSWER_MS_MAX = 5000;
@@ -82,7 +82,12 @@ function kMaxOf(limits) {
 
 // --- What is known
 
-/** The newest of every window of one symbol, and what it was before. */
+/**
+ * The newest of every window of one symbol, and what it was before.
+ *
+ * The windows of an update come one by one. They are taken over together, once all are as of the
+ * same price, so that what is shown side by side belongs together.
+ */
 class SymbolState {
   constructor(name, kMax) {
     this.name = name;
@@ -90,8 +95,9 @@ class SymbolState {
     this.sequence = 0;
     this.isCurrent = false; // Of a connection that has just begun nothing is known yet.
     this.last = null;
-    this.changedAt = null; // when the first of what is not shown yet came
-    this.heardAt = null; // when the last of it came
+    this.arriving = new Map(); // k → message that waits for the others of its update
+    this.arrivingSince = null;
+    this.hasNews = false; // that are not shown yet
     this.sequences = [];
     this.times = [];
     this.lasts = [];
@@ -101,24 +107,32 @@ class SymbolState {
   }
 
   update(message) {
-    this.windows[message.k - 1] = message;
-    if (!this.isCurrent || message.sequence >= this.sequence) {
-      this.isCurrent = true;
-      this.sequence = message.sequence;
-      this.last = message.last;
-    }
-    this.heardAt = performance.now();
-    this.changedAt ??= this.heardAt;
+    this.arriving.set(message.k, message);
+    this.arrivingSince ??= performance.now();
+    this.settle();
   }
 
-  /** Whether all windows of an update are there, as far as can be told. */
-  get isSettled() {
-    const now = performance.now();
-    return now - this.heardAt >= QUIET_MS || now - this.changedAt >= BURST_MS_MAX;
+  /** Take over what has come, if it is all of an update or has waited for the rest long enough. */
+  settle() {
+    if (this.arriving.size === 0) return;
+    const windows = this.windows.map((window, i) => this.arriving.get(i + 1) ?? window);
+    const isSet = windows.every((window) => window?.sequence === windows[0]?.sequence);
+    if (!isSet && performance.now() - this.arrivingSince < SET_MS_MAX) return;
+    for (const { sequence, last } of this.arriving.values()) {
+      if (this.isCurrent && sequence < this.sequence) continue;
+      this.isCurrent = true;
+      this.sequence = sequence;
+      this.last = last;
+    }
+    this.windows = windows;
+    this.arriving.clear();
+    this.arrivingSince = null;
+    this.hasNews = true;
   }
 
   /** Note what is known now; a gap while nothing is. */
   sample(time, isOnline, largestWindow) {
+    this.settle();
     this.times.push(time);
     const isKnown = isOnline && this.isCurrent;
     this.lasts.push(isKnown ? this.last : null);
@@ -423,7 +437,7 @@ function show() {
   setTimeout(() => requestAnimationFrame(() => {
     isDue = false;
     render();
-  }), QUIET_MS);
+  }), FRAME_MS);
 }
 
 function setText(element, text) {
@@ -438,7 +452,6 @@ function make(parent, tag, className = "", text = "") {
 }
 
 function render() {
-  renderState();
   for (const [name, section] of sections) {
     if (board.symbols.get(name) !== section.symbol) {
       section.remove();
@@ -449,6 +462,7 @@ function render() {
     if (!sections.has(name)) addSection(name, symbol);
     sections.get(name).render();
   }
+  renderState();
   renderRefused();
   const isEmpty = board.symbols.size === 0 && board.refused.length === 0;
   byId("hint").hidden = !board.isOnline || !isEmpty;
@@ -569,12 +583,12 @@ class Section {
 
   render() {
     const { symbol } = this;
-    if (symbol.changedAt !== null && symbol.isSettled) {
-      symbol.changedAt = null;
+    symbol.settle();
+    if (symbol.hasNews) {
+      symbol.hasNews = false;
       this.renderNumbers();
-    } else if (symbol.changedAt !== null) {
-      show();
     }
+    if (symbol.arriving.size > 0) show();
     const sampledAt = symbol.times.at(-1) ?? 0;
     if (sampledAt !== this.drawnAt) {
       this.drawnAt = sampledAt;
