@@ -71,6 +71,27 @@ class Window:
         if urlsplit(url).scheme in ("http", "https", "ws", "wss"):
             self.hosts.add(str(urlsplit(url).hostname))
 
+    def assert_fits(self, elements: str) -> None:
+        """Nothing of these elements lies outside of the window, nor over another of them."""
+        boxes: list[tuple[float, float, float, float]] = self.page.evaluate(
+            """(elements) => [...document.querySelectorAll(elements)].map((element) => {
+                const range = document.createRange();
+                range.selectNodeContents(element);
+                const { left, top, right, bottom } = range.getBoundingClientRect();
+                return [left, top, right, bottom];
+            }).filter(([left, , right]) => right > left)""",
+            elements,
+        )
+        assert boxes
+        width = self.page.evaluate("() => document.documentElement.clientWidth")
+        assert [box for box in boxes if box[0] < 0 or box[2] > width] == []
+        for i, (left, top, right, bottom) in enumerate(boxes):
+            for other in boxes[:i]:
+                apart = (
+                    left >= other[2] or other[0] >= right or top >= other[3] or other[1] >= bottom
+                )
+                assert apart, (boxes[i], other)
+
     def until(self, condition: str, argument: Any = None) -> None:
         """Wait until a JavaScript function of the page is true."""
         self.page.wait_for_function(condition, arg=argument)

@@ -178,6 +178,19 @@ def test_numbers_are_those_of_the_api_and_follow_it_in_place(
         window.close()
 
 
+def test_all_of_it_fits_a_phone(
+    tmp_path: Path, monitor: Monitor, flags: tuple[str, ...], window: Window
+) -> None:
+    with started(tmp_path, flags, FDS_API_KEY=KEY) as service:
+        window.page.set_viewport_size({"width": 390, "height": 844})
+        window.page.goto(monitor.url)
+        show_values(window, "A", add(service, "A", [64123.25, -64123.5, 64122.9]))
+        window.assert_fits(".fds .state dt, .fds .state dd")
+        window.assert_fits(".fds tbody td")
+        end(service)
+        window.close()
+
+
 def test_symbols_come_and_go_and_so_does_the_service(
     tmp_path: Path, monitor: Monitor, flags: tuple[str, ...], window: Window
 ) -> None:

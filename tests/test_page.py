@@ -204,6 +204,18 @@ def test_plots_are_drawn_and_can_be_read_with_the_keyboard(
 
 
 @needs_chromium
+def test_all_of_it_fits_a_phone(service: Service, window: Window) -> None:
+    service.empty()
+    window.page.set_viewport_size({"width": 390, "height": 844})
+    window.page.goto(service.url + "/")
+    show_sequence(window, "A", add(service.url, "A", [64123.25, -64123.5, 64122.9]))
+    window.assert_fits("#state dt, #state dd")
+    window.assert_fits("tbody td")
+    assert window.page.locator("td[data-field=std]").last.is_visible()
+    window.close()
+
+
+@needs_chromium
 def test_dark_and_light(service: Service, window: Window) -> None:
     window.page.goto(service.url + "/")
     backgrounds = []

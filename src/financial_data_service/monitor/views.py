@@ -61,6 +61,23 @@ STYLE = """<style>
 .fds .meter i { display: block; height: 100%; background: var(--fill); }
 .fds .wide { overflow-x: auto; }
 .fds.stale .numbers { opacity: .6; }
+@media (max-width: 66rem) { /* A table does not fit: each of its rows becomes three. */
+  .fds table { min-width: 0; }
+  .fds thead { display: none; }
+  .fds table, .fds tbody { display: block; }
+  .fds tbody tr { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr));
+    gap: .3rem .8rem; padding: .5rem 0; border-bottom: 1px solid var(--line); }
+  .fds tbody th { display: none; }
+  .fds td { padding: 0; border: 0; white-space: normal; overflow-wrap: anywhere; }
+  .fds td::before { content: attr(data-field); display: block; font-size: .75rem;
+    font-weight: 400; color: var(--muted); }
+  .fds td[data-field="window"] { font-weight: 600; }
+}
+@media (max-width: 60rem) {
+  .fds .state { grid-template-columns: repeat(3, 1fr); }
+  .fds .state div:first-child { grid-column: 1 / -1; }
+  .fds .state dd { white-space: normal; }
+}
 </style>"""
 
 
