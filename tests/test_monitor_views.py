@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,8 @@ def test_header_of_a_service_that_is_not_there() -> None:
     assert "&lt;gone&gt;: not reachable since " in shown
     assert "trying again. The numbers are those from before." in shown
     never = Snapshot(symbols=[], problem="gone", lost_at=NOW)
-    assert "<code>make run</code> starts it" in views.header_html("", never, NOW)
+    assert "<code>make run</code> starts it" in views.header_html(views.DEFAULT_URL, never, NOW)
+    assert "make run" not in views.header_html("http://127.0.0.1:8001", never, NOW)
     assert "connecting …" in views.header_html("", Board().snapshot(), NOW)
 
 
@@ -117,7 +119,12 @@ def test_data_of_the_plots_is_json_of_what_is_wanted() -> None:
 def test_hint_says_how_to_begin() -> None:
     hint = views.hint("http://127.0.0.1:8000")
     assert hint.startswith("curl http://127.0.0.1:8000/add_batch/ ")
-    assert "fds load" in hint
+    commands = views.hint("http://a/b&c").replace("\\\n", "").split("\n\n")
+    first, second = map(shlex.split, commands)
+    assert first[1] == "http://a/b&c/add_batch/"
+    assert second[:2] == ["fds", "load"]
+    assert second[-4:] == ["--symbol", "BTC/USDT", "--url", "http://a/b&c"]
+    assert json.loads(first[-1])["symbol"] != "BTC/USDT", "a file is compared with what is there"
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,11 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,8 +25,9 @@ import httpx
 import pytest
 
 from browser import Window, chromium, needs_chromium
-from service_process import LIGHT, Service, end, started
+from service_process import LIGHT, Service, end, environment, started
 
+ROOT = Path(__file__).parents[1]
 MARKUP = "<b>B.R@K*%2F</b> &amp;"
 FIELDS = ("window", "values", "min", "max", "last", "avg", "var", "std")
 KEY = "a-key-for-the-tests-1"
@@ -380,6 +384,25 @@ def test_a_service_that_has_no_time_for_figures_is_still_there(
 
 
 @needs_chromium
+def test_the_commands_for_the_first_prices_work(service: Service, window: Window) -> None:
+    service.empty()
+    window.page.goto(service.url + "/")
+    window.page.locator("#hint").wait_for(state="visible")
+    first, second = window.page.locator("#hint pre").inner_text().replace("\\\n", "").split("\n\n")
+    curl = shlex.split(first)
+    assert curl[:2] == ["curl", f"{service.url}/add_batch/"]
+    httpx.post(curl[1], json=json.loads(curl[-1])).raise_for_status()
+    load = shlex.split(second)
+    assert load[:2] == ["fds", "load"]
+    command = [sys.executable, "-m", "financial_data_service", *load[1:]]
+    subprocess.run(command, cwd=ROOT, env=environment(), check=True, capture_output=True)
+    names = [entry["symbol"] for entry in service.get("/symbols")["symbols"]]
+    assert sorted(names) == ["BTC/USDT", "TEST"]
+    service.empty()
+    window.close()
+
+
+@needs_chromium
 def test_asks_for_the_key_and_keeps_it(tmp_path: Path, window: Window) -> None:
     with started(tmp_path, FDS_API_KEY=KEY) as service:
         headers = {"X-API-Key": KEY}
@@ -407,6 +430,8 @@ def test_behind_a_proxy_with_a_prefix(tmp_path: Path, window: Window) -> None:
         add(service.url, "A", [1.0, 2.0])
         window.page.goto(f"http://127.0.0.1:{port}/pri&ces")
         show_sequence(window, "A", 2)
+        load = shlex.split(window.page.locator("#hint pre").text_content() or "")[-2:]
+        assert load == ["--url", f"http://127.0.0.1:{port}/pri&ces/"]
         link = window.page.get_by_role("link", name="API")
         assert link.evaluate("(link) => link.href").endswith("/pri&ces/docs")
         window.close()

@@ -56,7 +56,7 @@ def plots_component() -> ComponentRenderer:
 @st.fragment(run_every=SAMPLE_SECONDS)
 def live() -> None:
     """Show the part of the page that changes."""
-    url = os.environ.get("FDS_URL", "http://127.0.0.1:8000").rstrip("/")
+    url = os.environ.get("FDS_URL", views.DEFAULT_URL).rstrip("/")
     snapshot = feed_of(url, os.environ.get("FDS_API_KEY") or None).board.snapshot(time.time())
     stale = " stale" if snapshot.problem else ""
 

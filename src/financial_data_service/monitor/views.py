@@ -11,12 +11,14 @@ import time
 from collections.abc import Sequence
 from decimal import Decimal
 from html import escape
+from shlex import quote
 from typing import Any
 
 from financial_data_service.monitor.board import History, Message, Snapshot, SymbolSnapshot
 
-__all__ = ["STYLE", "header_html", "hint", "plots_data", "symbol_html"]
+__all__ = ["DEFAULT_URL", "STYLE", "header_html", "hint", "plots_data", "symbol_html"]
 
+DEFAULT_URL = "http://127.0.0.1:8000"  # where `make run` serves
 DECIMALS_MIN, DECIMALS_MAX = 2, 8  # cents at least; the satoshi is the finest tick traded
 DIGITS_MAX = 15  # what a float64 always holds
 COLUMNS = ("k", "window", "values", "fill", "min", "max", "last", "avg", "var", "std")
@@ -200,7 +202,7 @@ def header_html(url: str, snapshot: Snapshot, now: float) -> str:
     cells = "".join(f"<div><dt>{name}</dt><dd>{text}</dd></div>" for name, text in parts)
     header = f'<dl class="state" title="{escape(url)}">{cells}</dl>'
     if snapshot.problem is not None:
-        header += notice_html(snapshot)
+        header += notice_html(url, snapshot)
     if snapshot.refused:
         header += refused_html(snapshot.refused)
     return header
@@ -224,13 +226,15 @@ def _newest(snapshot: Snapshot, now: float) -> str:
     return "now" if age < 1 else f"{format_age(age)} ago"
 
 
-def notice_html(snapshot: Snapshot) -> str:
+def notice_html(url: str, snapshot: Snapshot) -> str:
     """One sentence on what is wrong and what the page shows meanwhile."""
     since = time.strftime("%H:%M:%S", time.localtime(snapshot.lost_at))
     if snapshot.symbols:
         shown = "The numbers are those from before."
-    else:
+    elif url == DEFAULT_URL:
         shown = "<code>make run</code> starts it, and this page goes on by itself."
+    else:
+        shown = "This page goes on by itself once it is there."
     problem = escape(snapshot.problem or "")
     return (
         f'<div class="notice" role="alert">{problem}: not reachable since {since}, trying again. '
@@ -261,9 +265,10 @@ def plots_data(symbol: SymbolSnapshot, ks: list[int], largest_window: int) -> di
 
 
 def hint(url: str) -> str:
-    """Return how to send the first prices."""
-    body = '{"symbol": "BTC/USDT", "values": [64123.4, 64123.5, 64122.9]}'
+    """Return commands for the first prices, in whatever order: each fills a symbol of its own."""
+    body = '{"symbol": "TEST", "values": [64123.4, 64123.5, 64122.9]}'
+    address = quote(f"{url}/add_batch/")
     return (
-        f"curl {url}/add_batch/ -H 'Content-Type: application/json' \\\n     -d '{body}'\n\n"
-        "fds load examples/btcusdt-trades.csv --symbol BTC/USDT"
+        f"curl {address} -H 'Content-Type: application/json' \\\n     -d '{body}'\n\n"
+        f"fds load examples/btcusdt-trades.csv --symbol BTC/USDT \\\n     --url {quote(url)}"
     )

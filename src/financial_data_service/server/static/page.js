@@ -663,12 +663,18 @@ function makeBands() {
   }
 }
 
+/** Commands that work with this address, in whatever order: each fills a symbol of its own. */
 function makeHint() {
   const root = new URL(".", document.baseURI).href;
-  const body = '{"symbol": "BTC/USDT", "values": [64123.4, 64123.5, 64122.9]}';
+  const body = '{"symbol": "TEST", "values": [64123.4, 64123.5, 64122.9]}';
   byId("hint").querySelector("pre").textContent =
-    `curl ${root}add_batch/ -H 'Content-Type: application/json' \\\n     -d '${body}'\n\n` +
-    "fds load examples/btcusdt-trades.csv --symbol BTC/USDT";
+    `curl ${quoted(`${root}add_batch/`)} -H 'Content-Type: application/json' \\\n     -d '${body}'\n\n` +
+    `fds load examples/btcusdt-trades.csv --symbol BTC/USDT \\\n     --url ${quoted(root)}`;
+}
+
+/** A word as a shell takes it. */
+function quoted(word) {
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }
 
 makeHint();
