@@ -220,6 +220,19 @@ def test_all_of_it_fits_a_phone(service: Service, window: Window) -> None:
 
 
 @needs_chromium
+def test_ticks_are_told_without_a_minus_before_zero(service: Service, window: Window) -> None:
+    window.page.goto(service.url + "/")
+    values = window.page.evaluate(
+        """async () => {
+            const { ticks } = await import("./static/plots.js");
+            return ticks(-0.4, 2.2, 3).values.map((value) => Object.is(value, -0) ? "-0" : value);
+        }"""
+    )
+    assert values == [0, 1, 2]
+    window.close()
+
+
+@needs_chromium
 def test_dark_and_light(service: Service, window: Window) -> None:
     window.page.goto(service.url + "/")
     backgrounds = []
@@ -243,6 +256,8 @@ def test_server_that_dies_and_comes_back(tmp_path: Path, window: Window) -> None
         show_sequence(window, "BACK", sequence)
         first.process.send_signal(signal.SIGKILL)
         window.until("() => /not reachable since \\d/.test(document.body.innerText)")
+        notice = window.page.locator("#notice")
+        notice.filter(has_text="The service does not answer: not reachable since ").wait_for()
         assert window.page.locator("#online").inner_text() == "not reachable"
         assert window.page.locator("section").count() == 2, "the last numbers stay"
     with started(tmp_path, (*LIGHT, "--port", str(port))) as second:

@@ -271,7 +271,7 @@ async function ask(path) {
     const signal = AbortSignal.timeout(ANSWER_MS_MAX);
     reply = await fetch(path, { headers, signal, cache: "no-store" });
   } catch {
-    throw new Error("The service is not reachable");
+    throw new Error("The service does not answer");
   }
   if (reply.status === 401) throw new WrongKeyError((await reply.json()).detail);
   if (!reply.ok) throw new RefusedError(reply.status);

@@ -45,7 +45,7 @@ export function ticks(low, high, count) {
   if (!Number.isFinite(step) || step <= 0) return { step: 1, values: [] };
   const values = [];
   for (let i = Math.ceil(low / step); i * step <= high && values.length < 20; i++) {
-    values.push(i * step);
+    values.push(i * step + 0); // -0 + 0 is 0
   }
   return { step, values };
 }
