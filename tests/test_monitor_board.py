@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 
-from financial_data_service.monitor.board import SAMPLES_MAX, Board, History, SymbolSnapshot
+from financial_data_service.monitor.board import (
+    SAMPLES_MAX,
+    Board,
+    History,
+    SymbolSnapshot,
+    decimals_of,
+)
 
 LIMITS = {"symbols": [{"symbol": "A"}], "max_symbols": 10, "largest_window": 1000}
 
@@ -189,6 +195,34 @@ def test_history_has_gaps_where_nothing_was_known() -> None:
     first, second = columns["windows"]
     assert first["avg"] == [None, None, None]
     assert (second["window"], second["avg"], second["std"]) == (100, [3, None, 4], [1.5, None, 1.5])
+
+
+@pytest.mark.parametrize(
+    ("prices", "decimals"),
+    [
+        ([], 2),
+        ([64123.0, 0.0, -1.5], 2),
+        ([1.0834, 1.08341], 5),
+        ([0.00001234], 8),
+        ([0.1 + 0.2], 6),
+        ([64123.4, -64123.456789123], 2),
+        ([1.0834, 1.0834567891], 5),
+        ([1e-9], 8),
+        ([1e30, 1e150], 2),
+    ],
+)
+def test_decimals_follow_the_prices(prices: list[float], decimals: int) -> None:
+    assert decimals_of(prices) == decimals
+
+
+def test_decimals_of_a_symbol_only_become_more() -> None:
+    prices = (1.08, 1.08341, 1.5, 1.0834567891, 2.0)
+    board = board_with()
+    decimals = []
+    for sequence, price in enumerate(prices, 1):
+        board.take(message("A", 1, sequence, price), 100.0)
+        decimals.append(only(board).decimals)
+    assert decimals == [2, 5, 5, 5, 5]
 
 
 def test_history_is_bounded() -> None:

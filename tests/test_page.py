@@ -233,6 +233,18 @@ def test_ticks_are_told_without_a_minus_before_zero(service: Service, window: Wi
 
 
 @needs_chromium
+def test_decimals_of_prices_only_become_more(service: Service, window: Window) -> None:
+    service.empty()
+    window.page.goto(service.url + "/")
+    shown = []
+    for price in (1.08, 1.08341, 2.0, 0.1 + 1e-13, 64123.456789123, 2.0):
+        show_sequence(window, "A", add(service.url, "A", [price]))
+        shown.append(window.page.locator("section .last").inner_text())
+    assert shown == ["1.08", "1.08341", "2.00000", "0.100000", "64,123.456789", "2.000000"]
+    window.close()
+
+
+@needs_chromium
 def test_dark_and_light(service: Service, window: Window) -> None:
     window.page.goto(service.url + "/")
     backgrounds = []

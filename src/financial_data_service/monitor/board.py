@@ -12,14 +12,25 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["SAMPLES_MAX", "SAMPLE_SECONDS", "Board", "History", "Snapshot", "SymbolSnapshot"]
+__all__ = [
+    "DECIMALS_MAX",
+    "SAMPLES_MAX",
+    "SAMPLE_SECONDS",
+    "Board",
+    "History",
+    "Message",
+    "Snapshot",
+    "SymbolSnapshot",
+    "decimals_of",
+]
 
 SAMPLE_SECONDS = 0.5
 SAMPLES_MAX = 360
@@ -36,6 +47,22 @@ _FIRST = 5
 _OF_WINDOW = ("avg", "std", "min", "max")
 
 Message = Mapping[str, Any]
+
+DECIMALS_MIN, DECIMALS_MAX = 2, 8  # cents at least; the satoshi is the finest tick traded
+COMPUTED_DIGITS = 6  # shown of prices that have more decimals: no tick, they have been computed
+
+
+def decimals_of(prices: Iterable[float]) -> int:
+    """Decimals that show all of `prices` as they were sent, as far as that stays readable."""
+    return max(map(_decimals_of, prices), default=DECIMALS_MIN)
+
+
+def _decimals_of(price: float) -> int:
+    number = Decimal(repr(price))
+    decimals = -int(number.as_tuple().exponent)
+    if decimals > DECIMALS_MAX:
+        decimals = COMPUTED_DIGITS - number.adjusted() - 1
+    return min(max(decimals, DECIMALS_MIN), DECIMALS_MAX)
 
 
 class History:
@@ -138,6 +165,8 @@ class SymbolSnapshot:
         As :meth:`History.frozen` gives it.
     is_current : bool
         Whether anything of it has come since the service was last reached.
+    decimals : int
+        Of its prices, as they are shown. They only become more, so that nothing flickers.
     """
 
     symbol: str
@@ -147,6 +176,7 @@ class SymbolSnapshot:
     rate: float
     history: npt.NDArray[np.float64]
     is_current: bool = True
+    decimals: int = DECIMALS_MIN
 
 
 @dataclass(frozen=True)
@@ -276,8 +306,11 @@ class Board:
                 sequence, last = message["sequence"], message["last"]
             else:
                 sequence, last = known.sequence, known.last
+            decimals = decimals_of(message[key] for key in ("min", "max", "last"))
+            if known is not None:
+                decimals = max(decimals, known.decimals)
             self._symbols[name] = SymbolSnapshot(
-                name, windows, sequence, last, math.nan, np.empty((0, 0))
+                name, windows, sequence, last, math.nan, np.empty((0, 0)), decimals=decimals
             )
             self._note_whether_set(name, now)
             self._state = replace(self._state, updated_at=now)

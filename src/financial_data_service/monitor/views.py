@@ -14,12 +14,17 @@ from html import escape
 from shlex import quote
 from typing import Any
 
-from financial_data_service.monitor.board import History, Message, Snapshot, SymbolSnapshot
+from financial_data_service.monitor.board import (
+    DECIMALS_MAX,
+    History,
+    Message,
+    Snapshot,
+    SymbolSnapshot,
+)
 
 __all__ = ["DEFAULT_URL", "STYLE", "header_html", "hint", "plots_data", "symbol_html"]
 
 DEFAULT_URL = "http://127.0.0.1:8000"  # where `make run` serves
-DECIMALS_MIN, DECIMALS_MAX = 2, 8  # cents at least; the satoshi is the finest tick traded
 DIGITS_MAX = 15  # what a float64 always holds
 COLUMNS = ("k", "window", "values", "fill", "min", "max", "last", "avg", "var", "std")
 
@@ -81,13 +86,6 @@ STYLE = """<style>
   .fds .state dd { white-space: normal; }
 }
 </style>"""
-
-
-def decimals_of(prices: list[float]) -> int:
-    """Decimals that show all of `prices` as they were sent, as far as that stays readable."""
-    exponents = [Decimal(repr(price)).as_tuple().exponent for price in prices]
-    finest = max((-e for e in exponents if isinstance(e, int)), default=0)
-    return min(max(finest, DECIMALS_MIN), DECIMALS_MAX)
 
 
 def format_price(price: float, decimals: int) -> str:
@@ -163,16 +161,10 @@ def window_row(window: Message, decimals: int) -> str:
 _PRICES = ("min", "max", "last")
 
 
-def symbol_decimals(symbol: SymbolSnapshot) -> int:
-    """Decimals that all prices of a symbol are shown with."""
-    largest = symbol.windows[max(symbol.windows)]
-    return decimals_of([largest[key] for key in _PRICES])
-
-
 def symbol_html(symbol: SymbolSnapshot, largest_window: int) -> str:
     """Heading, progress pill and table of one symbol."""
     values = min(symbol.sequence, largest_window)
-    decimals = symbol_decimals(symbol)
+    decimals = symbol.decimals
     percent = format_percent(values, largest_window)
     head = "".join(f"<th>{name}</th>" for name in COLUMNS)
     rows = "".join(window_row(window, decimals) for _, window in sorted(symbol.windows.items()))
@@ -257,7 +249,7 @@ def refused_html(refused: Sequence[tuple[str, str]]) -> str:
 
 def plots_data(symbol: SymbolSnapshot, ks: list[int], largest_window: int) -> dict[str, Any]:
     """Return what ``plots.js`` draws of one symbol, with the bands of some windows."""
-    decimals = symbol_decimals(symbol)
+    decimals = symbol.decimals
     # Of very small prices every digit counts, and how many there are is not known.
     places = decimals + 3 if decimals < DECIMALS_MAX else None
     columns = History.columns(symbol.history, ks, places)

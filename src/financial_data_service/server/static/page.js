@@ -21,16 +21,18 @@ const RETRY_MS = [250, 500, 1000, 2000];
 const BANDS_FIRST = [2, 3, 4]; // windows in the plots to begin with, as powers of ten
 const COLUMNS = ["k", "window", "values", "fill", "min", "max", "last", "avg", "var", "std"];
 const DECIMALS_MIN = 2;
-const DECIMALS_MAX = 8;
+const DECIMALS_MAX = 8; // Prices with more have been computed: no tick is as fine.
+const COMPUTED_DIGITS = 6; // that are shown of those
 
 const byId = (id) => document.getElementById(id);
 
 // --- Numbers in words
 
-/** Decimals that show all prices as they were sent, as far as that stays readable. */
-function decimalsOf(prices) {
-  const finest = Math.max(0, ...prices.map(decimals));
-  return Math.min(Math.max(finest, DECIMALS_MIN), DECIMALS_MAX);
+/** Decimals that show a price as it was sent, as far as that stays readable. */
+function decimalsOf(price) {
+  let wanted = decimals(price);
+  if (wanted > DECIMALS_MAX) wanted = COMPUTED_DIGITS - Math.floor(Math.log10(Math.abs(price))) - 1;
+  return Math.min(Math.max(wanted, DECIMALS_MIN), DECIMALS_MAX);
 }
 
 function decimals(price) {
@@ -95,6 +97,7 @@ class SymbolState {
     this.sequence = 0;
     this.isCurrent = false; // Of a connection that has just begun nothing is known yet.
     this.last = null;
+    this.decimals = DECIMALS_MIN; // of its prices; they only become more, so that nothing flickers
     this.arriving = new Map(); // k → message that waits for the others of its update
     this.arrivingSince = null;
     this.hasNews = false; // that are not shown yet
@@ -118,7 +121,8 @@ class SymbolState {
     const windows = this.windows.map((window, i) => this.arriving.get(i + 1) ?? window);
     const isSet = windows.every((window) => window?.sequence === windows[0]?.sequence);
     if (!isSet && performance.now() - this.arrivingSince < SET_MS_MAX) return;
-    for (const { sequence, last } of this.arriving.values()) {
+    for (const { sequence, min, max, last } of this.arriving.values()) {
+      this.decimals = Math.max(this.decimals, ...[min, max, last].map(decimalsOf));
       if (this.isCurrent && sequence < this.sequence) continue;
       this.isCurrent = true;
       this.sequence = sequence;
@@ -165,10 +169,10 @@ class SymbolState {
     return (1000 * Math.max(0, to - from)) / (this.times[end] - this.times[begin]);
   }
 
-  history(ks, largestWindow, decimals) {
+  history(ks, largestWindow) {
     return {
       times: this.times, last: this.lasts, held: this.held, heldMax: largestWindow,
-      rate: this.rate, decimals,
+      rate: this.rate, decimals: this.decimals,
       windows: ks
         .filter((k) => k <= this.columns.length)
         .map((k) => ({ k, window: 10 ** k, ...this.columns[k - 1] })),
@@ -597,16 +601,13 @@ class Section {
   }
 
   draw() {
-    this.plots.draw(this.symbol.history(bands, board.limits.largest_window, this.decimals ?? 2));
+    this.plots.draw(this.symbol.history(bands, board.limits.largest_window));
   }
 
   renderNumbers() {
     const { symbol } = this;
-    const largest = symbol.windows.findLast(Boolean);
-    const seen = symbol.windows.filter(Boolean);
-    this.decimals = decimalsOf(seen.length ? [largest.min, largest.max, largest.last] : []);
-    setText(this.last, priceText(symbol.last, this.decimals));
-    setText(this.linkLast, priceText(symbol.last, this.decimals));
+    setText(this.last, priceText(symbol.last, symbol.decimals));
+    setText(this.linkLast, priceText(symbol.last, symbol.decimals));
     const held = Math.min(symbol.sequence, board.limits.largest_window);
     const limit = board.limits.largest_window;
     this.bar.style.width = `${(100 * held) / limit}%`;
@@ -620,7 +621,7 @@ class Section {
   }
 
   renderRow({ row, cells }, window) {
-    const decimals = this.decimals;
+    const { decimals } = this.symbol;
     const std = Math.sqrt(window.var);
     row.className = window.values < window.window ? "filling" : "";
     row.dataset.sequence = window.sequence;
