@@ -31,6 +31,9 @@ pytestmark = needs_chromium
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "src" / "financial_data_service" / "monitor" / "page.py"
 FIELDS = ("window", "values", "min", "max", "last", "avg", "var", "std")
+OPACITIES = """[...document.querySelectorAll("*")].map((each) => each.shadowRoot)
+    .filter(Boolean).flatMap((root) => [...root.querySelectorAll(".root")])
+    .map((root) => getComputedStyle(root).opacity)"""
 KEY = "a-key-for-the-tests-1"
 
 
@@ -160,6 +163,13 @@ def test_numbers_are_those_of_the_api_and_follow_it_in_place(
                 .data.some((value) => value !== 0)"""
         ), "something is drawn"
 
+        colours = [
+            window.page.get_by_role("button", name=name, exact=True).evaluate(
+                "(button) => getComputedStyle(button.querySelector('p')).color"
+            )
+            for name in ("100", "1,000", "10,000")
+        ]
+        assert colours == ["rgb(224, 130, 61)", "rgb(65, 132, 228)", "rgb(87, 171, 90)"]
         window.page.get_by_role("button", name="10,000", exact=True).click()
         window.page.get_by_role("img", name="1,000 ").first.wait_for()
         window.until(
@@ -200,12 +210,14 @@ def test_symbols_come_and_go_and_so_does_the_service(
         show_values(window, "BACK", add(first, "BACK", [1.0, 2.0, 3.0]))
         first.process.send_signal(signal.SIGKILL)
         window.page.get_by_text("trying again. The numbers are those from before.").wait_for()
+        window.until(f"() => {OPACITIES}.join() === '0.6,0.6'")
         shown = window.page.locator(".fds").first.inner_text()
         assert re.search(r"not reachable since \d\d:\d\d:\d\d, trying again", shown)
         assert window.page.locator(".fds .numbers").count() == 2
     with started(tmp_path, flags, FDS_API_KEY=KEY) as second:
         show_values(window, "BACK", add(second, "BACK", [5.0, 7.0]))
         window.until("() => document.querySelectorAll('.fds .numbers').length === 1")
+        window.until(f"() => {OPACITIES}.join() === '1'")
         assert_shows_the_api(second, window, "BACK")
         assert window.page.get_by_text("trying again").count() == 0
         httpx.delete(f"{second.url}/symbols/BACK", headers={"X-API-Key": KEY})

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shlex
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -114,6 +116,14 @@ def test_data_of_the_plots_is_json_of_what_is_wanted() -> None:
     assert [window["k"] for window in data["windows"]] == [1, 3]
     assert data["windows"][1]["avg"] == [1e-7 / 3, None]
     assert (data["heldMax"], data["decimals"], data["held"]) == (1000, 8, [5.0, None])
+
+
+def test_colours_are_those_of_the_plots() -> None:
+    static = files("financial_data_service") / "server" / "static"
+    script = (static / "plots.js").read_text("utf-8")
+    listed = script.partition("export const COLOURS = [")[2].partition("]")[0]
+    assert tuple(re.findall(r'"(#\w+)"', listed)) == views.COLOURS
+    assert f"nth-of-type(8) p {{ color: {views.COLOURS[7]}; }}" in views.bands_style("bands")
 
 
 def test_hint_says_how_to_begin() -> None:

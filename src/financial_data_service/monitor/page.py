@@ -28,12 +28,15 @@ _DRAW = """
 export default function ({ data, parentElement }) {
   const root = parentElement.querySelector(".root");
   root.plots ??= new Plots(root);
-  root.plots.draw(JSON.parse(data));
+  const history = JSON.parse(data);
+  root.classList.toggle("stale", history.isStale);
+  root.plots.draw(history);
 }
 """
 _COLOURS = """
 .root { --ink: var(--st-text-color); --muted: #8d96a5; --line: #8883;
   font-family: var(--st-font); color: var(--st-text-color); margin: .6rem 0 1.6rem; }
+.root.stale { opacity: .6; }
 """
 
 
@@ -81,6 +84,7 @@ def live() -> None:
     for symbol in snapshot.symbols:
         show(views.symbol_html(symbol, snapshot.largest_window))
         data = views.plots_data(symbol, sorted(ks), snapshot.largest_window)
+        data["isStale"] = bool(stale)
         # Encoded here, it takes a tenth of the time that Streamlit would take.
         plots_component()(data=encode(data).decode(), key=f"plots-{symbol.symbol}")
 
@@ -89,6 +93,7 @@ def page() -> None:
     """Lay out the page."""
     st.set_page_config(page_title="financial-data-service", page_icon="📈", layout="wide")
     st.html(views.STYLE)
+    st.html(views.bands_style("bands"))
     st.title("financial-data-service", anchor=False)
     live()
 

@@ -22,9 +22,21 @@ from financial_data_service.monitor.board import (
     SymbolSnapshot,
 )
 
-__all__ = ["DEFAULT_URL", "STYLE", "header_html", "hint", "plots_data", "symbol_html"]
+__all__ = [
+    "DEFAULT_URL",
+    "STYLE",
+    "bands_style",
+    "header_html",
+    "hint",
+    "plots_data",
+    "symbol_html",
+]
 
 DEFAULT_URL = "http://127.0.0.1:8000"  # where `make run` serves
+COLOURS = (  # of the windows 10, 100, …, as plots.js has them
+    *("#e5534b", "#e0823d", "#4184e4", "#57ab5a"),
+    *("#986ee2", "#c69026", "#2f9e9e", "#d1539a"),
+)
 DIGITS_MAX = 15  # what a float64 always holds
 COLUMNS = ("k", "window", "values", "fill", "min", "max", "last", "avg", "var", "std")
 
@@ -245,6 +257,17 @@ def refused_html(refused: Sequence[tuple[str, str]]) -> str:
         f'<div class="notice" role="alert">{which} the data directory cannot be served:'
         f"<ul>{items}</ul></div>"
     )
+
+
+def bands_style(key: str) -> str:
+    """Style of the choice of windows: what is chosen has the colour that its plots have."""
+    chosen = f'.st-key-{key} button[aria-pressed="true"]'
+    rules = "\n".join(
+        f"{chosen}:nth-of-type({k}) {{ border-color: {colour}; background: {colour}33; }}\n"
+        f"{chosen}:nth-of-type({k}) p {{ color: {colour}; }}"
+        for k, colour in enumerate(COLOURS, 1)
+    )
+    return f"<style>\n{rules}\n</style>"
 
 
 def plots_data(symbol: SymbolSnapshot, ks: list[int], largest_window: int) -> dict[str, Any]:
