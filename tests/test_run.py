@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from financial_data_service.server.process import collections_held, resume_collections
 from raw_http import batch, get, post, post_chunked
 from service_process import (
     LIGHT,
@@ -98,6 +100,32 @@ def test_a_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             assert "GET" not in service.process.stdout.read() + service.log.read_text()
             flags = ("--port", service.url.rpartition(":")[2], *LIGHT[2:])
     assert [path.name for path in tmp_path.iterdir()] == ["stderr.log"]
+
+
+def test_what_the_first_request_does_not_need_is_not_loaded_for_it() -> None:
+    code = (
+        "import sys\n"
+        "from financial_data_service import cli\n"
+        "from financial_data_service.server import run, workers\n"
+        "run.create_app()\n"
+        "idle = {'prometheus_client', 'nanoarrow', 'rich', 'httpx'} & sys.modules.keys()\n"
+        "assert not idle, idle\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env=environment())
+
+
+def test_garbage_is_collected_once_it_serves_or_has_failed_to() -> None:
+    with collections_held():
+        assert not gc.isenabled()
+        resume_collections()
+        try:
+            assert gc.isenabled()
+            assert gc.get_freeze_count() > 0
+        finally:
+            gc.unfreeze()
+    with pytest.raises(OSError, match="no"), collections_held():
+        raise OSError("no")
+    assert gc.isenabled()
 
 
 def test_ctrl_c_ends_it_with_0(tmp_path: Path) -> None:

@@ -7,13 +7,15 @@ import inspect
 import os
 import sys
 import unicodedata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
 from ..errors import FdsError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 __all__ = [
     "CliError",
@@ -96,6 +98,8 @@ def paragraphs(docstring: str | None) -> str:
 
 def output() -> Console:
     """Return the console of results: as wide as the terminal, or unfolded where there is none."""
+    from rich.console import Console  # fds serve shows nothing with it, and starts sooner without.
+
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=False)
     if not console.is_terminal:
         console.width = _UNFOLDED_COLUMNS

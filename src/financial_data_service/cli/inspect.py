@@ -9,9 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-from rich.text import Text
 
 from .console import complain, output, printable
 
@@ -191,6 +188,10 @@ def _print_json(
 def _print_table(
     data_dir: Path, is_used: bool, settings: dict[str, Any], reports: list[FileReport]
 ) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
     console = output()
     title = Text(printable(str(data_dir)), "bold")
     console.print(title.append(f"  {_use(is_used, settings)}", "not bold dim"), soft_wrap=True)

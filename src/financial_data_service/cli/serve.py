@@ -15,7 +15,6 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
-from rich.markup import escape
 
 from ..settings import Settings
 from .console import UsageError
@@ -35,9 +34,13 @@ def serve(**flags: str | bool | None) -> None:
         from ..server import workers  # It leaves the engine to the processes that it starts.
 
         raise typer.Exit(workers.serve(settings))
-    from ..server import run  # Not before the settings are good: it loads the engine.
+    from ..server.process import collections_held
 
-    raise typer.Exit(run.serve(settings))
+    with collections_held():
+        from ..server import run  # Not before the settings are good: it loads the engine.
+
+        exit_code = run.serve(settings)
+    raise typer.Exit(exit_code)
 
 
 def settings_from(flags: dict[str, str | bool | None]) -> Settings:
@@ -114,8 +117,13 @@ def _help(name: str, field: FieldInfo) -> str:
         default = "on" if field.default else "off"
     else:
         default = "none" if field.default in (None, ()) else str(field.default) or "empty"
-    source = f"[yellow]{_variable(name)}[/yellow][dim], default {escape(default)}[/dim]"
-    return f"{escape(text)}\n\n{source}"
+    source = f"[yellow]{_variable(name)}[/yellow][dim], default {_escaped(default)}[/dim]"
+    return f"{_escaped(text)}\n\n{source}"
+
+
+def _escaped(text: str) -> str:
+    """Escape what could pass for markup, as Rich does, without loading it at every start."""
+    return re.sub(r"\[(?=[a-z#/@])", r"\\[", text)
 
 
 _PARAMETERS = [_parameter(name, field) for name, field in Settings.model_fields.items()]

@@ -7,9 +7,6 @@ import sys
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-from rich.text import Text
 
 from .console import CliError, output, printable
 from .options import DEFAULT_URL, Url, check_symbol
@@ -18,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
     from .service import Service, SymbolStats, WindowReply
 
@@ -84,6 +83,8 @@ def _print_json(replies: Sequence[bytes], *, is_list: bool) -> None:
 
 
 def _print_tables(service: Service, replies: Sequence[bytes]) -> None:
+    from rich.text import Text
+
     console = output()
     all_stats = [service.decode_stats(reply) for reply in replies]
     layout = next((each for each in _LAYOUTS if _fits(console, all_stats, each)), _LAYOUTS[-1])
@@ -108,12 +109,17 @@ def _fits(console: Console, all_stats: Sequence[SymbolStats], layout: Layout) ->
 
 
 def _title(symbol_stats: SymbolStats) -> Text:
+    from rich.text import Text
+
     title = Text(printable(symbol_stats.symbol), "bold")
     noun = "price" if symbol_stats.sequence == 1 else "prices"
     return title.append(f"  {symbol_stats.sequence:,} {noun} so far", "not bold dim")
 
 
 def _table(symbol_stats: SymbolStats, layout: Layout) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
     table = Table(
         box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold"
     )

@@ -16,12 +16,10 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, ClassVar, NamedTuple
 
-import nanoarrow as na
 import numpy as np
 import numpy.typing as npt
 from fastapi import Response
 from fastapi.responses import StreamingResponse
-from nanoarrow.ipc import StreamWriter
 from starlette.types import Send
 
 from financial_data_service.errors import FdsError, OverwrittenError, WindowSizeError
@@ -156,20 +154,33 @@ class ArrowFormat(PriceFormat):
     piece_max = 16384
 
     def __init__(self, span: Span) -> None:
+        # Loaded by the first who asks for Arrow: a service comes up without it.
+        import nanoarrow
+        from nanoarrow.ipc import StreamWriter
+
         super().__init__(span)
+        self._arrow: Any = nanoarrow
+        self._schema = nanoarrow.c_schema(
+            nanoarrow.struct(
+                {
+                    "sequence": nanoarrow.int64(nullable=False),
+                    "price": nanoarrow.float64(nullable=False),
+                }
+            )
+        )
         self._out = io.BytesIO()
         self._writer: Any = StreamWriter.from_writable(self._out)
 
     def piece(self, first: int, prices: Prices) -> bytes:
         """Return a record batch, the first with the schema before it."""
-        count = len(prices)
+        count, na = len(prices), self._arrow
         sequences = np.arange(first, first + count, dtype=np.int64)
         columns = [
             na.c_array_from_buffers(na.int64(), count, [None, sequences]),
             na.c_array_from_buffers(na.float64(), count, [None, prices]),
         ]
         self._writer.write_stream(
-            na.c_array_from_buffers(_ARROW_SCHEMA, count, [None], children=columns)
+            na.c_array_from_buffers(self._schema, count, [None], children=columns)
         )
         return self._taken()
 
@@ -184,10 +195,6 @@ class ArrowFormat(PriceFormat):
         self._out.truncate()
         return written
 
-
-_ARROW_SCHEMA: Any = na.c_schema(
-    na.struct({"sequence": na.int64(nullable=False), "price": na.float64(nullable=False)})
-)
 
 FORMATS: dict[str, type[PriceFormat]] = {
     "json": JsonFormat,

@@ -6,10 +6,13 @@ Invariant: nothing here loads the engine or uvloop, so that the parent of severa
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import socket
 import ssl
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from financial_data_service.settings import Settings
@@ -19,8 +22,10 @@ __all__ = [
     "DRAIN_SECONDS",
     "announce",
     "bound_socket",
+    "collections_held",
     "complain",
     "has_fit_certificate",
+    "resume_collections",
 ]
 
 DRAIN_SECONDS = 10
@@ -66,6 +71,26 @@ def has_fit_certificate(settings: Settings) -> bool:
         print(_tls_reason(error, certificate, key), file=sys.stderr)
         return False
     return True
+
+
+@contextmanager
+def collections_held() -> Iterator[None]:
+    """Collect no garbage until the service has come up, or the block ends.
+
+    Nearly all that is made by then is modules, which stay: to look through them again and again
+    would take a tenth of the time.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def resume_collections() -> None:
+    """Collect garbage from now on; what is there stays, and is not looked at again."""
+    gc.freeze()
+    gc.enable()
 
 
 def announce(listener: socket.socket, *, is_tls: bool = False) -> None:

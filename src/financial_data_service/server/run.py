@@ -8,7 +8,6 @@ The same process serves alone (:func:`serve`) or as one of several (:func:`serve
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -37,6 +36,7 @@ from financial_data_service.server.process import (
     bound_socket,
     complain,
     has_fit_certificate,
+    resume_collections,
 )
 from financial_data_service.server.stream.ingest import PRICE_BYTES
 from financial_data_service.server.stream.protocol import (
@@ -84,9 +84,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
-            # What is there by now stays: collections need not look at it again.
-            gc.collect()
-            gc.freeze()
+            resume_collections()
             self.on_started(sockets or [])
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

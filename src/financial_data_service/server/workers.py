@@ -51,6 +51,7 @@ from financial_data_service.server.process import (
     DRAIN_SECONDS,
     announce,
     bound_socket,
+    collections_held,
     has_fit_certificate,
 )
 from financial_data_service.server.temporary import TemporaryDirectory
@@ -268,19 +269,20 @@ class _Supervisor:
             os._exit(exit_code)
 
     def _serve(self, worker: _Worker, serving: int) -> int:
-        from financial_data_service.server import run  # It loads the engine.
+        with collections_held():
+            from financial_data_service.server import run  # It loads the engine.
 
-        link = run.WorkerLink(
-            index=worker.index,
-            is_first=not self._has_served,
-            listener=self._listener,
-            counts=self._counts,
-            counters=self._counters,
-            parent=self._parent_reader,
-            serving=serving,
-            temporary=self._temporary is not None,
-        )
-        return run.serve_as_worker(self._settings, link)
+            link = run.WorkerLink(
+                index=worker.index,
+                is_first=not self._has_served,
+                listener=self._listener,
+                counts=self._counts,
+                counters=self._counters,
+                parent=self._parent_reader,
+                serving=serving,
+                temporary=self._temporary is not None,
+            )
+            return run.serve_as_worker(self._settings, link)
 
     def _hear(self, worker: _Worker) -> None:
         """Take note that a worker serves, or that it never will."""
