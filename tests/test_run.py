@@ -6,6 +6,7 @@ import gc
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -126,6 +127,43 @@ def test_garbage_is_collected_once_it_serves_or_has_failed_to() -> None:
     with pytest.raises(OSError, match="no"), collections_held():
         raise OSError("no")
     assert gc.isenabled()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("hard", "is_warned_of"), [(600, True), (4000, False)])
+def test_it_opens_as_many_files_as_it_may_and_says_when_they_are_too_few(
+    tmp_path: Path, workers: int, hard: int, is_warned_of: bool
+) -> None:
+    flags = (*LIGHT, "--workers", str(workers), "--data-dir", str(tmp_path / "prices"))
+    code = (
+        "import os, resource, sys\n"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, (256, {hard}))\n"
+        "os.execv(sys.executable, sys.argv[1:])\n"
+    )
+    log = tmp_path / "stderr.log"
+    with (
+        log.open("wb") as stderr,
+        subprocess.Popen(
+            [sys.executable, "-c", code, *command(*flags)],
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            env=environment(),
+        ) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith(SERVING), log.read_text()
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            assert len(children) == (workers if workers > 1 else 0)
+            for pid in (process.pid, *map(int, children)):
+                assert resource.prlimit(pid, resource.RLIMIT_NOFILE) == (hard, hard)
+        finally:
+            process.terminate()
+            assert process.wait(20) == 0
+    warnings = [line for line in log.read_text().splitlines() if "may open" in line]
+    assert len(warnings) == is_warned_of
+    assert all(f"may open {hard} files, but 10 symbols" in line for line in warnings)
 
 
 def test_ctrl_c_ends_it_with_0(tmp_path: Path) -> None:

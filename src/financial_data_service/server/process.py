@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import errno
 import gc
+import logging
 import os
+import resource
 import socket
 import ssl
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from financial_data_service.settings import Settings
@@ -25,6 +27,7 @@ __all__ = [
     "collections_held",
     "complain",
     "has_fit_certificate",
+    "raise_descriptor_limit",
     "resume_collections",
 ]
 
@@ -33,6 +36,14 @@ DRAIN_SECONDS = 10
 any request takes, shorter than the 30 s after which supervisors use force."""
 
 BACKLOG = 2048  # connections the kernel holds while the event loop is busy; uvicorn's default
+
+DESCRIPTORS_PER_SYMBOL = 2
+"""File descriptors a symbol's file takes at most: its own, and where Python's mmap keeps another of
+the same file, that."""
+
+DESCRIPTORS_RESERVED = 64  # the log, the listener, the event loop, pipes, files while they are made
+
+logger = logging.getLogger("uvicorn.error")
 
 
 def bound_socket(settings: Settings) -> socket.socket | None:
@@ -71,6 +82,39 @@ def has_fit_certificate(settings: Settings) -> bool:
         print(_tls_reason(error, certificate, key), file=sys.stderr)
         return False
     return True
+
+
+def raise_descriptor_limit(settings: Settings) -> None:
+    """Let this process, and what it forks, open as many files as it ever may.
+
+    The usual soft limit of 1024 is there for programs that use ``select``. Where even the hard one
+    is too low for what the settings allow, the log says so.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        # Some systems call the hard limit infinite and take no such soft one.
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+    needed = _descriptors_for(settings)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        logger.warning(
+            "A process may open %d files, but %d symbols and the connections of "
+            "--in-flight-max and --stream-connections-max may take %d: raise the limit "
+            "(ulimit -Hn, LimitNOFILE=).",
+            *(soft, settings.max_symbols, needed),
+        )
+
+
+def _descriptors_for(settings: Settings) -> int:
+    """Return how many file descriptors one process may come to need."""
+    has_files = settings.data_dir is not None or settings.workers > 1
+    return (
+        settings.max_symbols * DESCRIPTORS_PER_SYMBOL * has_files
+        + settings.in_flight_max
+        + settings.stream_connections_max
+        + DESCRIPTORS_RESERVED
+    )
 
 
 @contextmanager

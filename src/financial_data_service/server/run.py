@@ -36,6 +36,7 @@ from financial_data_service.server.process import (
     bound_socket,
     complain,
     has_fit_certificate,
+    raise_descriptor_limit,
     resume_collections,
 )
 from financial_data_service.server.stream.ingest import PRICE_BYTES
@@ -216,6 +217,7 @@ def serve(settings: Settings) -> int:
     with listener:
         app = create_app(settings)
         server = _Server(_config_of(app, settings), app)
+        raise_descriptor_limit(settings)
         _stop_on_signals(server)
         return _run(server, app, [listener])
 

@@ -53,6 +53,7 @@ from financial_data_service.server.process import (
     bound_socket,
     collections_held,
     has_fit_certificate,
+    raise_descriptor_limit,
 )
 from financial_data_service.server.temporary import TemporaryDirectory
 from financial_data_service.settings import Settings
@@ -115,6 +116,7 @@ def serve(settings: Settings) -> int:
     uvicorn.Config(
         "", log_config=logs.configuration(settings), log_level=settings.log_level, access_log=False
     )
+    raise_descriptor_limit(settings)
     with listener, _caught_signals() as wake_up:
         if settings.data_dir is not None:
             return _Supervisor(settings, listener, wake_up, None).run()
