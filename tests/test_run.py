@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,6 +83,13 @@ def test_a_misspelt_variable_is_told_of_once(tmp_path: Path, workers: str) -> No
         "No setting has the name of these variables: FDS_MAX_SYMBOL (did you mean "
         "FDS_MAX_SYMBOLS?), FDS_XYZZY"
     )
+
+
+def file_reports(directory: Path) -> dict[str, Any]:
+    """What ``fds inspect`` says of each symbol's file."""
+    run = [sys.executable, "-m", "financial_data_service", "inspect", str(directory), "--json"]
+    said = json.loads(subprocess.run(run, capture_output=True, check=True, timeout=60).stdout)
+    return {report["symbol"]: report for report in said["symbols"]}
 
 
 def test_a_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,6 +180,28 @@ def test_ctrl_c_ends_it_with_0(tmp_path: Path) -> None:
         end(service, signal.SIGINT)
         assert idle.is_closed()
         assert not is_listening(service)
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGQUIT])
+def test_what_else_tells_a_process_to_end_leaves_its_files_clean(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    prices = tmp_path / "prices"
+    with started(tmp_path, (*LIGHT, "--data-dir", str(prices))) as service:
+        service.add(batch("S", [1.0]))
+        end(service, number)
+    assert file_reports(prices)["S"]["state"] == "clean"
+
+
+def test_nohup(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # Who is started takes it over.
+    try:
+        with running(tmp_path) as service:
+            service.process.send_signal(signal.SIGHUP)
+            time.sleep(0.5)
+            assert service.get("/readyz") == {"status": "ok"}
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_sigterm_while_it_starts(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Running the service: the data directory, a bound socket, uvicorn, and an orderly end.
 
-SIGTERM and Ctrl-C stop accepting connections, let the requests under way finish, and exit with 0.
+SIGTERM, Ctrl-C, SIGHUP (a terminal that closes) and SIGQUIT stop accepting connections, let the
+requests under way finish, and exit with 0.
 The same process serves alone (:func:`serve`) or as one of several (:func:`serve_as_worker`), which
 :mod:`~financial_data_service.server.workers` starts and ends.
 """
@@ -206,7 +207,7 @@ def serve(settings: Settings) -> int:
     Returns
     -------
     int
-        0 after SIGTERM or Ctrl-C; 1 when the address or the data directory cannot be had, the
+        0 after a signal to stop; 1 when the address or the data directory cannot be had, the
         reason is on stderr.
     """
     if not has_fit_certificate(settings):
@@ -353,3 +354,7 @@ def _stop_on_signals(server: uvicorn.Server) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
+    # Of these uvicorn knows nothing: they would end the process with its files as after a crash.
+    signal.signal(signal.SIGQUIT, stop)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup, or one of several workers
+        signal.signal(signal.SIGHUP, stop)
