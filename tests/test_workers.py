@@ -365,7 +365,7 @@ class TestDeath:
             assert process.stdout is not None
             assert process.stdout.readline().startswith(SERVING)
             process.terminate()
-            assert process.wait(20) == 0
+            assert process.wait(20) == 1
         assert (
             len(re.findall(r"Worker [12] \[\d+\] does not end; it is killed\.", log.read_text()))
             == 2

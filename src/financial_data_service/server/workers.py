@@ -103,8 +103,8 @@ def serve(settings: Settings) -> int:
     Returns
     -------
     int
-        0 after SIGTERM or Ctrl-C; 1 when the address or the data directory cannot be had, or the
-        first worker does not come up; the reason is on stderr.
+        0 after SIGTERM or Ctrl-C; 1 when the address or the data directory cannot be had, the
+        first worker does not come up, or one had to be killed at the end; stderr says which.
     """
     if not has_fit_certificate(settings):
         return 1
@@ -365,6 +365,7 @@ class _Supervisor:
     def _kill(self) -> None:
         for worker in self._living():
             logger.error("%s [%d] does not end; it is killed.", worker.name, worker.pid)
+            self._exit_code = 1  # What it had under way has been cut off.
         self._signal_all(signal.SIGKILL)
         self._kill_at = float("inf")
 
