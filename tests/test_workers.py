@@ -318,6 +318,20 @@ class TestDeath:
             deaths[0],
         )
 
+    @pytest.mark.parametrize(
+        "flags", [LIGHT, (*LIGHT, "--data-dir", "prices"), (*WORKERS, "--data-dir", "prices")]
+    )
+    def test_whatever_service_is_next_removes_what_is_left(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...]
+    ) -> None:
+        monkeypatch.setenv("TMPDIR", str(tmp_path))
+        left = tmp_path / "fds-left"
+        left.mkdir()
+        (left / temporary.MARK).touch()
+        flags = tuple(str(tmp_path / flag) if flag == "prices" else flag for flag in flags)
+        with running(tmp_path, flags):
+            assert not left.exists()
+
     def test_no_way_to_be_killed_leaves_anything(self, tmp_path: Path) -> None:
         """Killed whole, a service leaves its directory to the next; without its parent, nothing."""
         with started_in_group(tmp_path, WORKERS) as service:
@@ -487,9 +501,10 @@ class TestTemporaryDirectory:
         link.symlink_to(other)
         (self.default / "fds-file").touch()
         with temporary.TemporaryDirectory(Settings(largest_window=1000)) as used:
+            assert left.exists()
+            temporary.remove_stale()
             assert not left.exists()
             assert not elsewhere.exists()
-            temporary.remove_stale()
             assert used.path.exists()
         assert (own / "S.ring").exists()
         assert other.exists()

@@ -47,6 +47,7 @@ from financial_data_service.server.stream.protocol import (
     STALLED_SECONDS_MAX,
     WebSocketProtocol,
 )
+from financial_data_service.server.temporary import remove_stale
 from financial_data_service.settings import Settings, unknown_variables
 
 __all__ = ["WorkerLink", "serve", "serve_as_worker"]
@@ -220,6 +221,7 @@ def serve(settings: Settings) -> int:
         server = _Server(_config_of(app, settings), app)
         raise_descriptor_limit(settings)
         _stop_on_signals(server)
+        remove_stale()
         return _run(server, app, [listener])
 
 

@@ -2,8 +2,9 @@
 
 It lies in memory (``/dev/shm``) where that has room, and is marked by a file on which every process
 of the service holds a lock: the parent takes it, and what it forks inherits it. So whatever way a
-service ended, the kernel lets go of the lock with its last process, and the next service to start
-sees that nobody needs the directory and removes it.
+service ended, the kernel lets go of the lock with its last process, and the next service to start,
+whatever its own prices lie in, sees that nobody needs the directory and removes it: gigabytes of
+memory may lie there.
 
 Invariant: only directories with that mark, of this user, are ever removed.
 """
@@ -37,8 +38,6 @@ SHARED_MEMORY = Path("/dev/shm")
 class TemporaryDirectory:
     """A directory that only this user can enter, for as long as the block runs.
 
-    Directories that earlier services have left behind are removed first.
-
     Parameters
     ----------
     settings : Settings
@@ -50,7 +49,6 @@ class TemporaryDirectory:
         self._keep = -1
 
     def __enter__(self) -> Self:
-        remove_stale()
         self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=_place_for(self._settings)))
         self._mark = os.open(self.path / MARK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._mark, fcntl.LOCK_EX)

@@ -55,7 +55,7 @@ from financial_data_service.server.process import (
     has_fit_certificate,
     raise_descriptor_limit,
 )
-from financial_data_service.server.temporary import TemporaryDirectory
+from financial_data_service.server.temporary import TemporaryDirectory, remove_stale
 from financial_data_service.settings import Settings
 
 __all__ = ["serve"]
@@ -117,6 +117,7 @@ def serve(settings: Settings) -> int:
         "", log_config=logs.configuration(settings), log_level=settings.log_level, access_log=False
     )
     raise_descriptor_limit(settings)
+    remove_stale()
     with listener, _caught_signals() as wake_up:
         if settings.data_dir is not None:
             return _Supervisor(settings, listener, wake_up, None).run()
