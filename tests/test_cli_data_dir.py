@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -491,6 +492,49 @@ class TestExport:
         to = tmp_path / "missing" / "out.csv"
         result = fds("export", "AAPL", "--to", to, "--data-dir", directory)
         assert_one_sentence(result, 1, f"Cannot write {to}: no such file or directory.")
+
+    def test_a_directory_is_refused_before_anything_is_written(
+        self, directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(
+            "financial_data_service.cli.progress.PriceProgress.advance", pytest.fail
+        )
+        to = tmp_path / "out.csv"
+        to.mkdir()
+        for force in ([], ["--force"]):
+            result = fds("export", "AAPL", "--to", to, "--data-dir", directory, *force)
+            assert_one_sentence(result, 1, f"Cannot write {to}: is a directory.")
+
+    @pytest.mark.parametrize("is_there", [True, False])
+    def test_a_link_is_followed(self, directory: Path, tmp_path: Path, is_there: bool) -> None:
+        to, target = tmp_path / "link.csv", tmp_path / "elsewhere" / "out.csv"
+        target.parent.mkdir()
+        to.symlink_to(target)
+        if is_there:
+            target.write_text("mine")
+        exported(directory, "AAPL", to, *(["--force"] if is_there else []))
+        assert to.is_symlink()
+        assert [path.name for path in target.parent.iterdir()] == ["out.csv"]
+        assert same(read_back(target)[1], ODD)
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+    def test_told_to_end_it_leaves_nothing(
+        self,
+        directory: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        number: signal.Signals,
+    ) -> None:
+        handler = signal.getsignal(number)
+        monkeypatch.setattr(
+            "financial_data_service.cli.progress.PriceProgress.advance",
+            lambda *_: signal.raise_signal(number),
+        )
+        to = tmp_path / "out.csv"
+        result = fds("export", "AAPL", "--to", to, "--data-dir", directory)
+        assert_one_sentence(result, 130, "Interrupted; nothing was written")
+        assert [path.name for path in tmp_path.iterdir()] == ["data"]
+        assert signal.getsignal(number) == handler
 
     @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".npy"])
     def test_interrupted_it_leaves_nothing(

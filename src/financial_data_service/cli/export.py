@@ -8,6 +8,7 @@ one moment, whatever a service goes on to do. A file appears under its name when
 from __future__ import annotations
 
 import os
+import signal
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -79,7 +80,7 @@ def export(
     try:
         from ..storage import reader
 
-        with reader.open(data_dir.expanduser()) as data:
+        with _interrupted_by_signals(), reader.open(data_dir.expanduser()) as data:
             started = time.perf_counter()
             begin, end = _carry(data[symbol], to, writer, last, force=force)
     except KeyboardInterrupt:
@@ -123,22 +124,45 @@ def _carry(
     return begin, end
 
 
+@contextmanager
+def _interrupted_by_signals() -> Iterator[None]:
+    """Have SIGTERM and SIGHUP act as Ctrl-C: the file that is not complete goes.
+
+    They are left alone where they are ignored (``nohup``).
+    """
+    before: dict[int, Any] = {}
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            before[number] = signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
 def _must_be_free(to: Path, *, force: bool) -> None:
+    if to.is_dir():
+        raise CliError(f"Cannot write {to}: is a directory.")
     if to.exists() and not force:
         raise CliError(f"{to} is there already. To overwrite it, add --force.")
 
 
 @contextmanager
 def _put_in_place(to: Path, *, force: bool) -> Iterator[IO[bytes]]:
-    """Give a file beside the one that is wanted, which it becomes if all goes well."""
-    unfinished = to.with_name(f".{to.name}.{os.getpid()}.part")
+    """Give a file beside the one that is wanted, which it becomes if all goes well.
+
+    Of a symbolic link it is what the link leads to that is wanted.
+    """
+    wanted = Path(os.path.realpath(to))
+    unfinished = wanted.with_name(f".{wanted.name}.{os.getpid()}.part")
     try:
         with unfinished.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         _must_be_free(to, force=force)
-        unfinished.replace(to)
+        unfinished.replace(wanted)
     except OSError as error:
         if error.errno is None:  # It is one of ours.
             raise
