@@ -439,12 +439,20 @@ class TestProcess:
 
     def test_output_may_be_cut_off(self, stub: StubService) -> None:
         stub.prices.update({f"S{i}": [1.0] for i in range(10)})
-        command = f"{sys.executable} -m financial_data_service stats --url {stub.url} | head -1"
-        result = subprocess.run(
-            command, shell=True, capture_output=True, text=True, timeout=30, check=True
-        )
-        assert result.stdout == "S0  1 price so far\n"
-        assert result.stderr == ""
+        for more, reader, said in (
+            ("", "head -1", "S0  1 price so far\n"),
+            ("", "true", ""),
+            (" --json", "true", ""),
+        ):
+            command = f"{sys.executable} -m financial_data_service stats --url {stub.url}{more}"
+            result = subprocess.run(
+                ["bash", "-o", "pipefail", "-c", f"{command} | {reader}"],
+                capture_output=True,
+                text=True,
+                timeout=30,
+                check=False,
+            )
+            assert (result.returncode, result.stdout, result.stderr) == (0, said, "")
 
     def test_a_terminal_of_another_encoding(self, stub: StubService) -> None:
         stub.prices["日経"] = [1.0]

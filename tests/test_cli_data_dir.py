@@ -117,6 +117,32 @@ def test_they_write_nothing_into_the_directory(directory: Path, tmp_path: Path) 
     assert contents(directory) == before
 
 
+@pytest.mark.parametrize("command", ["inspect", "inspect --json", "verify"])
+def test_what_becomes_of_the_output(directory: Path, command: str) -> None:
+    """A reader that has gone is no failure, and hides none; a full disk is one, of the output."""
+
+    def run(where: str) -> tuple[int, str]:
+        words = f"{sys.executable} -m financial_data_service {command} '{directory}' {where}"
+        done = subprocess.run(
+            ["bash", "-o", "pipefail", "-c", words],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return done.returncode, done.stderr
+
+    assert run("| head -1") == (0, "")
+    assert run("| true") == (0, "")
+    full = "fds: The output cannot be written: no space left on device.\n"
+    assert run("> /dev/full") == (1, full)
+    (directory / "X.ring").write_bytes(b"x")
+    exit_code, said = run("| true")
+    assert exit_code == 1
+    assert "X.ring" in said
+    assert said.count("\n") == 1
+
+
 class TestInspect:
     def rows(self, result: Any) -> list[list[str]]:
         return [re.split(r"\s{2,}", line.strip()) for line in result.stdout.splitlines()]

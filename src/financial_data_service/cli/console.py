@@ -7,6 +7,8 @@ import inspect
 import os
 import sys
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -25,7 +27,10 @@ __all__ = [
     "examples",
     "output",
     "paragraphs",
+    "print_text",
     "printable",
+    "silence",
+    "written",
 ]
 
 # Lines of a result that goes to a file or a pipe are never folded.
@@ -98,12 +103,47 @@ def paragraphs(docstring: str | None) -> str:
 
 def output() -> Console:
     """Return the console of results: as wide as the terminal, or unfolded where there is none."""
-    from rich.console import Console  # fds serve shows nothing with it, and starts sooner without.
+    from .result_console import ResultConsole  # fds serve shows nothing, and starts without Rich.
 
-    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=False)
+    console = ResultConsole(highlight=False, markup=False, emoji=False, soft_wrap=False)
     if not console.is_terminal:
         console.width = _UNFOLDED_COLUMNS
     return console
+
+
+def print_text(text: str) -> None:
+    """Write a result as it is, and a line's end."""
+    with written():
+        sys.stdout.write(text + "\n")
+
+
+@contextmanager
+def written() -> Iterator[None]:
+    """Write results in the block, to their last byte.
+
+    A reader that has gone, as ``head`` does, is no failure: the command goes on, unheard.
+
+    Raises
+    ------
+    CliError
+        When the output cannot be written for another reason, such as a full disk.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        silence()
+    except OSError as error:
+        silence()
+        reason = os.strerror(error.errno or 0).lower()
+        raise CliError(f"The output cannot be written: {reason}.") from error
+
+
+def silence() -> None:
+    """Let what is still to be written to stdout go nowhere: at its end Python tries once more."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def printable(text: str) -> str:

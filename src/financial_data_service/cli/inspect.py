@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from .console import complain, output, printable
+from .console import complain, output, print_text, printable
 
 if TYPE_CHECKING:
     from ..storage.symbol_file import SymbolFile
@@ -182,7 +181,7 @@ def _print_json(
         "settings": settings,
         "symbols": symbols,
     }
-    sys.stdout.write(json.dumps(content, indent=2) + "\n")
+    print_text(json.dumps(content, indent=2))
 
 
 def _print_table(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import sys
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from .console import CliError, output, printable
+from .console import CliError, output, print_text, printable
 from .options import DEFAULT_URL, Url, check_symbol
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ def _print_json(replies: Sequence[bytes], *, is_list: bool) -> None:
     """Print what the service wrote; no digit passes through here."""
     body = b",".join(replies)
     text = (b'{"symbols":[' + body + b"]}" if is_list else body).decode()
-    sys.stdout.write(text + "\n")
+    print_text(text)
 
 
 def _print_tables(service: Service, replies: Sequence[bytes]) -> None:
