@@ -247,6 +247,25 @@ class TestInspect:
         assert [entry["state"] for entry in entries] == ["refused"] * 3
         assert "added to" in entries[1]["reason"]
 
+    def test_files_of_another_user_are_refused(
+        self, directory: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        user = os.geteuid()
+        module = sys.modules["financial_data_service.cli.inspect"]
+        monkeypatch.setattr(module, "_owner_of", lambda _directory: user + 1)
+        result = fds("inspect", directory)
+        assert result.exit_code == 1
+        assert [row[6] for row in self.rows(result)[3:]] == ["refused, see below"] * 2
+        reason = (
+            f"expected a file of user {user + 1}, who owns the directory, got one of user {user}."
+        )
+        assert f": {reason}\n" in result.stderr
+
+    def test_the_directory_may_come_from_the_environment(self, directory: Path) -> None:
+        named = fds("inspect", directory)
+        assert fds("inspect", env={"FDS_DATA_DIR": str(directory)}).stdout == named.stdout
+        assert "FDS_DATA_DIR" in fds("inspect", "--help").stdout
+
     def test_a_damaged_session_is_refused(self, directory: Path) -> None:
         spoil(directory / "AAPL.ring", 77 * 8)
         result = fds("inspect", directory)

@@ -65,7 +65,12 @@ class FileReport(NamedTuple):
 
 def inspect(
     data_dir: Annotated[
-        Path, typer.Argument(metavar="DATA_DIR", help="What fds serve --data-dir was given.")
+        Path,
+        typer.Argument(
+            metavar="DATA_DIR",
+            envvar="FDS_DATA_DIR",
+            help="What fds serve --data-dir was given.",
+        ),
     ],
     as_json: Annotated[
         bool, typer.Option("--json", metavar="", help="Print the same as JSON, sizes in bytes.")
@@ -74,14 +79,16 @@ def inspect(
     """Show what is in a data directory: symbols, prices, sizes, and how each file was left.
 
     Reads only, and may be used while a service is at work there. The exit code is 1 when a file is
-    refused, which is then said on stderr.
+    refused, which is then said on stderr; a service refuses those of another user, too.
     """
     from ..storage.directory import is_in_use, read_settings
     from ..storage.reader import ring_files
 
+    data_dir = data_dir.expanduser()
     paths = ring_files(data_dir)
+    owner = _owner_of(data_dir)
     is_used, settings = is_in_use(data_dir), read_settings(data_dir)
-    found = (_report(path, settings if is_used else {}) for path in paths)
+    found = (_report(path, settings if is_used else {}, owner) for path in paths)
     reports = [report for report in found if report is not None]
     if as_json:
         _print_json(data_dir, is_used, settings, reports)
@@ -94,7 +101,12 @@ def inspect(
         raise typer.Exit(1)
 
 
-def _report(path: Path, settings: dict[str, Any]) -> FileReport | None:
+def _owner_of(directory: Path) -> int:
+    """Return the user a service there has to run as."""
+    return directory.stat().st_uid
+
+
+def _report(path: Path, settings: dict[str, Any], owner: int) -> FileReport | None:
     """Look at a file; None when it has just been deleted."""
     from ..errors import SymbolFileError
     from ..storage.symbol_file import SymbolFile
@@ -120,7 +132,14 @@ def _report(path: Path, settings: dict[str, Any]) -> FileReport | None:
     except SymbolFileError as error:
         return report._replace(reason=error.reason)
     try:
-        return _judged(report, file, settings)
+        report = _judged(report, file, settings)
+        if status.st_uid == owner:
+            return report
+        reason = (
+            f"expected a file of user {owner}, who owns the directory, got one of user "
+            f"{status.st_uid}"
+        )
+        return report._replace(state="refused", reason=reason)
     except SymbolFileError as error:
         return report._replace(symbol=file.symbol, reason=error.reason)
     finally:
