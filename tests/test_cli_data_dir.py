@@ -27,11 +27,13 @@ from typer.testing import CliRunner
 import financial_data_service as fds_library
 from data_directories import SMALL, add, fill, in_use, leave, spoil, trades
 from financial_data_service.cli import app
+from financial_data_service.cli.console import rate
 from financial_data_service.cli.export import CsvWriter, Writer
 from financial_data_service.cli.inspect import size
 from financial_data_service.engine.layout import DELETED, Geometry
 from financial_data_service.storage import verify as verification
 from financial_data_service.storage.held import Held
+from financial_data_service.storage.verify import LevelsReport, verify_levels
 from raw_http import post
 from service_process import LIGHT, running
 from stub_service import StubService
@@ -165,6 +167,20 @@ class TestInspect:
         assert rows[0][4:] == [
             *(size(status.st_blocks * 512), size(status.st_size), "closed cleanly", changed),
         ]
+
+    def test_a_terminal_of_80_columns(
+        self, directory: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("rich.console.Console.is_terminal", True)
+        lines = fds("inspect", directory, env={"COLUMNS": "80"}).stdout.splitlines()
+        assert [line.split()[0] for line in lines[3:5]] == ["AAPL", "BTC/USDT"]
+        assert all(" closed cleanly " in line for line in lines[3:5])
+        assert "file left out; a wider terminal or --json has it." in lines[5]
+        assert max(map(len, lines[2:5])) <= 80
+
+    def test_one_price_is_one(self, tmp_path: Path) -> None:
+        directory = leave(tmp_path / "data", {"A": [1.0]})
+        assert "1 price will be kept" in fds("inspect", directory).stdout
 
     def test_json(self, directory: Path) -> None:
         result = fds("inspect", directory, "--json")
@@ -311,6 +327,29 @@ class TestVerify:
         assert other.startswith("BTC/USDT: ")
         assert "held of 2,000" in other
 
+    def test_sentences_end_alike(self, directory: Path) -> None:
+        (directory / "X.ring").write_bytes(b"x")
+        for command in ("verify", "inspect"):
+            (line,) = fds(command, directory).stderr.splitlines()
+            assert re.fullmatch(r"fds: .*X\.ring: expected a header of .*[^.]\.", line)
+        assert fds("verify", directory, "Y").stderr == "fds: Symbol Y not found.\n"
+
+    def test_the_time_of_a_symbol_is_not_that_of_loading_the_kernels(
+        self, directory: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        order = []
+
+        def verify(*arguments: Any) -> LevelsReport:
+            order.append("verify")
+            return verify_levels(*arguments)
+
+        monkeypatch.setattr(
+            "financial_data_service.engine.running_stats.warm_up", lambda: order.append("warm up")
+        )
+        monkeypatch.setattr("financial_data_service.storage.verify.verify_levels", verify)
+        assert fds("verify", directory).exit_code == 0
+        assert order == ["warm up", "verify", "verify"]
+
     def test_one_symbol(self, directory: Path) -> None:
         result = fds("verify", directory, "BTC/USDT")
         assert result.exit_code == 0
@@ -449,6 +488,14 @@ def same(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
     return bool(one.dtype == other.dtype == np.float64) and one.tobytes() == other.tobytes()
 
 
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0.99, ""), (1.0, " (2,000 prices/s)"), (2.0, " (1,000 prices/s)")]
+)
+def test_a_rate_is_told_of_where_there_was_time_for_one(seconds: float, said: str) -> None:
+    assert rate(2000, seconds) == said
+    assert rate(0, seconds) == ""
+
+
 class TestExport:
     @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".CSV"])
     def test_every_price_reads_back_as_it_was(
@@ -456,7 +503,7 @@ class TestExport:
     ) -> None:
         to = tmp_path / f"out{suffix}"
         line = exported(directory, "AAPL", to)
-        assert re.match(rf"AAPL: prices 0 to 8 written to {to} in \d\.\d\d s \([\d,]+ ", line)
+        assert re.match(rf"AAPL: prices 0 to 8 written to {to} in 0\.\d\d s\.$", line)
         numbers, prices = read_back(to)
         assert numbers.tolist() == list(range(9))
         assert same(prices, ODD)

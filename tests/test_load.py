@@ -363,7 +363,7 @@ class TestLoad:
         stub.prices["S"] = [5.0]
         result = load(trades, "--symbol", "S", "--from-sequence", 9, "--url", stub.url)
         assert result.exit_code == 1
-        assert "--from-sequence 9 leaves a gap: S holds 1 prices." in result.stderr
+        assert "--from-sequence 9 leaves a gap: S holds 1 price." in result.stderr
 
     def test_append_and_from_sequence_exclude_each_other(self, trades: Path) -> None:
         result = load(trades, "--symbol", "S", "--append", "--from-sequence", 0)

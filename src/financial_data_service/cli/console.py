@@ -24,11 +24,13 @@ __all__ = [
     "Commands",
     "UsageError",
     "complain",
+    "counted",
     "examples",
     "output",
     "paragraphs",
     "print_text",
     "printable",
+    "rate",
     "silence",
     "written",
 ]
@@ -75,8 +77,10 @@ def _is_for_typer(error: Exception) -> bool:
 
 
 def _sentence(error: Exception) -> str:
+    if isinstance(error, CliError):
+        return str(error)  # It may end in a command to be copied.
     if isinstance(error, FdsError | OSError):
-        return str(error)
+        return f"{error}."
     return (
         f"Unexpected {type(error).__name__}: {error}. This is a fault of fds; "
         "FDS_DEBUG=1 shows where it happened."
@@ -109,6 +113,17 @@ def output() -> Console:
     if not console.is_terminal:
         console.width = _UNFOLDED_COLUMNS
     return console
+
+
+def counted(count: int, noun: str) -> str:
+    """Return ``1 price``, ``2,000 prices``, ``3 summaries``."""
+    plural = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
+    return f"{count:,} {noun if count == 1 else plural}"
+
+
+def rate(prices: int, seconds: float) -> str:
+    """Return a rate in brackets, behind a blank; nothing where the time is too short to tell."""
+    return f" ({prices / seconds:,.0f} prices/s)" if prices and seconds >= 1 else ""
 
 
 def print_text(text: str) -> None:

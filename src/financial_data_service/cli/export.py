@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import CliError, UsageError, complain, output, printable
+from .console import CliError, UsageError, complain, output, printable, rate
 from .load import EXIT_INTERRUPTED
 from .options import check_symbol
 
@@ -88,8 +88,8 @@ def export(
         raise typer.Exit(EXIT_INTERRUPTED) from None
     elapsed_seconds = time.perf_counter() - started
     line = (
-        f"{symbol}: prices {begin:,} to {end - 1:,} written to {to} in {elapsed_seconds:.2f} s "
-        f"({(end - begin) / elapsed_seconds:,.0f} prices/s)."
+        f"{symbol}: prices {begin:,} to {end - 1:,} written to {to} in {elapsed_seconds:.2f} s"
+        f"{rate(end - begin, elapsed_seconds)}."
     )
     output().print(printable(line), soft_wrap=True)
 

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from .console import complain, output, print_text, printable
+from .console import complain, counted, output, print_text, printable
 
 if TYPE_CHECKING:
+    from rich.console import JustifyMethod
+    from rich.table import Table
+
     from ..storage.symbol_file import SymbolFile
 
 __all__ = ["inspect"]
@@ -23,6 +26,10 @@ _SETTINGS = {
     "fanout": "fanout {}",
     "max_symbols": "up to {:,} symbols",
 }
+
+
+_UNFOLDED_COLUMNS = 10_000
+_SHORT = len("refused, see below")
 
 
 class FileReport(NamedTuple):
@@ -206,8 +213,6 @@ def _print_json(
 def _print_table(
     data_dir: Path, is_used: bool, settings: dict[str, Any], reports: list[FileReport]
 ) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
     from rich.text import Text
 
     console = output()
@@ -216,18 +221,40 @@ def _print_table(
     if not reports:
         console.print("No symbols.")
         return
+    table = _table(reports)
+    unfolded = console.options.update(max_width=_UNFOLDED_COLUMNS)
+    is_narrow = console.measure(table, options=unfolded).maximum > console.width
+    console.print(_table(reports, is_narrow=True) if is_narrow else table)
+    if is_narrow:
+        console.print(Text("file left out; a wider terminal or --json has it.", "dim"))
+
+
+def _table(reports: list[FileReport], *, is_narrow: bool = False) -> Table:
+    """Return the table; a narrow one has no names of files, which are made of those of symbols."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
     table = Table(
-        box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold"
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 0 if is_narrow else 1, 0, 0),
+        header_style="bold",
     )
-    for heading in ("symbol", "file"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("sequence", "values", "on disk", "apparent"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("state", overflow="fold")
-    table.add_column("last change", no_wrap=True)
-    for report in reports:
-        table.add_row(*_cells(report), style="bold red" if report.state == "refused" else "")
-    console.print(table)
+    rows = [_cells(report) for report in reports]
+    headings = [heading for heading in rows[0] if heading != "file" or not is_narrow]
+    # A few words stay in one line, and names are folded; a sentence is folded as well.
+    is_short = all(len(row["state"]) <= _SHORT for row in rows)
+    for heading in headings:
+        if heading in ("symbol", "file", "state"):
+            table.add_column(heading, overflow="fold", no_wrap=heading == "state" and is_short)
+        else:
+            justify: JustifyMethod = "left" if heading == "last change" else "right"
+            table.add_column(heading, justify=justify, no_wrap=True)
+    for report, row in zip(reports, rows, strict=True):
+        style = "bold red" if report.state == "refused" else ""
+        table.add_row(*(row[heading] for heading in headings), style=style)
+    return table
 
 
 def _use(is_used: bool, settings: dict[str, Any]) -> str:
@@ -239,27 +266,28 @@ def _use(is_used: bool, settings: dict[str, Any]) -> str:
     return f"not in use; last with {said}" if said else "not in use"
 
 
-def _cells(report: FileReport) -> tuple[str, ...]:
+def _cells(report: FileReport) -> dict[str, str]:
     state = {
         "in_use": "in use",
         "clean": "closed cleanly",
-        "unclean": f"ended uncleanly, {report.kept or 0:,} prices will be kept",
+        "unclean": f"ended uncleanly, {counted(report.kept or 0, 'price')} will be kept",
         "deleted": "deleted",
         "refused": "refused, see below",
     }[report.state]
-    counts = (
-        "–" if count is None or count < 0 else f"{count:,}"
-        for count in (report.sequence, report.values)
-    )
-    return (
-        "–" if report.symbol is None else printable(report.symbol),
-        printable(report.file),
-        *counts,
-        size(report.disk_bytes),
-        size(report.size_bytes),
-        state,
-        f"{report.changed.astimezone():%Y-%m-%d %H:%M:%S}",
-    )
+    return {
+        "symbol": "–" if report.symbol is None else printable(report.symbol),
+        "file": printable(report.file),
+        "sequence": _count(report.sequence),
+        "values": _count(report.values),
+        "on disk": size(report.disk_bytes),
+        "apparent": size(report.size_bytes),
+        "state": state,
+        "last change": f"{report.changed.astimezone():%Y-%m-%d %H:%M:%S}",
+    }
+
+
+def _count(count: int | None) -> str:
+    return "–" if count is None or count < 0 else f"{count:,}"
 
 
 def size(size_bytes: int) -> str:

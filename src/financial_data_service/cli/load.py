@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import CliError, UsageError, complain, output, printable
+from .console import CliError, UsageError, complain, counted, output, printable, rate
 from .options import DEFAULT_URL, Url, check_symbol
 
 if TYPE_CHECKING:
@@ -124,11 +124,12 @@ class Transfer:
             )
         if self.rows:
             return LostCauseError(
-                f"{symbol} held {start:,} prices and now holds {conflict.sequence:,}: the service "
-                "was restarted or the symbol deleted. Load the file again from its start."
+                f"{symbol} held {counted(start, 'price')} and now holds {conflict.sequence:,}: the "
+                "service was restarted or the symbol deleted. Load the file again from its start."
             )
         return LostCauseError(
-            f"--from-sequence {start:,} leaves a gap: {symbol} holds {conflict.sequence:,} prices."
+            f"--from-sequence {start:,} leaves a gap: {symbol} holds "
+            f"{counted(conflict.sequence, 'price')}."
         )
 
     def state(self) -> str:
@@ -253,10 +254,10 @@ def _summarise(
     if not transfer.rows:
         raise CliError(f"{prices.name} holds no prices.")
     sent = transfer.rows - transfer.skipped
-    rate = f" ({sent / elapsed_seconds:,.0f} prices/s)" if sent else ""
     line = (
         f"{request.symbol}: {transfer.state()} from {prices.name}, {prices.column}, "
-        f"in {elapsed_seconds:.2f} s{rate}; {transfer.sequence:,} prices in all."
+        f"in {elapsed_seconds:.2f} s{rate(sent, elapsed_seconds)}; "
+        f"{counted(transfer.sequence, 'price')} in all."
     )
     if not sent:
         line += " None of the file could be compared; --append would put it after what is there."

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import complain, output, printable
+from .console import complain, counted, output, printable
 from .load import EXIT_INTERRUPTED
 from .options import check_symbol
 
@@ -44,8 +44,10 @@ def verify(
     expected.
     """
     try:
+        from ..engine.running_stats import warm_up
         from ..storage import reader
 
+        warm_up()  # Or the first symbol would seem to take longer.
         with reader.open(data_dir) as data:
             verified = [_verify(data[symbol])] if symbol is not None else list(_verify_all(data))
     except KeyboardInterrupt:
@@ -69,7 +71,7 @@ def _verify_all(data: DataDirectory) -> Iterator[bool]:
         except (SymbolNotFoundError, FileNotFoundError):  # It was deleted meanwhile.
             continue
         except SymbolFileError as error:
-            complain(str(error))
+            complain(f"{error}.")
             yield False
 
 
@@ -97,15 +99,15 @@ def _verify(reader: SymbolReader) -> bool:
         *faults,
     ]
     said = (
-        f"{_counted(levels.blocks, 'summary')} on {_counted(held.geometry.levels, 'level')} and "
-        f"{_counted(len(checks), 'window')}"
+        f"{counted(levels.blocks, 'summary')} on {counted(held.geometry.levels, 'level')} and "
+        f"{counted(len(checks), 'window')}"
     )
     for fault in faults[:SHOWN_MAX]:
         complain(f"{reader.symbol}: {fault}.")
     if len(faults) > SHOWN_MAX:
         complain(f"{reader.symbol}: and {len(faults) - SHOWN_MAX:,} more.")
     if faults:
-        complain(f"{reader.symbol}: {_counted(len(faults), 'fault')} in {said}.")
+        complain(f"{reader.symbol}: {counted(len(faults), 'fault')} in {said}.")
         return False
     line = (
         f"{reader.symbol}: {said} agree with the prices, {held.sequence - held.oldest:,} held of "
@@ -113,8 +115,3 @@ def _verify(reader: SymbolReader) -> bool:
     )
     output().print(printable(line), soft_wrap=True)
     return True
-
-
-def _counted(count: int, noun: str) -> str:
-    plural = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
-    return f"{count:,} {noun if count == 1 else plural}"
