@@ -43,7 +43,7 @@ EXPECTED_LINES = re.compile(
     r"Shutting down|Waiting for connections to close\. \(CTRL\+C to force quit\)|"
     r"Waiting for application shutdown\.|Application shutdown complete\.|"
     r"Finished server process \[\d+\]|"
-    r".+\.ring: left by a process that was killed; \d+ prices kept, levels made again in \S+ s"
+    r".+\.ring: left by a process that was killed; \d+ prices? kept, levels made again in \S+ s"
     r")|"
     r"WARNING: +Worker \d \[\d+\] was killed by SIGKILL(; another takes its place( in \S+ s)?)?\.|"
     r"Worker 1 \[\d+\] was killed by SIGKILL before it could serve\."

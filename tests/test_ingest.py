@@ -235,7 +235,7 @@ def test_one_symbol_too_many(service: Service) -> None:
         ("/ingest/A?form_sequence=0", ["query", "form_sequence"]),
         ("/ingest/A?from_sequence=0&from_sequence=0", ["query", "from_sequence"]),
         ("/ingest/A?api_key=a&api_key=b", ["query", "api_key"]),
-        (f"/ingest/A?{'b' * 100}=", ["query", "b" * 64]),
+        (f"/ingest/A?{'b' * 100}=", ["query", "b" * 64 + "…"]),
         ("/stream?x=1", ["query", "x"]),
         ("/stream?x", ["query", "x"]),
         ("/ingest/A?from_sequence=-1", ["query", "from_sequence"]),

@@ -502,7 +502,7 @@ def test_refusals_leave_no_errors_in_the_log(tmp_path: Path) -> None:
         with Stream(one, f"/stream?{key}"):
             for path, status in [
                 (f"/stream?{key}", 503),
-                ("/stream", 403),
+                ("/stream", 401),
                 (f"/ingest/A?{key}&from_sequence=x", 422),
             ]:
                 with one.connect() as connection:

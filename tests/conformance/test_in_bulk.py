@@ -116,7 +116,7 @@ def test_a_batch_in_binary(service: Service) -> None:
         ("a+b", "a+b"),
         ("%252F", "%2F"),
         ("%3F%23%25", "?#%"),
-        ("%E9", "\N{REPLACEMENT CHARACTER}"),
+        ("%EF%BF%BD", "\N{REPLACEMENT CHARACTER}"),
         ("~;,=:@!$&'()*", "~;,=:@!$&'()*"),
         ("%5B%5D%22%5C", '[]"\\'),
         ("..", ".."),

@@ -37,9 +37,8 @@ any request takes, shorter than the 30 s after which supervisors use force."""
 
 BACKLOG = 2048  # connections the kernel holds while the event loop is busy; uvicorn's default
 
-DESCRIPTORS_PER_SYMBOL = 2
-"""File descriptors a symbol's file takes at most: its own, and where Python's mmap keeps another of
-the same file, that."""
+DESCRIPTORS_PER_SYMBOL = 1 if sys.version_info >= (3, 13) else 2
+"""File descriptors a symbol's file takes: its own, and before Python 3.13 one that mmap keeps."""
 
 DESCRIPTORS_RESERVED = 64  # the log, the listener, the event loop, pipes, files while they are made
 

@@ -621,8 +621,8 @@ class DirectoryStore(SymbolStore):
             renew(file)  # What was acknowledged in `process` mode is to be on disk as well.
         if trust.state is not State.CLEAN:
             _logger.info(
-                "%s: %s; %d prices kept, levels made again in %.2f s",
-                file.path, trust.state.value, trust.sequence, time.monotonic() - began,
+                "%s: %s; %s kept, levels made again in %.2f s",
+                file.path, trust.state.value, _counted(trust.sequence), time.monotonic() - began,
             )  # fmt: skip
         return True
 
@@ -634,6 +634,10 @@ class DirectoryStore(SymbolStore):
             stats.sync = BackgroundSync(stats.file, self._executor)
         self._given.append(stats)
         return stats
+
+
+def _counted(prices: int) -> str:
+    return f"{prices} price{'' if prices == 1 else 's'}"
 
 
 def _stamp_of(path: Path) -> tuple[int, ...] | None:

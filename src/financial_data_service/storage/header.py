@@ -249,7 +249,7 @@ _KNOWN = (
     *(range(begin, begin + RECORD_WORDS) for begin in _SLOTS),
     range(WORD_NAME, HEADER_WORDS),
 )
-_STRAYS = np.setdiff1d(np.arange(HEADER_WORDS), np.concatenate([np.array(r) for r in _KNOWN]))
+_STRAYS = np.array(sorted(set(range(HEADER_WORDS)).difference(*_KNOWN)))
 
 
 def refuse_strays(words: Words) -> None:
