@@ -90,11 +90,13 @@ class FileStats(RunningStats):
     def _store(self, prices: npt.NDArray[np.float64], end: int) -> int:
         file = self.file
         if self._is_power:
-            if kernels.find_unfit(prices) >= 0:
-                return -1
             complete_record(file)
             begin = end - prices.size
             file.write(begin, prices)
+            # While the disk is at it. What is refused lies behind the newest price: as if this
+            # process had been killed before it published the batch.
+            if kernels.find_unfit(prices) >= 0:
+                return -1
             if begin >> self._block_shift != end >> self._block_shift:
                 kernels.complete_blocks(file.header, file.region, 1, begin, end)
             commit(file, end)
