@@ -138,13 +138,16 @@ def measure_power(bench: DataBench) -> list[Table]:
         device = stack.enter_context(
             closing(_Device(bench.places.disk / "device", geometry.size_bytes))
         )
-        alone = {_OURS: files[_OURS]}
+        alone = {
+            _OURS: stack.enter_context(_wrapped(bench, SymbolFile, "alone", geometry, batches))
+        }
         found = {length: _take_turns(bench, alone, device, length) for length in _BATCHES}
         aside = {length: _take_turns(bench, files, device, length) for length in _BATCHES}
         parts = {length: _parts(bench, watched, device, length) for length in _BATCHES}
         answers = files[_OURS].all_stats()
         assert all(stats.all_stats() == answers for stats in files.values())
         bench.verify(files[_OURS])
+        bench.verify(alone[_OURS])
     ratio = found[BATCH_MAX][_OURS].ratio_to(found[BATCH_MAX][_DEVICE])
     what = f"append of {BATCH_MAX:,} in power mode, against the device's write and flush"
     bench.add_target(what, ratio, _TIMES_DEVICE, "times")
@@ -245,9 +248,7 @@ def _aside_table(found: dict[int, dict[str, Timing]]) -> Table:
         table.add(f"{length:,}", *ratios, number(device.median / 1e3))
     table.notes.append(
         "All in turns. *Two flushes*: the record of the prices behind the prices. *Whole file*: "
-        "`msync` of all of it, so that the levels, which can be made again, wait for the disk too. "
-        "More sides leave caches and disk less at rest than the two of the table above: the "
-        "device's own time grows most."
+        "`msync` of all of it, so that the levels, which can be made again, wait for the disk too."
     )
     return table
 
