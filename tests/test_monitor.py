@@ -23,6 +23,7 @@ import httpx
 import pytest
 
 from browser import Window, chromium, needs_chromium
+from keeping_up import keep_up
 from service_process import LIGHT, Service, end, environment, started
 
 pytest.importorskip("streamlit", reason="needs streamlit")
@@ -224,3 +225,14 @@ def test_symbols_come_and_go_and_so_does_the_service(
         window.page.get_by_text("No symbols yet").wait_for()
         end(second)
         window.close()
+
+
+@pytest.mark.deep
+def test_keeps_up_with_ten_symbols_of_a_hundred_updates_a_second(
+    tmp_path: Path, monitor: Monitor, flags: tuple[str, ...], window: Window
+) -> None:
+    with started(tmp_path, flags, FDS_API_KEY=KEY) as service:
+        window.page.goto(monitor.url)
+        keep_up(service, window, ".fds .numbers", KEY)
+        window.close()
+        end(service)

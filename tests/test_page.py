@@ -25,6 +25,7 @@ import httpx
 import pytest
 
 from browser import Window, chromium, needs_chromium
+from keeping_up import keep_up
 from service_process import LIGHT, Service, end, environment, started
 
 ROOT = Path(__file__).parents[1]
@@ -501,3 +502,15 @@ def published_under(prefix: bytes, port: int) -> Iterator[int]:
             thread.join()
         for each in sockets:
             each.close()
+
+
+@pytest.mark.deep
+@needs_chromium
+def test_keeps_up_with_ten_symbols_of_a_hundred_updates_a_second(
+    tmp_path: Path, window: Window
+) -> None:
+    with started(tmp_path) as service:
+        window.page.goto(service.url + "/")
+        keep_up(service, window, "section[data-symbol]")
+        window.close()
+        end(service)
