@@ -12,7 +12,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import NamedTuple
 
-from serving.process import SetupError
+from serving.process import SetupError, children
 
 __all__ = ["Ports", "configure", "free_port", "wait_for"]
 
@@ -76,21 +76,35 @@ def free_port() -> int:
     return port
 
 
-def wait_for(port: int) -> None:
-    """Wait until something listens on a port.
+def wait_for(port: int, pid: int, count: int) -> tuple[int, ...]:
+    """Wait until nginx serves, and return its workers' processes.
+
+    Parameters
+    ----------
+    port : int
+        Where it listens: before it has any worker.
+    pid : int
+        Its own process.
+    count : int
+        Workers that it is to have.
 
     Raises
     ------
     SetupError
-        When nothing does for a while.
+        When that takes too long.
     """
     limit = monotonic() + _READY_SECONDS_MAX
+    problem = ""
     while monotonic() < limit:
         with socket.socket() as connection:
-            if connection.connect_ex(("127.0.0.1", port)) == 0:
-                return
+            if connection.connect_ex(("127.0.0.1", port)) != 0:
+                problem = f"nothing listens on port {port}."
+            elif len(workers := children(pid)) != count:
+                problem = f"{len(workers)} processes instead of {count}."
+            else:
+                return tuple(workers)
         sleep(0.02)
-    raise SetupError(f"nginx does not listen on port {port}")
+    raise SetupError(problem)
 
 
 def _server(port: int, replies: dict[str, tuple[int, str]], *, reads_whole: bool) -> str:

@@ -101,10 +101,7 @@ def fixed(
         stderr = stack.enter_context(tempfile.TemporaryFile())
         process = stack.enter_context(started(command, core, stderr))
         try:
-            nginx.wait_for(ports.reading)
-            workers = tuple(children(process.pid))
-            if len(workers) != processes:
-                raise SetupError(f"{len(workers)} processes instead of {processes}.")
+            workers = nginx.wait_for(ports.reading, process.pid, processes)
         except (SetupError, OSError) as error:
             stderr.seek(0)
             raise SetupError(f"nginx did not start: {error} {stderr.read().decode()}") from error
