@@ -13,6 +13,8 @@ import numpy.typing as npt
 from financial_data_service.engine.layout import Geometry
 from financial_data_service.engine.symbol_manager import SymbolManager
 from financial_data_service.storage.directory import DirectoryStore
+from financial_data_service.storage.recovery import State
+from financial_data_service.storage.symbol_file import SymbolFile
 
 SMALL = Geometry(1000, 8, 100)
 
@@ -59,6 +61,15 @@ def leave(path: Path, symbols: Mapping[str, npt.ArrayLike], geometry: Geometry =
             add(manager, symbol, prices)
         shutil.copytree(living, path)
     return path
+
+
+def state_of(path: Path) -> State:
+    """Return how a file says it was left."""
+    file = SymbolFile.open_read_only(path)
+    try:
+        return file.trust.state
+    finally:
+        file.close()
 
 
 def spoil(file: Path, offset: int = 16) -> None:

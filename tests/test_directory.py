@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 
-from data_directories import fill, leave
+from data_directories import fill, leave, state_of
 from financial_data_service.engine import kernels
 from financial_data_service.engine.layout import (
     DELETED,
@@ -75,14 +75,6 @@ def file_of(manager: SymbolManager, symbol: str) -> SymbolFile:
     stats = manager[symbol]
     assert isinstance(stats, FileStats)
     return stats.file
-
-
-def state_of(path: Path) -> State:
-    file = SymbolFile.open_read_only(path)
-    try:
-        return file.trust.state
-    finally:
-        file.close()
 
 
 def failing(code: int) -> Callable[..., NoReturn]:

@@ -21,14 +21,13 @@ import numpy as np
 import pytest
 
 import financial_data_service as fds
-from data_directories import SMALL, add, fill, in_use, leave
+from data_directories import SMALL, add, fill, in_use, leave, state_of
 from financial_data_service.engine.layout import WORD_COUNT, WORD_RECORD_A, WORD_RECORD_B, Geometry
 from financial_data_service.engine.symbol_manager import SymbolManager
 from financial_data_service.errors import DataDirectoryError, SymbolFileError
 from financial_data_service.storage import directory, symbol_file
 from financial_data_service.storage.directory import SETTINGS_FILE, DirectoryStore, is_in_use
 from financial_data_service.storage.recovery import State
-from financial_data_service.storage.symbol_file import SymbolFile
 from raw_http import get
 from service_process import started
 
@@ -55,14 +54,6 @@ def opened() -> Iterator[Callable[..., SymbolManager]]:
 
 
 Opened = Callable[..., SymbolManager]
-
-
-def state_of(path: Path) -> State:
-    file = SymbolFile.open_read_only(path)
-    try:
-        return file.trust.state
-    finally:
-        file.close()
 
 
 def last(manager: SymbolManager, symbol: str = "A") -> tuple[int, float]:
