@@ -448,7 +448,7 @@ class TestVerify:
         assert result.exit_code == 1
         assert re.match(
             r"fds: BTC/USDT: the windows could not be compared. Prices [\d,]+ to [\d,]+ of symbol "
-            r"BTC/USDT were overwritten by newer ones while they were read, again and again\.\n"
+            r"BTC/USDT were overwritten by newer ones before they were read, again and again\.\n"
             r"fds: BTC/USDT: 1 fault in",
             result.stderr,
         )

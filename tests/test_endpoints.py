@@ -323,7 +323,7 @@ def test_verify_of_a_window_that_is_overwritten_all_the_time(
     monkeypatch.setattr(verify, "_add_up", overtaken)
     detail = refused(client.get("/verify/A/1"), 503)
     assert re.fullmatch(
-        r"Prices [\d,]+ to [\d,]+ of symbol A were overwritten by newer ones while they were read",
+        r"Prices [\d,]+ to [\d,]+ of symbol A were overwritten by newer ones before they were read",
         detail,
     )
 

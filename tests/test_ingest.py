@@ -214,6 +214,18 @@ def test_a_frame_beyond_all_limits_is_not_read_to_its_end(service: Service) -> N
     assert sequences(service) == {}
 
 
+def test_whoever_sends_far_too_much_reads_why(service: Service) -> None:
+    """Nothing is read before all is sent: a connection cut off would be reset, and reset it says
+    nothing."""
+    with RawStream(service, "/ingest/A") as raw:
+        raw.socket.sendall(frame(Opcode.BINARY, bytes(30_000_000)))
+        received = b""
+        while part := raw.socket.recv(1000):
+            received += part
+    assert received[2:] == b"\x03\xf1the message is too large"
+    assert sequences(service) == {}
+
+
 def test_one_symbol_too_many(service: Service) -> None:
     for symbol in "AB":
         service.add(batch(symbol, [1.0]))

@@ -31,7 +31,17 @@ class SlowTransport(FakeTransport):
     def __init__(self) -> None:
         super().__init__()
         self.limit = 0
-        self.is_aborted = False
+        self.is_aborted = self.has_ended = False
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.has_ended = True
+
+    def write(self, data: bytes) -> None:
+        assert not self.has_ended, data
+        super().write(data)
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self.limit = high or 0
@@ -171,6 +181,54 @@ def test_a_farewell_behind_pings_is_answered(line: Line) -> None:
     assert line.transport.written.endswith(close_frame(1000, b""))
     assert line.transport.is_closing()
     line.protocol.resume_writing()
+
+
+def test_a_client_that_breaks_the_protocol_is_heard_to_the_end(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol_module, "CUT_OFF_SECONDS", 0.01)
+    line.send(frame(Opcode.TEXT, b"whole"))
+    line.protocol.pause_writing()
+    line.send(frame(Opcode.TEXT, b"waits"))
+    line.send(b"\x81\x02{}")  # not masked
+    assert line.transport.written.endswith(close_frame(1002, b"incorrect masking"))
+    # The application has heard of it by what it sends.
+    assert line.told[1:] == ["whole", "waits"]
+    assert not line.state.tasks
+    # It is reset if it is not read on; what it says now is dropped, and not answered.
+    said = len(line.transport.written)
+    line.send(frame(Opcode.PING, b"1") + frame(Opcode.TEXT, b"more"))
+    line.send(b"\xff" * 100)
+    assert line.transport.has_ended
+    assert not line.transport.is_closing()
+    assert len(line.transport.written) == said
+    line.loop.run_until_complete(asyncio.sleep(0.02))
+    assert line.transport.is_aborted
+    assert len(line.told) == 3
+
+
+def test_text_that_is_none_is_heard_to_the_end(line: Line) -> None:
+    line.send(frame(Opcode.TEXT, b"\xff"))
+    assert line.transport.written.endswith(close_frame(1007, b""))
+    said = len(line.transport.written)
+    line.send(frame(Opcode.PING, b"1") + frame(Opcode.TEXT, b"more"))
+    assert not line.transport.is_closing()
+    line.send(frame(Opcode.CLOSE, b"\x03\xef"))
+    assert line.transport.is_closing()
+    assert len(line.transport.written) == said
+    assert line.told[1:] == [("websocket.disconnect", 1007)]
+
+
+def test_what_breaks_the_protocol_before_there_is_an_answer() -> None:
+    line = Line(accept=False)
+    fresh = WebSocketProtocol(line.protocol.config, line.state, {}, line.loop)
+    transport = SlowTransport()
+    fresh.connection_made(transport)
+    fresh.data_received(handshake("/stream") + b"\x81\x02{}")
+    assert transport.is_closing()
+    assert not transport.written
+    fresh.connection_lost(None)
+    line.close()
 
 
 def test_a_client_that_was_told_to_go_and_takes_nothing(line: Line) -> None:

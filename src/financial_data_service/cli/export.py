@@ -98,7 +98,7 @@ def _carry(
     reader: SymbolReader, to: Path, writer: type[Writer], last: int | None, *, force: bool
 ) -> tuple[int, int]:
     """Write the prices to the file; return the number of the first, and of the one after all."""
-    from ..errors import OverwrittenError, WindowSizeError
+    from ..errors import OverwrittenError
     from .progress import PriceProgress
 
     length = reader.largest_window if last is None else last
@@ -116,7 +116,7 @@ def _carry(
                 part = reader.prices(first, min(first + writer.at_once, end), copy=True)
                 written.write(first, part)
                 progress.advance(len(part))
-    except (OverwrittenError, WindowSizeError):
+    except OverwrittenError:
         raise CliError(
             f"Newer prices of {reader.symbol} came faster than the older ones could be written. "
             "Try again, or take fewer with --last."

@@ -97,7 +97,7 @@ class Held:
         if begin < oldest:
             raise OverwrittenError(
                 f"Prices {begin:,} to {oldest - 1:,} of symbol {self.symbol} were overwritten by "
-                "newer ones while they were read"
+                "newer ones before they were read"
             )
 
     def run(self, begin: int, end: int) -> Floats:

@@ -344,17 +344,18 @@ class SymbolReader:
         Raises
         ------
         WindowSizeError
-            When some of them are not held: not yet appended, or overwritten.
+            When some of them have never been appended.
         OverwrittenError
-            When they were overwritten while they were copied.
+            When some of them are no longer held, or were overwritten while they were copied.
         SymbolNotFoundError
             When the symbol was deleted.
         """
-        oldest, sequence = self.oldest, self.sequence
-        if not oldest <= begin <= end <= sequence:
+        sequence = self.sequence
+        if not 0 <= begin <= end <= sequence:
             raise WindowSizeError(
-                f"Expected prices between {oldest} and {sequence}, got {begin} to {end}"
+                f"Expected prices between {self.oldest} and {sequence}, got {begin} to {end}"
             )
+        self._held.must_hold(begin)
         return self._read(begin, end, copy=copy)
 
     def is_held(self, begin: int) -> bool:

@@ -7,6 +7,7 @@
 * Pings of a client that does not take what waits for it have one answer; they do not pile up.
 * A handshake that cannot be read is answered, where uvicorn would leave the client waiting.
 * Text that is no UTF-8 ends a connection (1007) without a traceback in the log.
+* A client that breaks the protocol while it still sends gets to read why, not a reset.
 * uvicorn logs each connection, with the query that may hold a key; here that is left to the access
   log.
 
@@ -100,6 +101,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._unsent_bytes = 0  # at the last sweep
         self._unsent_since = self._made_at
         self._pong = b""  # the answer to the newest ping, while the client takes nothing
+        self._has_failed = False  # The client broke the protocol, and has been told so.
 
     def _on_failure(self, code: int, reason: str = "") -> None:
         """End a connection that broke the protocol.
@@ -134,12 +136,41 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
                 return
         super().send_receive_event_to_app()
 
+    def handle_parser_exception(self) -> None:
+        """End a connection that broke the protocol, and let the client read why.
+
+        To close a socket while there is more to be read from it resets the connection, and what
+        was said last is lost. So only this side of it is closed, and whatever still comes is read
+        and dropped until the client has closed the other, or its time is over.
+        """
+        if self.close_sent:
+            return
+        if (close := self.conn.close_sent) is None:  # It broke before the handshake was answered.
+            self.transport.close()
+            return
+        self.stop_keepalive()
+        self._has_failed = self.close_sent = True
+        self.queue.put_nowait(
+            {"type": "websocket.disconnect", "code": close.code, "reason": close.reason}
+        )
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
+        self.close_timer = self.loop.call_later(CUT_OFF_SECONDS, self.transport.abort)
+        self.writable.set()  # Whoever waits to send learns of the end.
+
     def handle_ping(self) -> None:
         """Answer pings; the newest alone, and later, where the client does not take the answers.
 
-        The answer to a ping answers those before it as well (RFC 6455, 5.5.3).
+        The answer to a ping answers those before it as well (RFC 6455, 5.5.3). After a close there
+        is none.
         """
-        if self.writable.is_set() or self.conn.state is not State.OPEN:
+        if self.close_sent:
+            self.conn.data_to_send()
+        elif self.writable.is_set() or self.conn.state is not State.OPEN:
             super().handle_ping()
         elif pongs := self.conn.data_to_send():
             self._pong = pongs[-1]
@@ -154,7 +185,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     async def send(self, message: Any) -> None:
         """Send what the application says, once the client has taken enough of what was said."""
         await self.writable.wait()
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._has_failed:
             raise ClientDisconnected
         await super().send(message)
         if message["type"] == "websocket.http.response.body" and self.close_sent:
