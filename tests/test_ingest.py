@@ -215,8 +215,7 @@ def test_a_frame_beyond_all_limits_is_not_read_to_its_end(service: Service) -> N
 
 
 def test_whoever_sends_far_too_much_reads_why(service: Service) -> None:
-    """Nothing is read before all is sent: a connection cut off would be reset, and reset it says
-    nothing."""
+    """Nothing is read before all is sent: a connection cut off would be reset, and say nothing."""
     with RawStream(service, "/ingest/A") as raw:
         raw.socket.sendall(frame(Opcode.BINARY, bytes(30_000_000)))
         received = b""

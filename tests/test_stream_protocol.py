@@ -39,7 +39,7 @@ class SlowTransport(FakeTransport):
     def write_eof(self) -> None:
         self.has_ended = True
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: Any) -> None:
         assert not self.has_ended, data
         super().write(data)
 
