@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -112,6 +113,16 @@ class TestHelp:
             assert f"FDS_{name.upper()}" in text
             assert field.description
             assert field.description in text
+
+    @pytest.mark.parametrize("command", ["serve", "load", "stats", "inspect", "verify", "export"])
+    def test_help_on_a_narrow_terminal_cuts_no_name_off(
+        self, command: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", 80)
+        lines = fds(command, "--help").stdout.splitlines()
+        assert max(map(len, lines)) == 80
+        assert not [line for line in lines if re.search(r"\w…", line)]
+        assert not [line for line in lines if "<bool>" in line]
 
     def test_defaults_are_shown(self) -> None:
         text = fds("serve", "--help").stdout

@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from .console import Commands, examples, paragraphs
+from .console import Command, Commands, examples, paragraphs
 from .export import export
 from .inspect import inspect
 from .load import load
@@ -76,7 +76,9 @@ _COMMANDS: dict[Callable[..., None], tuple[str, ...]] = {
     ),
 }
 for _command, _examples in _COMMANDS.items():
-    app.command(help=paragraphs(_command.__doc__), epilog=examples(*_examples))(_command)
+    app.command(cls=Command, help=paragraphs(_command.__doc__), epilog=examples(*_examples))(
+        _command
+    )
 
 
 def _show_version(wanted: bool) -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from ..errors import FdsError
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CliError",
+    "Command",
     "Commands",
     "UsageError",
     "complain",
@@ -53,8 +54,27 @@ class UsageError(CliError):
     exit_code = 2
 
 
+def _without_type(help_option: Any) -> Any:
+    """Have --help say what it does, and not that it is a truth value."""
+    if help_option is not None:
+        help_option.metavar = ""
+    return help_option
+
+
+class Command(TyperCommand):
+    """One command."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """Return --help."""
+        return _without_type(super().get_help_option(ctx))
+
+
 class Commands(TyperGroup):
     """The commands; whatever they raise ends as one sentence and an exit code."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """Return --help."""
+        return _without_type(super().get_help_option(ctx))
 
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command."""

@@ -23,6 +23,18 @@ __all__ = ["serve", "settings_from"]
 
 _METAVARS: dict[Any, str] = {int: "INTEGER", float: "NUMBER"}
 
+_PANELS = {
+    "Address": ("host", "port", "root_path"),
+    "Prices": ("max_symbols", "largest_window", "batch_max", "data_dir", "durability"),
+    "Processes": ("workers", "fast_lane"),
+    "Who may ask": ("api_key", "cors_origins"),
+    "TLS": ("ssl_certfile", "ssl_keyfile", "ssl_keyfile_password"),
+    "Limits": ("body_max_bytes", "request_seconds", "in_flight_max"),
+    "Streams": ("stream_connections_max", "stream_subscriptions_max", "stream_message_bytes_max"),
+    "Log": ("log_level", "log_format", "access_log"),
+}
+"""The flags as --help groups them: in one table, the longest name would leave no room for words."""
+
 
 def serve(**flags: str | bool | None) -> None:
     """Run the service until it is told to stop (Ctrl-C or SIGTERM).
@@ -87,8 +99,9 @@ def _variable(name: str) -> str:
     return f"{Settings.model_config['env_prefix']}{name}".upper()
 
 
-def _parameter(name: str, field: FieldInfo) -> Parameter:
+def _parameter(panel: str, name: str) -> Parameter:
     """Return the flag of one setting as Typer wants to see it."""
+    field = Settings.model_fields[name]
     is_switch = field.annotation is bool
     # What is on by default needs a flag that turns it off.
     off = f"/--no-{name.replace('_', '-')}" if is_switch and field.default else ""
@@ -97,6 +110,7 @@ def _parameter(name: str, field: FieldInfo) -> Parameter:
         metavar="" if is_switch else _metavar(name, field),
         show_default=False,
         help=_help(name, field),
+        rich_help_panel=panel,
     )
     # Text goes to Settings as it is, so that one place checks it, whether flag or variable.
     kind: Any = bool | None if is_switch else str | None
@@ -126,7 +140,7 @@ def _escaped(text: str) -> str:
     return re.sub(r"\[(?=[a-z#/@])", r"\\[", text)
 
 
-_PARAMETERS = [_parameter(name, field) for name, field in Settings.model_fields.items()]
+_PARAMETERS = [_parameter(panel, name) for panel, names in _PANELS.items() for name in names]
 # Typer reads the signature of a command; this one's is the list of settings.
 serve.__signature__ = Signature(_PARAMETERS)  # type: ignore[attr-defined]
 serve.__annotations__ = {parameter.name: parameter.annotation for parameter in _PARAMETERS}
