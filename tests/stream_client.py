@@ -7,7 +7,7 @@ import secrets
 import socket
 import time
 from base64 import b64encode
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -47,6 +47,11 @@ class Stream(AbstractContextManager["Stream"]):
         """Send text or bytes as they are, anything else as JSON."""
         is_raw = isinstance(message, (str, bytes))
         self.connection.send(message if is_raw else json.dumps(message))  # type: ignore[arg-type]
+
+    def send_to_the_end(self, message: object) -> None:
+        """Send to a service that may have ended the connection by now."""
+        with suppress(ConnectionClosed):
+            self.send(message)
 
     def receive(self) -> Any:
         """Return the next message."""

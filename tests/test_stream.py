@@ -352,7 +352,7 @@ def test_what_is_wrong_is_answered_and_the_connection_goes_on(
 def test_what_ends_the_connection(impatient: Service, message: str | bytes, code: int) -> None:
     with Stream(impatient) as stream:
         stream.send(message)
-        stream.send("not looked at any more")
+        stream.send_to_the_end("not looked at any more")
         closed, told = stream.closed()
         assert closed == code
         assert [list(each) for each in told] == [["error", "id"]]
@@ -360,7 +360,7 @@ def test_what_ends_the_connection(impatient: Service, message: str | bytes, code
 
 def test_a_message_beyond_all_limits_is_not_read_to_its_end(impatient: Service) -> None:
     with Stream(impatient) as stream:
-        stream.send("x" * 3_000_000)
+        stream.send_to_the_end("x" * 3_000_000)
         assert stream.closed() == (1009, [])
         assert stream.connection.close_reason == "the message is too large"
 
