@@ -44,7 +44,7 @@ EXPECTED_LINES = re.compile(
     r"Waiting for application shutdown\.|Application shutdown complete\.|"
     r"Finished server process \[\d+\]|"
     r".+\.ring: left by a process that was killed; \d+ prices? kept, levels made again in \S+ s|"
-    r".+: waiting for process \d+, which starts or ends there"
+    r".+: waiting for (process \d+|\w+ process), which starts or ends there"
     r")|"
     r"WARNING: +Worker \d \[\d+\] was killed by SIGKILL(; another takes its place( in \S+ s)?)?\.|"
     r"Worker 1 \[\d+\] was killed by SIGKILL before it could serve\."
