@@ -13,6 +13,7 @@ import numpy.typing as npt
 from financial_data_service.engine.layout import Geometry
 from financial_data_service.engine.symbol_manager import SymbolManager
 from financial_data_service.storage.directory import DirectoryStore
+from financial_data_service.storage.durability import Durability
 from financial_data_service.storage.recovery import State
 from financial_data_service.storage.symbol_file import SymbolFile
 
@@ -28,9 +29,11 @@ def trades() -> npt.NDArray[np.float64]:
 
 
 @contextmanager
-def in_use(path: Path, geometry: Geometry = SMALL) -> Iterator[SymbolManager]:
+def in_use(
+    path: Path, geometry: Geometry = SMALL, durability: Durability = "process"
+) -> Iterator[SymbolManager]:
     """Have a directory open as a service has it, and close it cleanly at the end."""
-    manager = SymbolManager(store=DirectoryStore(path, geometry))
+    manager = SymbolManager(store=DirectoryStore(path, geometry, durability=durability))
     manager.open()
     try:
         yield manager

@@ -64,7 +64,6 @@ from financial_data_service.storage import (
 from financial_data_service.storage.directory import DirectoryStore
 from financial_data_service.storage.durability import BackgroundSync, Durability
 from financial_data_service.storage.file_names import file_name_of
-from financial_data_service.storage.header import DurableRecord, Session
 from financial_data_service.storage.recovery import Trust
 from financial_data_service.storage.symbol_file import SymbolFile
 from oracle import Oracle
@@ -823,8 +822,8 @@ def _(patch: Patch) -> None:
 
 @plant("the count is believed after a loss of power", by_lives)
 def _(patch: Patch) -> None:
-    def power_lost(ring: Ring, session: Session, records: list[DurableRecord]) -> Trust:
-        trust = original(ring, session, records)
+    def power_lost(ring: Ring, *said: Any) -> Trust:
+        trust = original(ring, *said)
         return trust._replace(sequence=max(trust.sequence, ring.sequence))
 
     original = recovery._power_lost

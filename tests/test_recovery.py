@@ -7,6 +7,9 @@ for any geometry.
 
 from __future__ import annotations
 
+import itertools
+from contextlib import suppress
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -62,7 +65,7 @@ def ring_of(
     ring = Ring(TINY)
     for begin in range(0, max(0, count), 5):
         kernels.append(ring.header, ring.region, PRICES[begin : min(begin + 5, count)])
-    ring.header[WORD_COUNT] = count
+    kernels.publish(ring.header, count)
     write_session(ring.header, session)
     for slot, record in enumerate(records):
         if record is not None:
@@ -121,7 +124,6 @@ def test_closed_cleanly(boot: bytes) -> None:
         (20, 20, [record(2, 19), record(1, 20)]),
         (20, 20, [record(1, 20, 18)]),
         (20, 20, [record(1, NOTHING_DURABLE)]),
-        (DELETED, 20, [record(1, 20)]),
         (20, 20, []),
     ],
 )
@@ -168,12 +170,51 @@ def test_killed_once_records_were_revoked() -> None:
     assert planned(ring) == Trust(State.KILLED, 40, 0, NO_LIMIT, 5)
 
 
-@pytest.mark.parametrize("count", [-2, 3, 11, 24, 10**12])
+@pytest.mark.parametrize("count", [3, 11, 24, 10**12])
 def test_killed_with_a_count_that_cannot_be(count: int) -> None:
     ring = ring_of(20, Session(IN_USE, HERE, 4, 0), record(5, 17), limit=23, synced=5)
-    ring.header[WORD_COUNT] = count
+    kernels.publish(ring.header, count)
     assert refused(ring) == (
         f"expected a count of prices between 12 and 23, got {count}: it is damaged"
+    )
+
+
+# (count, copy, copy) on the way from 20 prices to 23.
+@pytest.mark.parametrize(
+    ("counts", "believed"),
+    [
+        ((20, 20, 20), 20),
+        ((20, 23, 20), 20),
+        ((20, 20, 23), 20),
+        ((20, 23, 23), 23),
+        ((23, 23, 23), 23),
+    ],
+)
+def test_killed_while_the_count_was_published(counts: tuple[int, ...], believed: int) -> None:
+    ring = ring_of(23, Session(IN_USE, HERE, 0, 0), record(5, 20), limit=26, synced=5)
+    ring.header[WORD_COUNT : WORD_COUNT + 3] = counts
+    assert planned(ring) == Trust(State.KILLED, believed, 0, 26, 5)
+
+
+@pytest.mark.parametrize("limit", [26, NO_LIMIT])
+def test_no_flipped_bit_of_the_count_changes_it(limit: int) -> None:
+    for word, bit in itertools.product(range(WORD_COUNT, WORD_COUNT + 3), range(64)):
+        synced = record(5, -1) if limit == NO_LIMIT else record(5, 20)
+        ring = ring_of(20, Session(IN_USE, HERE, 0, 0), synced, limit=limit, synced=5)
+        ring.header.view(np.uint64)[word] ^= np.uint64(1 << bit)
+        with suppress(HeaderError):
+            assert planned(ring).sequence == 20
+
+
+@pytest.mark.parametrize(
+    "counts", [(20, 21, 22), (20, 22, 21), (20, 19, 20), (20, 26, 26), (21, 20, 20), (-2, 20, 20)]
+)
+def test_killed_with_counts_that_contradict_each_other(counts: tuple[int, ...]) -> None:
+    ring = ring_of(20, Session(IN_USE, HERE, 0, 0), record(5, -1), limit=NO_LIMIT, synced=5)
+    ring.header[WORD_COUNT : WORD_COUNT + 3] = counts
+    assert refused(ring) == (
+        f"expected one count of prices, got {counts[0]} and, in its copies, {counts[1]} and "
+        f"{counts[2]}: it is damaged"
     )
 
 
@@ -187,9 +228,9 @@ def test_killed_without_the_record_that_was_on_disk() -> None:
 # Left by a loss of power
 
 
-@pytest.mark.parametrize("count", [0, 7, 20, 21, 26, 10**12])
+@pytest.mark.parametrize("count", [0, 6, 17, 20, 21, 26, 10**12])
 def test_power_lost(count: int) -> None:
-    """The newest record that holds; the count may be of any time."""
+    """The newest record that holds; the count may be of any time until the next record."""
     session = Session(IN_USE, ELSEWHERE, 2, 0)
     for records, believed in (
         ([record(1, 0)], 0),
@@ -203,11 +244,17 @@ def test_power_lost(count: int) -> None:
         ([record(5, 16, 17), record(4, 17)], 17),  # less than nothing
     ):
         ring = ring_of(20, session, *records)
-        ring.header[WORD_COUNT] = count
+        kernels.publish(ring.header, count)
         generation = next(each.generation for each in records if each and each.sequence == believed)
         floor = max(2, believed - 12)
         expected = Trust(State.POWER_LOST, believed, floor, believed + 6, generation)
-        assert planned(ring) == expected
+        if count <= believed + 6:
+            assert planned(ring) == expected
+        else:
+            assert refused(ring) == (
+                f"expected at most {believed + 6} prices behind a durable record of {believed}, "
+                f"got {count}: it is damaged"
+            )
 
 
 def test_power_lost_with_prices_around_the_end_of_the_ring() -> None:

@@ -34,6 +34,7 @@ from financial_data_service.engine.layout import (
     WORD_BATCH_MAX,
     WORD_CAPACITY,
     WORD_COUNT,
+    WORD_COUNT_COPIES,
     WORD_FANOUT_SHIFT,
     WORD_LEVELS,
     WORD_OFFSETS,
@@ -446,7 +447,14 @@ def complete_blocks(header, region, lowest, sequence, new_sequence):  # type: ig
 
 @compiled
 def publish(header, sequence):  # type: ignore[no-untyped-def]
-    """Store a new count: from now on readers see what was stored before."""
+    """Store a new count: from now on readers see what was stored before.
+
+    The copies go first. Whoever finds the file of a killed writer can tell a count that was about
+    to follow them from one that is damaged. A deletion has none: it is complete or not begun.
+    """
+    if sequence >= 0:
+        header[WORD_COUNT_COPIES] = sequence
+        header[WORD_COUNT_COPIES + 1] = sequence
     store_release(header, WORD_COUNT, sequence)
 
 
@@ -470,5 +478,5 @@ def append(header, region, values):  # type: ignore[no-untyped-def]
     sequence = header[WORD_COUNT]
     new_sequence = sequence + len(values)
     complete_blocks(header, region, 2, sequence, new_sequence)
-    store_release(header, WORD_COUNT, new_sequence)
+    publish(header, new_sequence)
     return new_sequence

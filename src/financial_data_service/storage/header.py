@@ -31,6 +31,7 @@ from financial_data_service.engine.layout import (
     WORD_APPEND_LIMIT,
     WORD_BATCH_MAX,
     WORD_COUNT,
+    WORD_COUNT_COPIES,
     WORD_CREATED_NS,
     WORD_FANOUT_SHIFT,
     WORD_LARGEST_WINDOW,
@@ -244,7 +245,8 @@ def _bytes_of(words: Words) -> memoryview:
 
 _KNOWN = (
     range(WORD_STATIC_CHECKSUM + 1),
-    (WORD_COUNT, WORD_APPEND_LIMIT, WORD_SYNCED_GENERATION, WORD_SYNC_FAILED),
+    (WORD_COUNT, WORD_COUNT_COPIES, WORD_COUNT_COPIES + 1),
+    (WORD_APPEND_LIMIT, WORD_SYNCED_GENERATION, WORD_SYNC_FAILED),
     range(WORD_STATE, WORD_SESSION_CHECKSUM + 1),
     *(range(begin, begin + RECORD_WORDS) for begin in _SLOTS),
     range(WORD_NAME, HEADER_WORDS),

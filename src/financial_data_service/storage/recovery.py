@@ -24,6 +24,7 @@ from financial_data_service.engine.layout import (
     DELETED,
     WORD_APPEND_LIMIT,
     WORD_COUNT,
+    WORD_COUNT_COPIES,
     WORD_SYNCED_GENERATION,
     Geometry,
 )
@@ -102,16 +103,33 @@ def plan(ring: Ring, boot_id: bytes) -> Trust:
     HeaderError
         When nothing can be believed; the message says why.
     """
+    # In one go: a writer may be at work.
+    counts = ring.header[WORD_COUNT : WORD_COUNT_COPIES + 2].tolist()
     session = read_session(ring.header)
-    count = int(ring.header[WORD_COUNT])
     records = [record for record in read_records(ring.header) if record is not None]
     if session.state == CLEAN:
-        return _closed(ring, session, count, records)
-    if count == DELETED:
+        return _closed(ring, session, _published(counts, 0), records)
+    if counts[0] == DELETED:
         return Trust(State.DELETED, DELETED, 0, 0, 0)
     if session.boot_id == boot_id:
-        return _killed(ring, session, count, records)
-    return _power_lost(ring, session, records)
+        return _killed(ring, session, _published(counts, ring.geometry.batch_max), records)
+    return _power_lost(ring, session, counts[0], records)
+
+
+def _published(counts: list[int], ahead_max: int) -> int:
+    """Return how many prices a writer had published, or was just publishing when it was killed.
+
+    It stores the copies, and then the count itself: so the copies may be a batch ahead, both or
+    one, and nothing else may differ. If both are, the batch is whole.
+    """
+    count, (least, greatest) = counts[0], sorted(counts[1:])
+    is_between = count <= least <= greatest <= count + ahead_max
+    if not is_between or (least != greatest and least != count):
+        raise HeaderError(
+            f"expected one count of prices, got {count} and, in its copies, {counts[1]} and "
+            f"{counts[2]}: it is damaged"
+        )
+    return least
 
 
 def _closed(ring: Ring, session: Session, count: int, records: list[DurableRecord]) -> Trust:
@@ -148,7 +166,7 @@ def _killed(ring: Ring, session: Session, count: int, records: list[DurableRecor
     return Trust(State.KILLED, count, session.floor, limit, generation)
 
 
-def _power_lost(ring: Ring, session: Session, records: list[DurableRecord]) -> Trust:
+def _power_lost(ring: Ring, session: Session, count: int, records: list[DurableRecord]) -> Trust:
     held = [record for record in records if _holds(ring, record)]
     newest = max(held, default=None)
     if newest is None:
@@ -163,6 +181,11 @@ def _power_lost(ring: Ring, session: Session, records: list[DurableRecord]) -> T
     # Prices that came after it may have overwritten what no window of it can reach.
     floor = max(session.floor, newest.sequence - max(geometry.largest_window, geometry.batch_max))
     limit = newest.sequence + unsynced_max(geometry)
+    if count > limit:  # Before it went there, a newer record was put on disk.
+        raise HeaderError(
+            f"expected at most {limit} prices behind a durable record of {newest.sequence}, got "
+            f"{count}: it is damaged"
+        )
     return Trust(State.POWER_LOST, newest.sequence, floor, limit, newest.generation)
 
 
