@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 
-from data_directories import fill, leave, state_of
+from data_directories import fill, leave, spoil, state_of
 from financial_data_service.engine import kernels
 from financial_data_service.engine.layout import (
     DELETED,
@@ -37,6 +37,7 @@ from financial_data_service.errors import (
     InsufficientStorageError,
     SequenceConflictError,
     SymbolFileError,
+    SymbolLimitError,
     SymbolNotFoundError,
 )
 from financial_data_service.storage import directory, disk
@@ -286,6 +287,18 @@ def test_what_was_refused_stays_refused(
         two.close()
         assert (path / "A.ring").read_bytes() == content
         assert state_of(path / "B.ring") is State.CLEAN
+
+
+def test_refused_files_count_and_whoever_is_one_too_many_is_told(
+    path: Path, opened: Opened
+) -> None:
+    fill(path, {symbol: [1.0] for symbol in "ABC"}, TINY)
+    spoil(path / "A.ring")
+    spoil(path / "B.ring")
+    manager = opened(path, max_symbols=3)
+    assert manager.symbols() == ["C"]
+    with pytest.raises(SymbolLimitError, match=r"\(3\) reached; 2 of them cannot be served, see"):
+        manager.add_batch("D", [1.0])
 
 
 def test_a_refused_file_that_others_have_put_right(path: Path, opened: Opened) -> None:

@@ -76,6 +76,9 @@ def test_every_error_is_listed_and_public() -> None:
 def test_messages_are_what_users_of_the_api_know() -> None:
     assert str(SymbolNotFoundError("AAPL")) == "Symbol AAPL not found"
     assert str(SymbolLimitError(10)) == "Maximum number of symbols (10) reached"
+    assert str(SymbolLimitError(10, 3)) == (
+        "Maximum number of symbols (10) reached; 3 of them cannot be served, see /readyz"
+    )
 
 
 def test_what_errors_carry() -> None:

@@ -82,10 +82,19 @@ class SymbolNotFoundError(FdsError, LookupError):
 
 
 class SymbolLimitError(FdsError, ValueError):
-    """A new symbol would exceed the number of symbols the service may keep."""
+    """A new symbol would exceed the number of symbols the service may keep.
 
-    def __init__(self, max_symbols: int) -> None:
-        super().__init__(f"Maximum number of symbols ({max_symbols}) reached")
+    Parameters
+    ----------
+    max_symbols : int
+        How many there may be.
+    refused : int
+        Files among them that cannot be served, and so are in no list of symbols.
+    """
+
+    def __init__(self, max_symbols: int, refused: int = 0) -> None:
+        among = f"; {refused} of them cannot be served, see /readyz" if refused else ""
+        super().__init__(f"Maximum number of symbols ({max_symbols}) reached{among}")
 
 
 class InsufficientStorageError(FdsError, OSError):

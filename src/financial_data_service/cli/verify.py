@@ -39,8 +39,8 @@ def verify(
     arithmetic than the service's: min, max and last must be the same, sums exactly what the prices
     add up to, avg within 1 unit of the last place, var within 1e-14.
 
-    What has nothing to contradict it is not found: a price changed on disk among the newest, fewer
-    than a block, or before an unclean end, after which all summaries are made again from the prices.
+    What has nothing to contradict it is not found: a price that the disk changed among the newest,
+    fewer than a block, or before an unclean end, after which all summaries are made again.
 
     Reads only, and may be used while a service is at work there. The exit code is 1 when something
     differs; which level, block and field then stands on stderr, with what is stored and what was

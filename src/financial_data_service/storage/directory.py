@@ -306,7 +306,8 @@ class DirectoryStore(SymbolStore):
             except FileNotFoundError:
                 continue
             except (HeaderError, OSError) as error:
-                _logger.warning("%s: not closed cleanly: %s", path, error)
+                reason = error.reason if isinstance(error, SymbolFileError) else error
+                _logger.warning("%s: not closed cleanly: %s", path, reason)
 
     # Symbols
 
@@ -340,7 +341,7 @@ class DirectoryStore(SymbolStore):
             if path.exists() and not self._finish_deletion(path):
                 raise SymbolChangedError
             if sum(path.exists() for path in self._paths()) >= self.max_symbols:
-                raise SymbolLimitError(self.max_symbols)
+                raise SymbolLimitError(self.max_symbols, sum(map(self._is_refused, self._paths())))
             try:
                 file = self._make_file(path, symbol, prices)
             except InsufficientStorageError:

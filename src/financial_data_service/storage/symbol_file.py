@@ -247,7 +247,7 @@ class SymbolFile(Ring):
         if self._is_stuck:
             raise SymbolFileError(
                 str(self.path),
-                "another process holds its lock and does not give it back; nothing was stored",
+                "another process holds its lock and does not give it back; nothing was written",
                 is_passing=True,
             )
 
