@@ -120,7 +120,9 @@ def directory_of(service: Service) -> Path:
 
 
 @contextmanager
-def from_program(tmp_path: Path, program: str) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+def from_program(
+    tmp_path: Path, program: str, *, data_dir: str | None = None
+) -> Iterator[tuple[subprocess.Popen[str], Path]]:
     """A service with two workers of which something is changed; `program` says what."""
     prefix = (
         "import os, signal, time\n"
@@ -128,9 +130,11 @@ def from_program(tmp_path: Path, program: str) -> Iterator[tuple[subprocess.Pope
         "from financial_data_service.settings import Settings\n"
         "serve_worker = workers._Supervisor._serve\n"
     )
+    prices = None if data_dir is None else str(tmp_path / data_dir)
     suffix = (
         "\nworkers._Supervisor._serve = serve\n"
-        "raise SystemExit(workers.serve(Settings(port=0, largest_window=1000, workers=2)))\n"
+        f"settings = Settings(port=0, largest_window=1000, workers=2, data_dir={prices!r})\n"
+        "raise SystemExit(workers.serve(settings))\n"
     )
     log = tmp_path / "stderr.log"
     with (
@@ -367,6 +371,56 @@ class TestDeath:
             f"ended with exit code 7; another takes its place{pause}."
             for pause in ("", " in 0.5 s", " in 1 s")
         ]
+
+    @pytest.mark.parametrize("data_dir", [None, "prices"])
+    def test_a_stop_while_no_worker_lives_is_no_good_end(
+        self, tmp_path: Path, data_dir: str | None
+    ) -> None:
+        program = (
+            "workers.PAUSE_SECONDS_MIN = workers.PAUSE_SECONDS_MAX = 60\n"
+            "def serve(self, worker, serving):\n"
+            "    os.write(serving, b'1')\n"
+            "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        )
+        with from_program(tmp_path, program, data_dir=data_dir) as (process, log):
+            poll(lambda: log.read_text().count("in 60 s.") == 2)
+            process.terminate()
+            assert process.wait(20) == 1
+        (said,) = re.findall(r"WARNING: +(The service did not .+)", log.read_text())
+        assert re.match(
+            r"The service did not end in good order: Worker [12] \[\d+\] was killed by SIGKILL, "
+            r"and no other was left to close the prices\.",
+            said,
+        )
+        assert ("count as left by a killed process" in said) == (data_dir is not None)
+
+    @pytest.mark.parametrize("killed", [1, 2])
+    def test_a_worker_that_is_killed_during_the_stop(self, tmp_path: Path, killed: int) -> None:
+        """Of whichever it cuts requests off; how the last ends is what the files are left by."""
+        prices = tmp_path / "prices"
+        with started(tmp_path, (*WORKERS, "--data-dir", str(prices))) as service:
+            assert service.add(batch("S", [1.0])).status == 201
+            with connected_to_all(service) as connections:
+                workers = workers_of(service)
+                for connection in connections:
+                    connection.send(post(batch("S", [1.0]))[:-1])
+                with connected_to_all(service):  # They have seen what was sent before.
+                    service.process.send_signal(signal.SIGTERM)
+                poll(lambda: service.log.read_text().count("Waiting for connections to") == 2)
+                for pid in workers[:killed]:
+                    os.kill(pid, signal.SIGKILL)
+            assert service.process.wait(30) == 1
+        log = service.log.read_text()
+        assert log.count("was killed by SIGKILL.") == killed
+        assert ("did not end in good order" in log) == (killed == 2)
+        report = subprocess.run(
+            [sys.executable, "-m", "financial_data_service", "inspect", str(prices)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        assert ("closed cleanly" in report.stdout) == (killed == 1)
 
     def test_a_worker_that_does_not_end_is_killed(self, tmp_path: Path) -> None:
         program = (

@@ -104,7 +104,8 @@ def serve(settings: Settings) -> int:
     -------
     int
         0 after SIGTERM or Ctrl-C; 1 when the address or the data directory cannot be had, the
-        first worker does not come up, or one had to be killed at the end; stderr says which.
+        first worker does not come up, one had to be killed at the end or was killed meanwhile, or
+        none was left that could end in good order; stderr says which.
     """
     if not has_fit_certificate(settings):
         return 1
@@ -172,6 +173,7 @@ class _Supervisor:
         self._is_stopping = False
         self._kill_at = float("inf")
         self._exit_code = 0
+        self._killed = ""  # the last worker to end, if it was: the prices are as it left them
 
     def run(self) -> int:
         """Look after the workers until all have ended; return the exit code."""
@@ -184,6 +186,7 @@ class _Supervisor:
                     self._start_due()
                 elif time.monotonic() >= self._kill_at:
                     self._kill()
+            self._judge_end()
         finally:
             # Only a fault of ours leaves any.
             self._signal_all(signal.SIGKILL)
@@ -317,12 +320,19 @@ class _Supervisor:
                 self._counts.retire(worker.index)
                 self._counters.retire(worker.index)
                 exit_code = os.waitstatus_to_exitcode(status)
+                how = f"[{pid}] {_how(exit_code)}"
+                if exit_code < 0:
+                    self._killed = f"{worker.name} {how}"
+                elif worker.is_serving:
+                    self._killed = ""  # Whatever became of others before, it has closed the files.
                 if exit_code or not self._is_stopping:
-                    self._lose(worker, f"[{pid}] {_how(exit_code)}", exit_code)
+                    self._lose(worker, how, exit_code)
 
     def _lose(self, worker: _Worker, how: str, exit_code: int | None = None) -> None:
         """Say what became of a worker, and have it replaced where there is sense in it."""
         if self._is_stopping:
+            if worker.is_serving:  # What it had under way has been cut off.
+                self._exit_code = 1
             logger.warning("%s %s.", worker.name, how)
         elif self._has_served:
             pause = self._postpone(worker)
@@ -362,6 +372,26 @@ class _Supervisor:
     def _end_within(self, seconds: float, number: signal.Signals) -> None:
         self._kill_at = min(self._kill_at, time.monotonic() + seconds)
         self._signal_all(number)
+
+    def _judge_end(self) -> None:
+        """Say so, now that all have ended, when the last did not do it in good order."""
+        if not (self._killed and self._has_served):
+            return
+        self._exit_code = 1
+        outcome = ""
+        if self._temporary is None:
+            outcome = (
+                " The files of the data directory count as left by a killed process: no "
+                "acknowledged price is lost to that"
+            )
+            # With durability power they were synced before they were acknowledged.
+            is_synced = self._settings.durability == "power"
+            outcome += "." if is_synced else ", but the newest were not synced to disk."
+        logger.warning(
+            "The service did not end in good order: %s, and no other was left to close the "
+            "prices.%s",
+            *(self._killed, outcome),
+        )
 
     def _kill(self) -> None:
         for worker in self._living():
