@@ -7,6 +7,7 @@ bit by bit, and goes back in through ``fds load``.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -580,10 +581,30 @@ class TestExport:
         assert_one_sentence(result, 1, "Symbol X not found")
         assert not to.exists()
 
-    def test_a_place_that_cannot_be_written_to(self, directory: Path, tmp_path: Path) -> None:
-        to = tmp_path / "missing" / "out.csv"
+    @pytest.mark.parametrize(
+        ("name", "reason"), [("missing", "no such file or directory"), ("file", "not a directory")]
+    )
+    def test_a_place_that_cannot_be_written_to(
+        self, directory: Path, tmp_path: Path, name: str, reason: str
+    ) -> None:
+        (tmp_path / "file").touch()
+        to = tmp_path / name / "out.csv"
         result = fds("export", "AAPL", "--to", to, "--data-dir", directory)
-        assert_one_sentence(result, 1, f"Cannot write {to}: no such file or directory.")
+        assert_one_sentence(result, 1, f"Cannot write {to}: {reason}.")
+
+    def test_a_file_system_that_is_read_only(
+        self, directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It refuses to remove what is not there, too."""
+
+        def refuse(path: Path, *_: object, **__: object) -> None:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+        for name in ("open", "unlink"):
+            monkeypatch.setattr(Path, name, refuse)
+        to = tmp_path / "out.csv"
+        result = fds("export", "AAPL", "--to", to, "--data-dir", directory)
+        assert_one_sentence(result, 1, f"Cannot write {to}: read-only file system.")
 
     def test_a_directory_is_refused_before_anything_is_written(
         self, directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

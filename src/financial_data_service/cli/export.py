@@ -12,7 +12,7 @@ import signal
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
@@ -168,7 +168,8 @@ def _put_in_place(to: Path, *, force: bool) -> Iterator[IO[bytes]]:
             raise
         raise CliError(f"Cannot write {to}: {os.strerror(error.errno).lower()}.") from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):  # Where it could not be made, it often cannot be removed either.
+            unfinished.unlink()
 
 
 class Writer(ABC):
