@@ -110,6 +110,23 @@ def test_what_is_no_data_directory(command: str, tmp_path: Path) -> None:
     assert fds(command).exit_code == 2
 
 
+@pytest.mark.parametrize(
+    "words", [["inspect"], ["verify"], ["export", "A", "--to", "out.csv", "--data-dir"]]
+)
+def test_a_data_directory_without_a_name(
+    words: list[str], directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not the current one, though that be a data directory; nor is ``~`` one of its files."""
+    monkeypatch.chdir(directory)
+    assert_one_sentence(fds(*words, ""), 2, "The data directory must have a name, got ''.")
+    in_environment = fds(*(words[:-1] or words), env={"FDS_DATA_DIR": ""})
+    assert (in_environment.exit_code, in_environment.stdout) == (2, "")
+    assert_one_sentence(fds(*words, "~nobody such/x"), 2, "home directory")
+    monkeypatch.setenv("HOME", str(directory.parent))
+    result = fds(*(word.replace("A", "AAPL") for word in words), f"~/{directory.name}")
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
 def test_they_write_nothing_into_the_directory(directory: Path, tmp_path: Path) -> None:
     before = contents(directory)
     assert fds("inspect", directory).exit_code == 0

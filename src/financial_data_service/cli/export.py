@@ -20,7 +20,7 @@ import typer
 
 from .console import CliError, UsageError, complain, output, printable, rate
 from .load import EXIT_INTERRUPTED
-from .options import check_symbol
+from .options import check_symbol, data_directory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,6 +45,7 @@ def export(
         typer.Option(
             "--data-dir",
             envvar="FDS_DATA_DIR",
+            parser=data_directory,
             metavar="DIRECTORY",
             help="What fds serve --data-dir was given.",
             show_default=False,
@@ -80,7 +81,7 @@ def export(
     try:
         from ..storage import reader
 
-        with _interrupted_by_signals(), reader.open(data_dir.expanduser()) as data:
+        with _interrupted_by_signals(), reader.open(data_dir) as data:
             started = time.perf_counter()
             begin, end = _carry(data[symbol], to, writer, last, force=force)
     except KeyboardInterrupt:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from .console import complain, counted, output, print_text, printable
+from .options import data_directory
 
 if TYPE_CHECKING:
     from rich.console import JustifyMethod
@@ -76,6 +77,7 @@ def inspect(
         typer.Argument(
             metavar="DATA_DIR",
             envvar="FDS_DATA_DIR",
+            parser=data_directory,
             help="What fds serve --data-dir was given.",
         ),
     ],
@@ -91,7 +93,6 @@ def inspect(
     from ..storage.directory import is_in_use, read_settings
     from ..storage.reader import ring_files
 
-    data_dir = data_dir.expanduser()
     paths = ring_files(data_dir)
     owner = _owner_of(data_dir)
     is_used, settings = is_in_use(data_dir), read_settings(data_dir)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .console import UsageError
 
-__all__ = ["DEFAULT_URL", "Url", "check_symbol"]
+__all__ = ["DEFAULT_URL", "Url", "check_symbol", "data_directory"]
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
@@ -25,3 +26,17 @@ def check_symbol(symbol: str | None) -> str | None:
         except UnicodeEncodeError:
             raise UsageError(f"Expected a symbol in UTF-8, got {symbol!r}.") from None
     return symbol
+
+
+def data_directory(name: str) -> Path:
+    """Return the data directory of a name, whose ``~`` a shell may have left where it was.
+
+    An empty one is refused: to Path it would be the current directory, to whoever wrote ``$UNSET``
+    it is not.
+    """
+    if not name:
+        raise UsageError("The data directory must have a name, got ''.")
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise UsageError(f"Expected the home directory of a user in {name!r}.") from None

@@ -11,7 +11,7 @@ import typer
 
 from .console import complain, counted, output, printable
 from .load import EXIT_INTERRUPTED
-from .options import check_symbol
+from .options import check_symbol, data_directory
 
 if TYPE_CHECKING:
     from ..storage.reader import DataDirectory, SymbolReader
@@ -24,7 +24,10 @@ SHOWN_MAX = 10
 
 def verify(
     data_dir: Annotated[
-        Path, typer.Argument(metavar="DATA_DIR", help="What fds serve --data-dir was given.")
+        Path,
+        typer.Argument(
+            metavar="DATA_DIR", parser=data_directory, help="What fds serve --data-dir was given."
+        ),
     ],
     symbol: Annotated[
         str | None,
