@@ -345,6 +345,15 @@ class TestVerify:
         assert other.startswith("BTC/USDT: ")
         assert "held of 2,000" in other
 
+    def test_what_is_not_a_regular_file(self, directory: Path) -> None:
+        (directory / "X.ring").mkdir()
+        os.mkfifo(directory / "Y.ring")
+        for command in ("verify", "inspect"):
+            one, other = fds(command, directory).stderr.splitlines()
+            for line, name in ((one, "X.ring"), (other, "Y.ring")):
+                assert name in line
+                assert line.endswith(": not a regular file.")
+
     def test_sentences_end_alike(self, directory: Path) -> None:
         (directory / "X.ring").write_bytes(b"x")
         for command in ("verify", "inspect"):

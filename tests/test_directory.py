@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -346,12 +347,19 @@ def test_a_file_damaged_while_it_is_open_is_not_closed_cleanly(path: Path, opene
 # What is no file of a symbol
 
 
-@pytest.mark.parametrize("kind", ["pipe", "dangling link", "link to itself", "link to another"])
+@pytest.mark.parametrize(
+    "kind",
+    ["pipe", "socket", "directory", "dangling link", "link to itself", "link to another"],
+)
 def test_something_else_by_the_name_of_a_file(path: Path, opened: Opened, kind: str) -> None:
     fill(path, {"A": [1.0]}, TINY)
     strange = path / "B.ring"
     if kind == "pipe":
         os.mkfifo(strange)
+    elif kind == "socket":
+        os.mknod(strange, stat.S_IFSOCK | 0o600)
+    elif kind == "directory":
+        strange.mkdir()
     else:
         target = {"dangling link": "nowhere", "link to itself": "B.ring"}.get(kind, "A.ring")
         strange.symlink_to(target)
@@ -361,8 +369,9 @@ def test_something_else_by_the_name_of_a_file(path: Path, opened: Opened, kind: 
     if kind == "dangling link":
         assert manager.add_batch("B", [2.0]).sequence == 1
         return
+    not_regular = "not a regular file"
     reason = {
-        "pipe": "expected a header of 4096 bytes, got 0",
+        **dict.fromkeys(["pipe", "socket", "directory"], not_regular),
         "link to itself": "cannot be opened: Too many levels of symbolic links",
         "link to another": "expected the name A.ring for the symbol A",
     }[kind]

@@ -14,6 +14,7 @@ when a process dies); readers take none. Within a process, one thread uses a fil
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import mmap
 import os
@@ -72,6 +73,8 @@ more than it saves."""
 
 # A mapping needs no descriptor of its own: two for each symbol would be one too many.
 _MMAP_OPTIONS: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
+
+_NOT_REGULAR = "not a regular file"
 
 _ALL = 1 << 62  # more prices than there will ever be
 
@@ -423,6 +426,8 @@ def _open_descriptor(path: Path, *, read_only: bool) -> int:
     except OSError as error:
         if error.errno in disk.NO_DESCRIPTOR:
             raise no_descriptor(path, error) from error
+        if error.errno in (errno.EISDIR, errno.ENXIO):  # a directory to be written to; a socket
+            raise SymbolFileError(str(path), _NOT_REGULAR) from error
         raise SymbolFileError(str(path), f"cannot be opened: {error.strerror}") from error
 
 
@@ -435,7 +440,9 @@ def _checked_header(path: Path, descriptor: int, *, own: bool) -> Identity:
                 f"expected a file of user {os.geteuid()}, who runs this process, "
                 f"got one of user {status.st_uid}"
             )
-        header = _read_header_page(descriptor) if stat.S_ISREG(status.st_mode) else b""
+        if not stat.S_ISREG(status.st_mode):
+            raise HeaderError(_NOT_REGULAR)
+        header = _read_header_page(descriptor)
         if len(header) < HEADER_BYTES:
             raise HeaderError(f"expected a header of {HEADER_BYTES} bytes, got {len(header)}")
         words = np.frombuffer(header, dtype="<i8")
