@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet
 import pytest
+from numba import njit
 from typer.testing import CliRunner
 
 import financial_data_service as fds_library
@@ -31,6 +32,7 @@ from financial_data_service.cli import app
 from financial_data_service.cli.console import rate
 from financial_data_service.cli.export import CsvWriter, Writer
 from financial_data_service.cli.inspect import size
+from financial_data_service.compiling import SENTENCE
 from financial_data_service.engine.layout import DELETED, Geometry
 from financial_data_service.storage import verify as verification
 from financial_data_service.storage.held import Held
@@ -376,6 +378,20 @@ class TestVerify:
         monkeypatch.setattr("financial_data_service.storage.verify.verify_levels", verify)
         assert fds("verify", directory).exit_code == 0
         assert order == ["warm up", "verify", "verify"]
+
+    @pytest.mark.parametrize("is_terminal", [True, False])
+    def test_who_watches_it_compile_is_told(
+        self, directory: Path, monkeypatch: pytest.MonkeyPatch, is_terminal: bool
+    ) -> None:
+        def warm_up() -> None:
+            with monkeypatch.context() as patch:
+                patch.setattr(sys.stderr, "isatty", lambda: is_terminal)
+                njit(lambda x: x + 1)(1)
+
+        monkeypatch.setattr("financial_data_service.engine.running_stats.warm_up", warm_up)
+        result = fds("verify", directory)
+        assert result.exit_code == 0
+        assert result.stderr == (f"fds: {SENTENCE}\n" if is_terminal else "")
 
     def test_one_symbol(self, directory: Path) -> None:
         result = fds("verify", directory, "BTC/USDT")

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from financial_data_service.compiling import SENTENCE
 from financial_data_service.server.process import collections_held, resume_collections
 from raw_http import batch, get, post, post_chunked
 from service_process import (
@@ -305,7 +306,10 @@ def test_cold_cache(tmp_path: Path) -> None:
     with running(tmp_path, NUMBA_CACHE_DIR=str(cache)) as service:
         assert service.add(batch("S", [1.0, 2.0])).status == 201
         assert service.get("/stats/S/1")["avg"] == 1.5
+        assert service.log.read_text().count(SENTENCE) == 1
     assert list(cache.rglob("*.nbc")), "the next start is to be a warm one"
+    with running(tmp_path, NUMBA_CACHE_DIR=str(cache)) as service:
+        assert SENTENCE not in service.log.read_text()
 
 
 def test_cache_that_cannot_be_written(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 
+from financial_data_service.compiling import SENTENCE
 from financial_data_service.server import temporary
 from financial_data_service.settings import Settings
 from financial_data_service.storage import directory
@@ -482,6 +483,7 @@ class TestStart:
         with running(tmp_path, (*LIGHT, "--workers", "3"), NUMBA_CACHE_DIR=str(cache)) as service:
             assert service.add(batch("S", [1.0, 2.0])).status == 201
             assert service.get("/stats/S/1")["avg"] == 1.5
+        assert service.log.read_text().count(SENTENCE) == 1
         indices = list(cache.rglob("*.nbi"))
         assert indices
         data = [path.name.rpartition(".")[0] for path in cache.rglob("*.nbc")]

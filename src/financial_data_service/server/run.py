@@ -21,6 +21,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
+from financial_data_service.compiling import compilation_told
 from financial_data_service.errors import DataDirectoryError
 from financial_data_service.server import logs, observing
 from financial_data_service.server.accepting import Acceptor, ConnectionCounts
@@ -246,15 +247,23 @@ def serve_as_worker(settings: Settings, link: WorkerLink) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGQUIT, lambda _signal, _frame: server.quit())
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-    # All have the same files; one of them telling of those that are refused is enough.
+    # All have the same files, and the first compiles for all: one of them telling is enough.
     return _run(server, app, [], quiet=not link.is_first)
 
 
 def _run(
     server: _Server, app: FastAPI, sockets: list[socket.socket], *, quiet: bool = False
 ) -> int:
-    if not quiet:
-        _warn_of_unknown_variables()
+    if quiet:
+        return _open_and_run(server, app, sockets, quiet=True)
+    _warn_of_unknown_variables()
+    with compilation_told(logger.info):
+        return _open_and_run(server, app, sockets, quiet=False)
+
+
+def _open_and_run(
+    server: _Server, app: FastAPI, sockets: list[socket.socket], *, quiet: bool
+) -> int:
     try:
         open_prices(app, quiet=quiet)
     except DataDirectoryError as error:
