@@ -44,6 +44,7 @@ EXPECTED_LINES = re.compile(
     r"Waiting for application shutdown\.|Application shutdown complete\.|"
     r"Finished server process \[\d+\]|"
     r".+\.ring: left by a process that was killed; \d+ prices? kept, levels made again in \S+ s|"
+    r"Compiling kernels; that takes some ten seconds, once for this machine\.|"
     r".+: waiting for (process \d+|\w+ process), which starts or ends there"
     r")|"
     r"WARNING: +Worker \d \[\d+\] was killed by SIGKILL(; another takes its place( in \S+ s)?)?\.|"

@@ -32,7 +32,7 @@ from financial_data_service.cli import app
 from financial_data_service.cli.console import rate
 from financial_data_service.cli.export import CsvWriter, Writer
 from financial_data_service.cli.inspect import size
-from financial_data_service.compiling import SENTENCE
+from financial_data_service.engine.compiling import SENTENCE
 from financial_data_service.engine.layout import DELETED, Geometry
 from financial_data_service.storage import verify as verification
 from financial_data_service.storage.held import Held

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from numba import njit
 
-from financial_data_service.compiling import SENTENCE, compilation_told
+from financial_data_service.engine.compiling import SENTENCE, compilation_told
 
 
 def kernel() -> Any:

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from financial_data_service.compiling import SENTENCE
+from financial_data_service.engine.compiling import SENTENCE
 from financial_data_service.server.process import collections_held, resume_collections
 from raw_http import batch, get, post, post_chunked
 from service_process import (

@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from financial_data_service.compiling import SENTENCE
+from financial_data_service.engine.compiling import SENTENCE
 from financial_data_service.server import temporary
 from financial_data_service.settings import Settings
 from financial_data_service.storage import directory

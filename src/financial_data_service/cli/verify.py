@@ -51,7 +51,7 @@ def verify(
     expected.
     """
     try:
-        from ..compiling import compilation_told
+        from ..engine.compiling import compilation_told
         from ..engine.running_stats import warm_up
         from ..storage import reader
 

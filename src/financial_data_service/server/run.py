@@ -21,7 +21,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from financial_data_service.compiling import compilation_told
+from financial_data_service.engine.compiling import compilation_told
 from financial_data_service.errors import DataDirectoryError
 from financial_data_service.server import logs, observing
 from financial_data_service.server.accepting import Acceptor, ConnectionCounts
