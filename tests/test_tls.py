@@ -1,13 +1,18 @@
 """TLS: both lanes behind it, one worker and two, and what is said when it is not to be had.
 
+Clients of every kind trust an authority that the environment names, and each client one only.
+
 Certificates come from an authority that the test makes up.
 """
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,8 +24,11 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
 
+from financial_data_service import AsyncClient, Client
+from financial_data_service.client.connection import Connection
+from financial_data_service.monitor.feed import Feed
 from raw_http import Reply, batch, get, post
-from service_process import LIGHT, command, environment, running
+from service_process import LIGHT, Service, command, environment, running
 
 PASSWORD = "a password of the key"
 
@@ -178,3 +186,78 @@ def test_a_password_that_does_not_fit(files: Files, password: str | None) -> Non
     variables = {} if password is None else {"FDS_SSL_KEYFILE_PASSWORD": password}
     said = failure(*flags, **variables)
     assert said.endswith(f"{files.locked_key} does not open with --ssl-keyfile-password.\n")
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, files: Files) -> Iterator[Service]:
+    directory = tmp_path_factory.mktemp("service")
+    with running(directory, (*LIGHT, "--ssl-certfile", str(files.together))) as service:
+        yield service
+
+
+@pytest.fixture
+def named(monkeypatch: pytest.MonkeyPatch, service: Service, files: Files) -> Service:
+    """Return a service on this machine whose authority only ``SSL_CERT_FILE`` names."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(files.authority))
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    return service
+
+
+def test_clients_trust_an_authority_that_the_environment_names(named: Service) -> None:
+    with Client(named.url) as client:
+        assert client.add_batch("CLIENT", [1.0, 2.0]).sequence == 2
+        assert next(iter(client.subscribe("stats.CLIENT.1"))).last == 2.0
+
+    async def main() -> None:
+        async with AsyncClient(named.url) as client:
+            async with client.ingest("CLIENT") as ingest:
+                await ingest.send([3.0])
+            assert (await anext(aiter(client.subscribe("stats.CLIENT.1")))).last == 3.0
+
+    asyncio.run(main())
+
+
+def test_commands_trust_an_authority_that_the_environment_names(
+    named: Service, tmp_path: Path
+) -> None:
+    prices = tmp_path / "prices.csv"
+    prices.write_text("price\n1.5\n2.5\n")
+    for words in (["load", str(prices), "--symbol", "FDS"], ["stats", "FDS"]):
+        run = subprocess.run(
+            [sys.executable, "-m", "financial_data_service", *words, "--url", named.url],
+            check=False,  # What it exits with is looked at here.
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=environment(),
+        )
+        assert run.returncode == 0, run.stderr
+
+
+def test_the_monitor_trusts_an_authority_that_the_environment_names(named: Service) -> None:
+    deadline = time.monotonic() + 20
+    with Feed(named.url) as feed:
+        while not (snapshot := feed.board.snapshot()).is_online:
+            assert time.monotonic() < deadline, snapshot
+            time.sleep(0.01)
+
+
+def test_http_and_websockets_trust_the_same() -> None:
+    mine = ssl.create_default_context()
+    for verify in (True, False, mine):
+        connection = Connection("https://prices.example.com", verify=verify)
+        trust = connection.http_options()["verify"]
+        assert isinstance(trust, ssl.SSLContext)
+        assert trust is connection.websocket_options()["ssl"]
+        assert (trust is mine) == (verify is mine)
+        assert (trust.verify_mode == ssl.CERT_NONE) == (verify is False)
+
+
+def test_certificates_are_not_read_for_http(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(*_: object, **__: object) -> ssl.SSLContext:
+        raise AssertionError("certificates are read")
+
+    monkeypatch.setattr(ssl, "create_default_context", read)
+    for url in ("http://127.0.0.1:8000", "http://prices.example.com"):
+        Client(url).close()
+        assert "ssl" not in Connection(url).websocket_options()

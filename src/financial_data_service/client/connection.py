@@ -6,6 +6,7 @@ import math
 import re
 import ssl
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, TypeAlias, TypedDict
 
 import httpx
@@ -44,7 +45,7 @@ class HttpOptions(TypedDict):
     headers: dict[str, str]
     auth: tuple[str, str] | None
     trust_env: bool
-    verify: Verify
+    verify: ssl.SSLContext | bool
 
 
 class Connection:
@@ -59,7 +60,8 @@ class Connection:
     timeout : float or httpx.Timeout
         Seconds that the service may be silent.
     verify : ssl.SSLContext or bool
-        Which certificates are trusted.
+        Which certificates are trusted; True for those of the system, whose file and directory
+        ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` take the place of.
 
     Raises
     ------
@@ -95,16 +97,29 @@ class Connection:
 
     def http_options(self) -> HttpOptions:
         """Return what both of httpx's clients are made with."""
-        is_plain = self.is_local and self._url.scheme == "http"
         return {
             "timeout": self._timeout,
             "headers": self.headers,
             "auth": (self._url.username, self._url.password) if self._url.username else None,
             # A proxy set for the outside world has no way to this machine.
             "trust_env": not self.is_local,
-            # Reading the certificates of the system takes longer than a request does.
-            "verify": False if is_plain else self._verify,
+            # Of http nothing is to be verified, and httpx would read certificates all the same.
+            "verify": self._trust if self._is_secure else False,
         }
+
+    @property
+    def _is_secure(self) -> bool:
+        return self._url.scheme == "https"
+
+    @cached_property
+    def _trust(self) -> ssl.SSLContext:
+        """What HTTP and WebSockets alike trust; left to themselves, each trusts a store of its own.
+
+        Not made before it is needed: reading the system's certificates takes longer than a request.
+        """
+        if isinstance(self._verify, ssl.SSLContext):
+            return self._verify
+        return ssl.create_default_context() if self._verify else _trusting_anybody()
 
     def request_options(self, request: Request) -> dict[str, Any]:
         """Return what httpx's ``request`` is called with."""
@@ -134,8 +149,8 @@ class Connection:
             # Updates are small and go to a machine nearby: packing costs more than it saves.
             "compression": None,
         }
-        if self._url.scheme == "https" and self._verify is not True:
-            options["ssl"] = self._verify or _trusting_anybody()
+        if self._is_secure:
+            options["ssl"] = self._trust
         return options | ({"proxy": None} if self.is_local else {})
 
     def reply(self, response: httpx.Response) -> Reply:

@@ -59,7 +59,8 @@ class Client:
     retries : Retries or int
         How patiently requests are repeated; a number stands for so many repetitions.
     verify : ssl.SSLContext or bool
-        Which certificates are trusted; those of the system if not given.
+        Which certificates are trusted; if not given those of the system, whose file and directory
+        ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` take the place of.
     transport : httpx.BaseTransport, optional
         What carries the requests: a proxy, a Unix socket, a stand-in in a test. Without it proxies
         are those of the environment, and none for this machine.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 import threading
 import time
 from collections.abc import Container
@@ -59,9 +60,14 @@ class Feed:
         self.url = url.rstrip("/")
         self.board = Board()
         self._headers = {"X-API-Key": api_key} if api_key else {}
+        # Both ways trust the same: the system's authorities, or those that SSL_CERT_FILE names.
+        self._trust = ssl.create_default_context() if self.url.startswith("https:") else None
         # No proxy of the environment stands between this page and a server beside it.
         self._client = httpx.Client(
-            headers=self._headers, timeout=ANSWER_SECONDS_MAX, trust_env=False
+            headers=self._headers,
+            timeout=ANSWER_SECONDS_MAX,
+            trust_env=False,
+            verify=self._trust or False,
         )
         self._is_closed = threading.Event()
         self._connection: ClientConnection | None = None
@@ -135,6 +141,7 @@ class Feed:
             return connect(
                 url,
                 additional_headers=self._headers,
+                ssl=self._trust,
                 open_timeout=ANSWER_SECONDS_MAX,
                 close_timeout=1.0,
                 proxy=None,
