@@ -227,13 +227,14 @@ class TestWebSockets:
         for said, got in (
             (handshake(app, path), "none"),
             (handshake(app, path, ("x-api-key", KEY[:-1])), "another"),
-            (handshake(app, path, query=f"api_key={KEY}x"), "none"),
+            (handshake(app, path, query=f"{before}api_key={KEY}x"), "another"),
+            (handshake(app, path, query=f"{before}api_key="), "none"),
         ):
             status, replied, detail = refusal(said)
             assert status == 401
             assert replied[b"www-authenticate"].startswith(b"Bearer ")
             assert replied[b"content-type"] == b"application/json"
-            assert detail.endswith(f"`Authorization: Bearer …`, got {got}")
+            assert detail.endswith(f"`Authorization: Bearer …` or `?api_key=…`, got {got}")
         for answer in (
             handshake(app, path, ("x-api-key", KEY)),
             handshake(app, path, ("authorization", f"Bearer {KEY}")),
@@ -291,8 +292,16 @@ class TestWebSockets:
 
 def test_event_streams_may_have_the_key_in_the_query() -> None:
     with InProcess(create_app(Settings(largest_window=1000, api_key=KEY))) as client:  # type: ignore[arg-type]
-        for query in ("", "?api_key=x" + KEY, "?api_key="):
-            assert client.get(f"/stats/X/1/events{query}").status_code == 401
+        documented = client.get("/openapi.json").json()["paths"]["/stats/{symbol}/{k}/events"]
+        refused = documented["get"]["responses"]["401"]["content"]["application/json"]
+        for query, got in (("", "none"), ("?api_key=x" + KEY, "another"), ("?api_key=", "none")):
+            reply = client.get(f"/stats/X/1/events{query}")
+            expected = refused["example"]["detail"].replace("none", got)
+            assert (reply.status_code, reply.json()["detail"]) == (401, expected)
+            assert expected.endswith(f" or `?api_key=…`, got {got}")
+        # Elsewhere the query carries no key, right or wrong, and none is asked for there.
+        detail = client.get(f"/stats/X/1?api_key={KEY}").json()["detail"]
+        assert detail.endswith("`X-API-Key: …` or `Authorization: Bearer …`, got none")
         assert client.get(f"/stats/X/1/events?api_key={KEY}").status_code == 404
 
 

@@ -46,6 +46,9 @@ _ALWAYS_ANSWERED = frozenset(("/livez", "/readyz", "/metrics"))
 """Else a supervisor would restart a service for being busy, and Prometheus would call it dead."""
 
 _EXPECTED_KEY = "Expected the API key as `X-API-Key: …` or `Authorization: Bearer …`, got {}"
+_EXPECTED_KEY_OR_QUERY = (
+    "Expected the API key as `X-API-Key: …`, `Authorization: Bearer …` or `?api_key=…`, got {}"
+)
 
 _STRANGE_PAGE = (
     "Expected a page of this service or of one of the origins that are allowed (`--cors-origins`)"
@@ -121,8 +124,9 @@ def _add_security(document: dict[str, Any]) -> None:
         "Bearer": {"type": "http", "scheme": "bearer"},
     }
     document["security"] = [{"ApiKey": []}, {"Bearer": []}]
-    refused = _documented("The key is missing or wrong", _EXPECTED_KEY.format("none"))
     for path, operations in document["paths"].items():
+        expected = _EXPECTED_KEY_OR_QUERY if _EVENTS.fullmatch(path.encode()) else _EXPECTED_KEY
+        refused = _documented("The key is missing or wrong", expected.format("none"))
         for operation in operations.values():
             if path in _OPEN_PATHS:
                 operation["security"] = []
@@ -184,7 +188,7 @@ class ApiKeyMiddleware:
             return True
         headers = Headers(scope=scope)
         keys = [value.encode("latin-1") for value in headers.getlist("x-api-key")]
-        if scope["type"] == "websocket" or _EVENTS.fullmatch(raw_route_path(scope)):
+        if _may_carry_key_in_query(scope):
             keys += _keys_in_query(scope["query_string"])
         authorizations = [value.encode("latin-1") for value in headers.getlist("authorization")]
         return self._api_key.admits(keys, authorizations)
@@ -280,8 +284,16 @@ async def _refuse(refusal: Response, scope: Scope, receive: Receive, send: Send)
 
 def _refused_because(scope: Scope) -> str:
     headers = Headers(scope=scope)
-    got = "another" if "x-api-key" in headers or "authorization" in headers else "none"
-    return _EXPECTED_KEY.format(got)
+    is_given = "x-api-key" in headers or "authorization" in headers
+    expected = _EXPECTED_KEY
+    if _may_carry_key_in_query(scope):
+        is_given = is_given or bool(_keys_in_query(scope["query_string"]))
+        expected = _EXPECTED_KEY_OR_QUERY
+    return expected.format("another" if is_given else "none")
+
+
+def _may_carry_key_in_query(scope: Scope) -> bool:
+    return scope["type"] == "websocket" or _EVENTS.fullmatch(raw_route_path(scope)) is not None
 
 
 def _keys_in_query(query: Any) -> list[bytes]:
