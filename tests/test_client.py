@@ -363,14 +363,14 @@ class TestRetries:
         ],
     )
     def test_patience_ends(self, step: httpx.Response | Exception, message: str) -> None:
-        transport, count = self.answers(step)
+        transport, count = self.answers(httpx.Response(200, json=SYMBOLS), step)
         retries = Retries(count=3, pause_seconds=0.0005)
-        with (
-            Client("http://model", retries=retries, transport=transport) as client,
-            pytest.raises(fds.ServiceUnavailableError, match=message),
-        ):
+        with Client("http://model", retries=retries, transport=transport) as client:
             client.symbols()
-        assert count == [4]
+            with pytest.raises(fds.ServiceUnavailableError, match=message) as info:
+                client.symbols()
+        assert "https" not in str(info.value)
+        assert count == [5]
 
     @pytest.mark.parametrize("retries", [0, Retries(seconds=0), Retries(count=0)])
     def test_no_patience(self, retries: int | Retries) -> None:
@@ -401,6 +401,48 @@ class TestRetries:
         ):
             client.symbols()
         assert count == [1]
+
+    @pytest.mark.parametrize(
+        "step",
+        [
+            httpx.RemoteProtocolError("Server disconnected without sending a response."),
+            httpx.ReadError("reset"),
+        ],
+    )
+    def test_https_taken_for_http_shows_soon(self, step: httpx.HTTPError) -> None:
+        transport, count = self.answers(step)
+        expected = r"^http://model broke the connection off .* Perhaps it is https://model\.$"
+        with (
+            Client("http://model", transport=transport) as client,
+            pytest.raises(fds.ServiceUnavailableError, match=expected),
+        ):
+            client.add_batch("A", [1.0])
+        assert count == [2]
+
+    def test_who_speaks_tls_is_not_taken_for_another(self) -> None:
+        transport, count = self.answers(httpx.ReadError("reset"))
+        retries = Retries(count=3, pause_seconds=0.0005)
+        with (
+            Client("https://model", retries=retries, transport=transport) as client,
+            pytest.raises(fds.ServiceUnavailableError, match=r"\(reset\)\.$"),
+        ):
+            client.symbols()
+        assert count == [4]
+
+    @pytest.mark.parametrize("between", [httpx.ConnectError, httpx.ReadTimeout])
+    def test_a_service_killed_under_the_first_request_is_waited_for(
+        self, between: type[httpx.TransportError]
+    ) -> None:
+        transport, count = self.answers(
+            httpx.ReadError("reset"),
+            between("it is starting"),
+            between("it is starting"),
+            httpx.ReadError("reset"),  # Killed once more.
+            httpx.Response(200, json=SYMBOLS),
+        )
+        with Client("http://model", retries=QUICK, transport=transport) as client:
+            assert client.symbols() == ()
+        assert count == [5]
 
     def test_a_certificate_nobody_vouches_for_is_final(self) -> None:
         failure = httpx.ConnectError("certificate verify failed")

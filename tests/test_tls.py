@@ -24,7 +24,7 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
 
-from financial_data_service import AsyncClient, Client
+from financial_data_service import AsyncClient, Client, ServiceUnavailableError
 from financial_data_service.client.connection import Connection
 from financial_data_service.monitor.feed import Feed
 from raw_http import Reply, batch, get, post
@@ -251,6 +251,27 @@ def test_http_and_websockets_trust_the_same() -> None:
         assert trust is connection.websocket_options()["ssl"]
         assert (trust is mine) == (verify is mine)
         assert (trust.verify_mode == ssl.CERT_NONE) == (verify is False)
+
+
+def test_http_to_an_https_service_shows_soon(service: Service) -> None:
+    url = service.url.replace("https", "http")
+    started = time.monotonic()
+    with (
+        Client(url) as client,
+        pytest.raises(ServiceUnavailableError, match=rf"Perhaps it is {service.url}\.$"),
+    ):
+        client.symbols()
+    assert time.monotonic() - started < 10  # Patience is 30 seconds.
+    run = subprocess.run(
+        [sys.executable, "-m", "financial_data_service", "stats", "--url", url],
+        check=False,  # What it exits with is looked at here.
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment(),
+    )
+    assert run.returncode == 1
+    assert run.stderr.endswith(f" Perhaps it is {service.url}.\n"), run.stderr
 
 
 def test_certificates_are_not_read_for_http(monkeypatch: pytest.MonkeyPatch) -> None:

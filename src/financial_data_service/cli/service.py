@@ -16,7 +16,7 @@ import httpx
 import msgspec
 
 from ..client.connection import Connection
-from ..client.failures import complaint
+from ..client.failures import complaint, never_heard
 from .console import CliError
 
 __all__ = [
@@ -127,6 +127,7 @@ class Service:
             raise CliError(f"{error}.") from None
         self.url = self._connection.url
         self._http = httpx.Client(base_url=self.url, **self._connection.http_options())
+        self._has_answered = False
 
     def __enter__(self) -> Self:
         return self
@@ -185,9 +186,13 @@ class Service:
 
     def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
         try:
-            return self._http.request(method, path, **request)
+            response = self._http.request(method, path, **request)
         except httpx.HTTPError as error:
-            raise UnavailableError(self._connection.lost(error).detail) from error
+            lost = self._connection.lost(error)
+            detail = lost.detail if self._has_answered else never_heard(lost, self.url)
+            raise UnavailableError(detail) from error
+        self._has_answered = True
+        return response
 
     def _accepted(self, response: httpx.Response) -> bytes:
         """Return the body of a good reply; turn any other into its reason."""

@@ -172,7 +172,9 @@ class Connection:
         if isinstance(error, httpx.TimeoutException):
             return Lost(f"{self.url} did not answer within the time allowed.", is_sent=True)
         return Lost(
-            f"{self.url} broke the connection off or does not speak HTTP ({reason}).", is_sent=True
+            f"{self.url} broke the connection off or does not speak HTTP ({reason}).",
+            is_sent=True,
+            is_mute=not self._is_secure and isinstance(error, httpx.TransportError),
         )
 
 

@@ -21,7 +21,7 @@ from financial_data_service.errors import (
     UnconfirmedError,
 )
 
-__all__ = ["complaint", "conflict", "lost", "refusal", "stranger"]
+__all__ = ["complaint", "conflict", "lost", "never_heard", "refusal", "stranger"]
 
 
 class InvalidBatchError(ServiceError, errors.InvalidBatchError):
@@ -117,6 +117,21 @@ def lost(outcome: Lost, url: str, *, is_in_doubt: bool) -> ServiceUnavailableErr
         detail = f"{outcome.detail} The request may have been carried out or not."
         return UnconfirmedError(detail, None, url)
     return ServiceUnavailableError(outcome.detail, None, url)
+
+
+def never_heard(outcome: Lost, url: str) -> str:
+    """Return what became of a request of a service that has never answered, and what may be amiss.
+
+    Parameters
+    ----------
+    outcome : Lost
+        What became of the last try.
+    url : str
+        Of the service.
+    """
+    if not outcome.is_mute:
+        return outcome.detail
+    return f"{outcome.detail} Perhaps it is https{url.removeprefix('http')}."
 
 
 def conflict(detail: str, sequence: int, url: str) -> SequenceConflictError:

@@ -6,7 +6,7 @@ One for both clients; see :mod:`~financial_data_service.client.requests`.
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeVar
 
 import msgspec
@@ -15,7 +15,15 @@ import numpy.typing as npt
 
 from financial_data_service import errors
 from financial_data_service.client import failures
-from financial_data_service.client.requests import FLOAT64, Lost, Pause, Plan, Reply, Request
+from financial_data_service.client.requests import (
+    FLOAT64,
+    Lost,
+    Outcome,
+    Pause,
+    Plan,
+    Reply,
+    Request,
+)
 from financial_data_service.client.requests import path_of as path
 from financial_data_service.client.results import (
     Check,
@@ -101,26 +109,42 @@ def exchange(session: Session, request: Request, retries: Retries | None = None)
     tries = Tries(retries or session.retries)
     url = f"{request.method} {session.url}{request.target}"
     is_repeated = False
+    outcome = None
     while True:
-        outcome = yield request
+        before, outcome = outcome, (yield request)
         assert outcome is not None
         session.has_answered |= isinstance(outcome, Reply)
         if isinstance(outcome, Reply) and 200 <= outcome.status < 300:
             return Answer(outcome, is_repeated)
-        pause = _pause(session, request, outcome, tries)
+        is_useless = _is_address_wrong(session, outcome, before)
+        pause = None if is_useless else _pause(request, outcome, tries)
         is_in_doubt = not is_untouched(outcome)
         if pause is None:
+            if isinstance(outcome, Lost) and not session.has_answered:
+                outcome = replace(outcome, detail=failures.never_heard(outcome, session.url))
             raise _failure(request, outcome, url, is_in_doubt=is_in_doubt)
         is_repeated |= is_in_doubt
         yield Pause(pause)
 
 
-def _pause(session: Session, request: Request, outcome: Reply | Lost, tries: Tries) -> float | None:
+def _is_address_wrong(session: Session, outcome: Reply | Lost, before: Outcome) -> bool:
+    """Whether it rather is the address that is wrong than the service that is away.
+
+    So it is while nothing has ever been answered, if the first connection is refused, or if two in
+    a row are broken off without a word of HTTP. One may have been a service that was killed.
+    """
+    if session.has_answered or isinstance(outcome, Reply):
+        return False
+    if outcome.is_mute:
+        return isinstance(before, Lost) and before.is_mute
+    return before is None and not outcome.is_sent
+
+
+def _pause(request: Request, outcome: Reply | Lost, tries: Tries) -> float | None:
     if not may_repeat(request, outcome):
         return None
-    if isinstance(outcome, Lost):
-        return tries.next_pause() if outcome.is_sent or session.has_answered else None
-    return tries.next_pause(at_least=retry_after(outcome.headers))
+    at_least = retry_after(outcome.headers) if isinstance(outcome, Reply) else 0.0
+    return tries.next_pause(at_least)
 
 
 def _failure(

@@ -68,11 +68,15 @@ class Lost:
         Whether anything of the request may have reached the service.
     is_final : bool
         Whether trying again is of no use, as with a certificate nobody vouches for.
+    is_mute : bool
+        Whether a connection was made and broken off, by all that is known without a word of HTTP.
+        To who speaks http, a server of https looks like that; so does a service that is killed.
     """
 
     detail: str
     is_sent: bool
     is_final: bool = False
+    is_mute: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,9 @@ class Retries:
     wait doubles from try to try, a random part of it left out, and is never shorter than the
     service's ``Retry-After``.
 
-    A client whose first connection is refused gives up at once, so that a wrong address shows;
-    ``wait_until_ready`` waits for a service that is only starting.
+    A client that has had no reply yet gives up at once when its first connection is refused, and
+    over http after two in a row that were broken off without a reply, as a server of https does,
+    so that a wrong address shows; ``wait_until_ready`` waits for a service that is only starting.
 
     Attributes
     ----------
