@@ -818,6 +818,7 @@ class TestRealService:
             assert (back.first, back.sequence) == (0, 25_000)
             last = client.values("BACK", last=10)
             assert (last.first, last.sequence) == (24_990, 25_000)
+            assert client.values("BACK").tolist() == prices[-1000:].tolist()
             stats = client.stats("BACK", 3)
             assert (stats.min, stats.max) == (prices[-1000:].min(), prices[-1000:].max())
             assert (stats.values, stats.k, stats.window) == (1000, 3, 1000)
@@ -836,6 +837,13 @@ class TestRealService:
             with pytest.raises(fds.SymbolNotFoundError):
                 client.stats("BACK", 3)
 
+    def test_values_of_a_small_window(self, tmp_path: Path) -> None:
+        """Without `last` there is no more asked for than there can be."""
+        flags = ("--port", "0", "--largest-window", "100")
+        with running(tmp_path, flags) as service, Client(service.url) as client:
+            client.add_batch("A", series(200))
+            assert client.values("A").tolist() == series(200)[-100:]
+
     def test_awaited(self, service: Service) -> None:
         async def main() -> None:
             async with AsyncClient(service.url) as client:
@@ -847,6 +855,7 @@ class TestRealService:
                 assert (await client.stats(names[0], last=1)).last == series(12_000)[-1]
                 assert len(await client.all_stats(names[1])) == 5
                 assert (await client.values(names[2], 12_000)).tolist() == series(12_000)
+                assert (await client.values(names[2])).first == 11_000
                 assert (await client.verify(names[3], 2)).equal
                 assert await client.ready()
                 assert await client.alive()

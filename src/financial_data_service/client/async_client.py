@@ -121,7 +121,7 @@ class AsyncClient:
         """Return the limits of the service."""
         return await self._run(plans.get_limits(self._session))
 
-    async def values(self, symbol: str, last: int) -> Prices:
+    async def values(self, symbol: str, last: int | None = None) -> Prices:
         """Return the last prices of a symbol; as :meth:`Client.values`."""
         return await self._run(plans.values(self._session, symbol, last))
 

@@ -366,8 +366,8 @@ def get_limits(session: Session) -> Plan[Limits]:
     return session.limits
 
 
-def values(session: Session, symbol: str, last: int) -> Plan[Prices]:
-    """Return the newest prices of a symbol."""
+def values(session: Session, symbol: str, last: int | None) -> Plan[Prices]:
+    """Return the newest prices of a symbol; as many as the service sees fit without `last`."""
     check_symbol(symbol)
     target = path("values", symbol, last=last, format="float64")
     answer = yield from exchange(session, Request("GET", target))

@@ -233,15 +233,16 @@ class Client:
         """Return the limits of the service."""
         return self._run(plans.get_limits(self._session))
 
-    def values(self, symbol: str, last: int) -> Prices:
+    def values(self, symbol: str, last: int | None = None) -> Prices:
         """Return the last prices of a symbol: all there are while they are fewer.
 
         Parameters
         ----------
         symbol : str
             Whose prices.
-        last : int
-            How many, at most those of the largest window.
+        last : int, optional
+            How many, at most those of the largest window; 1,000 if not given, or those of the
+            largest window where that is smaller.
 
         Returns
         -------
