@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -257,6 +258,16 @@ AS_INTEGERS: list[Any] = [
 ]
 
 
+class Readable:
+    """What NumPy can read, and nobody can index."""
+
+    def __init__(self, prices: list[float]) -> None:
+        self.prices = prices
+
+    def __array__(self, *_: object, **__: object) -> Any:
+        return np.array(self.prices)
+
+
 class TestValues:
     @pytest.mark.parametrize("values", AS_INTEGERS, ids=lambda values: type(values).__module__)
     def test_every_kind_arrives(self, values: Any) -> None:
@@ -287,9 +298,15 @@ class TestValues:
             (np.array(["1"]), "Expected dtype `float64`", None),
             (np.ma.array([1.0, 2.0], mask=[False, True]), r"masked value - at `values\[1\]`", 1),
             (pd.Series([1.0, None]), r"got nan - at `values\[1\]`", 1),
-            (pl.Series([1, None]), r"got nan - at `values\[1\]`", 1),
-            (pa.array([None, 1.5]), r"got nan - at `values\[0\]`", 0),
+            (pl.Series([1, None]), r"got null - at `values\[1\]`", 1),
+            (pl.Series([1.0, float("nan"), None]), r"got nan - at `values\[1\]`", 1),
+            (pa.array([None, 1.5]), r"got null - at `values\[0\]`", 0),
+            (pa.chunked_array([[1.5], [None]]), r"got null - at `values\[1\]`", 1),
+            (pd.Series([1, None], [7, 8], "Int64"), r"got null - at `values\[1\]`", 1),
+            (Readable([1.0, float("nan")]), r"got nan - at `values\[1\]`", 1),
             (pd.Series(["a"]), "Expected dtype `float64`", None),
+            (pl.Series([Decimal(1)]), r"`float64`, got `Decimal\(", None),
+            (pa.array([Decimal(1)]), r"`float64`, got `decimal128\(1, 0\)`", None),
             (pd.DataFrame({"price": [1.0]}), "one dimension", None),
             ("1.0", "Expected a sequence of `float` or an array, got `str`", None),
             (iter([1.0]), "Expected a sequence of `float` or an array, got `list_iterator`", None),

@@ -94,7 +94,7 @@ def as_prices(values: npt.ArrayLike, batch_max: int | None) -> npt.NDArray[np.fl
         raise InvalidBatchError(f"Expected 1 to {batch_max} prices, got {array.size} - at `values`")
     flags = array.flags
     if array.dtype != _FLOAT64 or not flags.c_contiguous or not flags.aligned:
-        array = _to_float64(array)
+        array = _to_float64(array, values)
     return array
 
 
@@ -163,14 +163,16 @@ def _from_array_like(values: Any) -> npt.NDArray[Any]:
     return np.asarray(values)
 
 
-def _to_float64(array: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def _to_float64(array: npt.NDArray[Any], values: Any) -> npt.NDArray[np.float64]:
     """Return an array of another width, order or alignment as contiguous float64.
 
     Raises
     ------
     InvalidBatchError
-        When its type is not one that float64 can stand for.
+        When its type is not one that float64 can stand for; named as `values` name it, of which
+        the array was made: decimals and strings are all objects to NumPy.
     """
     if array.dtype.kind not in "fiu" or not np.can_cast(array.dtype, _FLOAT64, "safe"):
-        raise InvalidBatchError(f"Expected dtype `float64`, got `{array.dtype}` - at `values`")
+        dtype = getattr(values, "dtype", getattr(values, "type", array.dtype))
+        raise InvalidBatchError(f"Expected dtype `float64`, got `{dtype}` - at `values`")
     return np.require(array, dtype=_FLOAT64, requirements=["C", "A"])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -44,8 +44,8 @@ from financial_data_service.client.retries import (
     may_repeat,
     retry_after,
 )
-from financial_data_service.errors import ServiceError, WindowSizeError
-from financial_data_service.prices import as_prices, check_prices, check_symbol
+from financial_data_service.errors import InvalidBatchError, ServiceError, WindowSizeError
+from financial_data_service.prices import as_prices, check_prices, check_symbol, unfit_price
 
 __all__ = ["LITTLE_ENDIAN", "PIECE_MAX", "Session", "as_float64", "begin_ingest", "exchange"]
 
@@ -184,8 +184,24 @@ def as_float64(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
         When there are none, or one of them is not a price.
     """
     prices = as_prices(values, None)
-    check_prices(prices)
+    try:
+        check_prices(prices)
+    except InvalidBatchError as error:
+        if error.index is None or not _is_null(values, error.index):
+            raise
+        raise unfit_price(error.index, "null") from None
     return prices
+
+
+def _is_null(values: Any, index: int) -> bool:
+    """Whether nothing is in a place of a Series or an Arrow array; NumPy makes NaN of it."""
+    try:
+        value = values.iloc[index] if hasattr(values, "iloc") else values[index]
+    except (LookupError, TypeError):  # All that is known of it is that NumPy can read it.
+        return False
+    # pandas has a type of its own for it, polars None, and Arrow scalars that say so.
+    is_valid = getattr(value, "is_valid", True)
+    return value is None or type(value).__name__ == "NAType" or is_valid is False
 
 
 def add_batch(
