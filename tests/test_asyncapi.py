@@ -19,6 +19,7 @@ from financial_data_service.server.app import create_app
 from financial_data_service.server.stream import messages
 from financial_data_service.server.stream.ingest import Intake
 from financial_data_service.server.stream.messages import CloseCode, Kind, Session, update_message
+from financial_data_service.server.stream.protocol import CUT_OFF_SECONDS, STALLED_SECONDS_MAX
 from financial_data_service.settings import Settings
 from in_process import InProcess
 
@@ -156,6 +157,16 @@ def test_every_close_code_is_told(document: Any) -> None:
     assert {400, 409, 503, 507} <= set(errors._STATUS.values())
     for code in ours:
         assert f"| {code} |" in text, code
+
+
+def test_times_are_those_of_the_server(document: Any) -> None:
+    said = " ".join(document["channels"]["stream"]["description"].split())
+    assert f"takes nothing for {STALLED_SECONDS_MAX:g} seconds is dropped (1013;" in said
+    assert f"within {CUT_OFF_SECONDS:g} seconds the connection is broken off" in said
+    assert (
+        f"| 1013 | the client took nothing for {STALLED_SECONDS_MAX:g} seconds;"
+        in (document["info"]["description"])
+    )
 
 
 def test_limits_are_those_of_the_settings(document: Any) -> None:
