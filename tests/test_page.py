@@ -234,6 +234,49 @@ def test_ticks_are_told_without_a_minus_before_zero(service: Service, window: Wi
 
 
 @needs_chromium
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [(711_232.48, 711_240.0), (1.5499e9, 1.5501e9), (9.94e11, 9.96e11), (-9.96e14, -9.94e14)],
+)
+def test_labels_of_ticks_are_not_cut_off(
+    service: Service, window: Window, low: float, high: float
+) -> None:
+    window.page.goto(service.url + "/")
+    for width in (1280, 390):
+        window.page.set_viewport_size({"width": width, "height": 844})
+        labels = drawn_labels(window, low, high)
+        assert labels
+        assert [each for each in labels if each["right"] > each["width"]] == []
+    window.close()
+
+
+def drawn_labels(window: Window, low: float, high: float) -> list[dict[str, Any]]:
+    """Draw prices between these; return the labels of the price axis, and where each ends."""
+    labels: list[dict[str, Any]] = window.page.evaluate(
+        """async ([low, high]) => {
+            const { Plots } = await import("./static/plots.js");
+            const root = document.querySelector("main").appendChild(document.createElement("div"));
+            const plots = new Plots(root);
+            const labels = [];
+            const canvas = root.querySelector("canvas");
+            const context = canvas.getContext("2d");
+            context.fillText = (text, x) => context.textAlign === "left" && labels.push(
+                { text, right: x + context.measureText(text).width, width: canvas.clientWidth });
+            const now = Date.now();
+            plots.isSeen = true;
+            plots.draw({
+                times: [now - 500, now], last: [low, high], held: [1, 2], heldMax: 100,
+                rate: [null, 2], decimals: 2, windows: [],
+            });
+            root.remove();
+            return labels;
+        }""",
+        [low, high],
+    )
+    return labels
+
+
+@needs_chromium
 def test_decimals_of_prices_only_become_more(service: Service, window: Window) -> None:
     service.empty()
     window.page.goto(service.url + "/")

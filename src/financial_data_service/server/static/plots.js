@@ -13,7 +13,9 @@ export const COLOURS = [
 ]; // of the windows 10, 100, …: neighbours differ, and each is seen on black and on white
 
 const SPAN_MS_MIN = 30_000; // A plot that has just begun fills from the right.
-const MARGIN = { top: 8, right: 78, bottom: 20, left: 2 };
+const MARGIN = { top: 8, right: 78, bottom: 20, left: 2 }; // on the right: more for longer labels
+const LABEL_GAP = 8; // of the labels of the ticks, to the plot
+const MARGIN_STEP = 12; // A margin that follows every digit would make the plot tremble.
 const FONT = "11px system-ui, sans-serif";
 
 const formats = new Map();
@@ -124,16 +126,15 @@ class Panel {
     const [low, high] = extent(columns, limits);
     const end = times.at(-1);
     const begin = Math.min(times[0], end - SPAN_MS_MIN);
-    const plot = {
-      context, begin, low, high,
-      span: end - begin,
-      width: width - MARGIN.left - MARGIN.right,
-      height: height - MARGIN.top - MARGIN.bottom,
-    };
+    const plot = { context, begin, low, high, span: end - begin };
+    plot.height = height - MARGIN.top - MARGIN.bottom;
+    const { step, values } = ticks(low, high, Math.max(plot.height / 28, 3.5));
+    plot.ticks = values.map((value) => ({ value, label: format(value, step) }));
+    plot.width = width - MARGIN.left - marginFor(plot);
     plot.x = (time) => MARGIN.left + ((time - plot.begin) / plot.span) * plot.width;
     plot.y = (value) => MARGIN.top + (1 - (value - low) / (high - low)) * plot.height;
     this.axis = plot;
-    this.drawAxes(plot, format);
+    this.drawAxes(plot);
     context.save();
     context.beginPath();
     context.rect(MARGIN.left, 0, plot.width + 3, height - MARGIN.bottom + 1);
@@ -162,18 +163,17 @@ class Panel {
     return context;
   }
 
-  drawAxes(plot, format) {
+  drawAxes(plot) {
     const { context } = plot;
     context.fillStyle = this.muted;
     context.strokeStyle = this.line;
     context.lineWidth = 1;
     context.textAlign = "left";
     context.textBaseline = "middle";
-    const { step, values } = ticks(plot.low, plot.high, Math.max(plot.height / 28, 3.5));
-    for (const value of values) {
+    for (const { value, label } of plot.ticks) {
       const y = Math.round(plot.y(value)) + 0.5;
       stroke(context, MARGIN.left, y, MARGIN.left + plot.width, y);
-      context.fillText(format(value, step), MARGIN.left + plot.width + 8, y);
+      context.fillText(label, MARGIN.left + plot.width + LABEL_GAP, y);
     }
     this.drawTimes(plot);
   }
@@ -217,6 +217,13 @@ class Panel {
     const said = entries.map((entry) => `${entry.label} ${entry.text}`).join(", ");
     this.canvas.setAttribute("aria-label", `${this.title}: ${said}`);
   }
+}
+
+/** Room on the right for the widest label: one that is cut off is another number. */
+function marginFor({ context, ticks }) {
+  const widest = Math.max(0, ...ticks.map(({ label }) => context.measureText(label).width));
+  const wanted = Math.ceil((widest + LABEL_GAP + 2) / MARGIN_STEP) * MARGIN_STEP;
+  return Math.max(MARGIN.right, wanted);
 }
 
 function setText(element, text) {
