@@ -250,6 +250,30 @@ def test_labels_of_ticks_are_not_cut_off(
     window.close()
 
 
+@needs_chromium
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [
+        (1.0083e12, 1.0083e12 + 9),
+        (1.00831e12, 1.00836e12),
+        (9.99999e15, 1.00001e16),
+        (1e17, 1e17 + 64),
+        (3e-9, 3.0005e-9),
+        (0.0, 3e-300),
+        (0.5, 0.5 + 1e-9),
+    ],
+)
+def test_labels_of_ticks_differ(service: Service, window: Window, low: float, high: float) -> None:
+    window.page.goto(service.url + "/")
+    labels = [each["text"] for each in drawn_labels(window, low, high)]
+    assert len(labels) > 1
+    assert len(set(labels)) == len(labels), labels
+    step = (high - low) / len(labels)
+    shown = [float(label.replace(",", "")) for label in labels]
+    assert all(low - 2 * step <= each <= high + 2 * step for each in shown), shown
+    window.close()
+
+
 def drawn_labels(window: Window, low: float, high: float) -> list[dict[str, Any]]:
     """Draw prices between these; return the labels of the price axis, and where each ends."""
     labels: list[dict[str, Any]] = window.page.evaluate(

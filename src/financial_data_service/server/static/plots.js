@@ -16,6 +16,7 @@ const SPAN_MS_MIN = 30_000; // A plot that has just begun fills from the right.
 const MARGIN = { top: 8, right: 78, bottom: 20, left: 2 }; // on the right: more for longer labels
 const LABEL_GAP = 8; // of the labels of the ticks, to the plot
 const MARGIN_STEP = 12; // A margin that follows every digit would make the plot tremble.
+const DIGITS_MAX = 16; // after the first: they tell any two doubles apart
 const FONT = "11px system-ui, sans-serif";
 
 const formats = new Map();
@@ -46,8 +47,10 @@ export function ticks(low, high, count) {
   const step = power * [1, 2, 5, 10].find((each) => each * power >= raw * 0.999);
   if (!Number.isFinite(step) || step <= 0) return { step: 1, values: [] };
   const values = [];
-  for (let i = Math.ceil(low / step); i * step <= high && values.length < 20; i++) {
-    values.push(i * step + 0); // -0 + 0 is 0
+  const first = Math.ceil(low / step);
+  for (let i = 0; i < 20 && (first + i) * step <= high; i++) {
+    const value = (first + i) * step + 0; // -0 + 0 is 0
+    if (value !== values.at(-1)) values.push(value); // A step may be finer than a double.
   }
   return { step, values };
 }
@@ -285,11 +288,14 @@ function drawCursor({ context, x, height }, time, colour) {
   context.setLineDash([]);
 }
 
-/** Decimals that tell neighbouring ticks apart. */
+/** A tick with as many digits as tell it apart from its neighbours. */
 function tickLabel(value, step) {
+  if (value === 0) return "0";
   const size = Math.abs(value);
-  if (size >= 1e12 || (size > 0 && step < 1e-7)) return value.toExponential(4);
-  return fixed(value, Math.max(0, -Math.floor(Math.log10(step) + 1e-9)));
+  const place = Math.floor(Math.log10(step) + 1e-9); // of the last digit that differs
+  if (size < 1e15 && place >= -7) return fixed(value, Math.max(0, -place));
+  const digits = Math.floor(Math.log10(size)) - place;
+  return value.toExponential(Math.min(Math.max(digits, 0), DIGITS_MAX));
 }
 
 /** The four plots of one symbol, which share a cursor. */
