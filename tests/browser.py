@@ -73,6 +73,14 @@ class Window:
 
     def assert_fits(self, elements: str) -> None:
         """Nothing of these elements lies outside of the window, nor over another of them."""
+        boxes = self.assert_apart(elements)
+        width = self.page.evaluate("() => document.documentElement.clientWidth")
+        assert [box for box in boxes if box[0] < 0 or box[2] > width] == []
+
+    def assert_apart(
+        self, elements: str, gap: float = 0.0
+    ) -> list[tuple[float, float, float, float]]:
+        """No text of these elements is nearer than `gap` to that of another; return their boxes."""
         boxes: list[tuple[float, float, float, float]] = self.page.evaluate(
             """(elements) => [...document.querySelectorAll(elements)].map((element) => {
                 const range = document.createRange();
@@ -83,14 +91,14 @@ class Window:
             elements,
         )
         assert boxes
-        width = self.page.evaluate("() => document.documentElement.clientWidth")
-        assert [box for box in boxes if box[0] < 0 or box[2] > width] == []
         for i, (left, top, right, bottom) in enumerate(boxes):
             for other in boxes[:i]:
                 apart = (
-                    left >= other[2] or other[0] >= right or top >= other[3] or other[1] >= bottom
+                    *(left - other[2], other[0] - right),
+                    *(top - other[3] + gap, other[1] - bottom + gap),
                 )
-                assert apart, (boxes[i], other)
+                assert max(apart) >= gap, (boxes[i], other)
+        return boxes
 
     def until(self, condition: str, argument: Any = None) -> None:
         """Wait until a JavaScript function of the page is true."""

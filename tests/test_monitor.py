@@ -202,6 +202,20 @@ def test_all_of_it_fits_a_phone(
         window.close()
 
 
+def test_columns_are_apart_however_long_their_numbers(
+    tmp_path: Path, monitor: Monitor, flags: tuple[str, ...], window: Window
+) -> None:
+    with started(tmp_path, flags, FDS_API_KEY=KEY) as service:
+        window.page.goto(monitor.url)
+        show_values(window, "KRW", add(service, "KRW", [1.4e8 + 1 / 3, 1.4e8 + 1e5, 1.4e8]))
+        show_values(window, "IDR", add(service, "IDR", [1e12 + 0.33, 1e12 + 1e7, 1e12]))
+        for width in (1100, 1440, 1920):
+            window.page.set_viewport_size({"width": width, "height": 900})
+            window.assert_apart(".fds th, .fds td", gap=8)
+        end(service)
+        window.close()
+
+
 def test_symbols_come_and_go_and_so_does_the_service(
     tmp_path: Path, monitor: Monitor, flags: tuple[str, ...], window: Window
 ) -> None:

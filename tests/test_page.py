@@ -221,6 +221,19 @@ def test_all_of_it_fits_a_phone(service: Service, window: Window) -> None:
 
 
 @needs_chromium
+def test_columns_are_apart_however_long_their_numbers(service: Service, window: Window) -> None:
+    service.empty()
+    window.page.goto(service.url + "/")
+    show_sequence(window, "KRW", add(service.url, "KRW", [1.4e8 + 1 / 3, 1.4e8 + 1e5, 1.4e8]))
+    show_sequence(window, "IDR", add(service.url, "IDR", [1e12 + 0.33, 1e12 + 1e7, 1e12]))
+    for width in (1100, 1440, 1920):
+        window.page.set_viewport_size({"width": width, "height": 900})
+        window.assert_apart("th, td", gap=8)
+    assert window.page.evaluate("() => document.documentElement.scrollWidth") <= 1920
+    window.close()
+
+
+@needs_chromium
 def test_ticks_are_told_without_a_minus_before_zero(service: Service, window: Window) -> None:
     window.page.goto(service.url + "/")
     values = window.page.evaluate(

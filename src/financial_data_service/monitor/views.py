@@ -68,12 +68,13 @@ STYLE = """<style>
 .fds .pill i { position: absolute; inset: 0 auto 0 0; background: var(--fill); min-width: 3px; }
 .fds .pill span { position: absolute; inset: 0; line-height: 1.7rem; padding: 0 1rem;
   font-size: .85rem; white-space: nowrap; }
-.fds table { width: 100%; min-width: 62rem; table-layout: fixed; font-size: .9rem;
-  border-collapse: collapse; margin: .4rem 0 0; }
+.fds table { width: 100%; min-width: 62rem; font-size: .9rem; border-collapse: collapse;
+  margin: .4rem 0 0; }
 .fds th { font-weight: 400; } .fds thead th { color: var(--muted); font-weight: 500; }
 .fds th, .fds td { text-align: right; padding: .22rem .7rem; border: 0;
   border-bottom: 1px solid var(--line); white-space: nowrap; }
-.fds th:nth-child(1) { width: 2.6rem; } .fds thead th:nth-child(4) { width: 11rem; }
+.fds th:nth-child(1) { width: 2.6rem; } .fds thead th:nth-child(4) { min-width: 11rem; }
+.fds thead th:nth-child(n+5) { min-width: 5.8rem; } /* Columns widen for long numbers alone. */
 .fds td:nth-child(7) { font-weight: 600; }
 .fds .meter { float: left; width: 2.6rem; height: .45rem; margin-top: .5rem; overflow: hidden;
   border-radius: .25rem; background: #8884; }
