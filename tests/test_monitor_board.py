@@ -207,6 +207,10 @@ def test_history_has_gaps_where_nothing_was_known() -> None:
         ([0.1 + 0.2], 6),
         ([64123.4, -64123.456789123], 2),
         ([1.0834, 1.0834567891], 5),
+        ([711_232.4812345678], 2),
+        ([71_123_248.12345678], 2),
+        ([711_232.48123457], 2),
+        ([999_775_482_835.44, 1_550_000_000.25], 2),
         ([1e-9], 8),
         ([1e30, 1e150], 2),
     ],
@@ -215,7 +219,7 @@ def test_decimals_follow_the_prices(prices: list[float], decimals: int) -> None:
     assert decimals_of(prices) == decimals
 
 
-def test_decimals_of_a_symbol_only_become_more() -> None:
+def test_decimals_of_a_symbol_stay_while_a_price_of_the_history_has_them() -> None:
     prices = (1.08, 1.08341, 1.5, 1.0834567891, 2.0)
     board = board_with()
     decimals = []
@@ -223,6 +227,15 @@ def test_decimals_of_a_symbol_only_become_more() -> None:
         board.take(message("A", 1, sequence, price), 100.0)
         decimals.append(only(board).decimals)
     assert decimals == [2, 5, 5, 5, 5]
+    for second in range(SAMPLES_MAX):
+        board.sample(float(second))
+        assert only(board).decimals == 5
+    board.sample(float(SAMPLES_MAX))
+    assert only(board).decimals == 2
+    board.take(message("A", 1, 6, 1.0834), 100.0)
+    for second in range(SAMPLES_MAX + 2):
+        board.sample(float(second))
+    assert only(board).decimals == 4, "it is still shown"
 
 
 def test_history_is_bounded() -> None:

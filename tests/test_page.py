@@ -314,14 +314,24 @@ def drawn_labels(window: Window, low: float, high: float) -> list[dict[str, Any]
 
 
 @needs_chromium
-def test_decimals_of_prices_only_become_more(service: Service, window: Window) -> None:
+def test_decimals_stay_while_a_price_of_the_history_has_them(
+    service: Service, window: Window
+) -> None:
     service.empty()
+    window.page.add_init_script(
+        "const inTime = setInterval;setInterval = (call, ms) => inTime(call, ms === 500 ? 5 : ms);"
+    )
     window.page.goto(service.url + "/")
+    last = window.page.locator("section .last")
     shown = []
-    for price in (1.08, 1.08341, 2.0, 0.1 + 1e-13, 64123.456789123, 2.0):
+    for price in (71_123_248.12345678, 1.08, 1.08341, 2.0, 0.1 + 1e-13, 64123.456789123, 2.0):
         show_sequence(window, "A", add(service.url, "A", [price]))
-        shown.append(window.page.locator("section .last").inner_text())
-    assert shown == ["1.08", "1.08341", "2.00000", "0.100000", "64,123.456789", "2.000000"]
+        shown.append(last.inner_text())
+    assert shown[:2] == ["71,123,248.12", "1.08"], "computed, it is no tick"
+    assert shown[2:] == ["1.08341", "2.00000", "0.100000", "64,123.456789", "2.000000"]
+    for _ in range(10):  # as many as the largest window holds
+        add(service.url, "A", [2.0] * 10_000)
+    window.until("() => document.querySelector('section .last').textContent === '2.00'")
     window.close()
 
 

@@ -5,7 +5,7 @@ any number look at it by :meth:`Board.snapshot`.
 
 A history is a table of samples, :data:`SAMPLES_MAX` of them at most, NaN where nothing was known::
 
-    time | sequence | held | last | rate | avg std min max of k = 1 | of k = 2 | …
+    time | sequence | held | last | rate | decimals | avg std min max of k = 1 | of k = 2 | …
 """
 
 from __future__ import annotations
@@ -42,14 +42,15 @@ RATE_SAMPLES = 4
 SET_SECONDS_MAX = 0.05
 """That the windows of a symbol wait for the others of their update."""
 
-_TIME, _SEQUENCE, _HELD, _LAST, _RATE = range(5)
-_FIRST = 5
+_TIME, _SEQUENCE, _HELD, _LAST, _RATE, _DECIMALS = range(6)
+_FIRST = 6
 _OF_WINDOW = ("avg", "std", "min", "max")
 
 Message = Mapping[str, Any]
 
 DECIMALS_MIN, DECIMALS_MAX = 2, 8  # cents at least; the satoshi is the finest tick traded
-COMPUTED_DIGITS = 6  # shown of prices that have more decimals: no tick, they have been computed
+QUOTED_DIGITS_MAX = 12  # in all: no quote is longer
+COMPUTED_DIGITS = 6  # shown of prices that have more of either: no tick, they have been computed
 
 
 def decimals_of(prices: Iterable[float]) -> int:
@@ -58,11 +59,15 @@ def decimals_of(prices: Iterable[float]) -> int:
 
 
 def _decimals_of(price: float) -> int:
-    number = Decimal(repr(price))
+    number = Decimal(repr(price)).normalize()
     decimals = -int(number.as_tuple().exponent)
-    if decimals > DECIMALS_MAX:
+    if decimals > DECIMALS_MAX or len(number.as_tuple().digits) > QUOTED_DIGITS_MAX:
         decimals = COMPUTED_DIGITS - number.adjusted() - 1
     return min(max(decimals, DECIMALS_MIN), DECIMALS_MAX)
+
+
+def _decimals_of_windows(windows: Iterable[Message]) -> int:
+    return decimals_of(window[key] for window in windows for key in ("min", "max", "last"))
 
 
 class History:
@@ -81,14 +86,24 @@ class History:
     def __len__(self) -> int:
         return self._count
 
-    def add(self, now: float, symbol: SymbolSnapshot | None, largest_window: int) -> None:
-        """Add what is known now, None if nothing is. `now` in seconds of the epoch."""
+    def add(
+        self,
+        now: float,
+        symbol: SymbolSnapshot | None,
+        largest_window: int,
+        decimals: int = DECIMALS_MIN,
+    ) -> None:
+        """Add what is known now, None if nothing is. `now` in seconds of the epoch.
+
+        `decimals` are those that prices have had since the sample before.
+        """
         if self._count == SAMPLES_MAX:
             self._table[:-1] = self._table[1:]
             self._count -= 1
         row = self._table[self._count]
         row[:] = math.nan
         row[_TIME] = now
+        row[_DECIMALS] = decimals
         if symbol is not None:
             row[_SEQUENCE] = symbol.sequence
             row[_HELD] = min(symbol.sequence, largest_window)
@@ -114,6 +129,11 @@ class History:
     def rate(self) -> float:
         """The newest rate, in prices per second; NaN while it is not known."""
         return float(self._table[self._count - 1, _RATE]) if self._count else math.nan
+
+    @property
+    def decimals(self) -> int:
+        """Decimals that show the prices of all samples."""
+        return int(self._table[: self._count, _DECIMALS].max(initial=DECIMALS_MIN))
 
     def frozen(self) -> npt.NDArray[np.float64]:
         """Return a copy of the samples there are."""
@@ -166,7 +186,7 @@ class SymbolSnapshot:
     is_current : bool
         Whether anything of it has come since the service was last reached.
     decimals : int
-        Of its prices, as they are shown. They only become more, so that nothing flickers.
+        Of its prices, those of the history among them, so that nothing flickers.
     """
 
     symbol: str
@@ -241,6 +261,7 @@ class Board:
         self._sets: dict[str, SymbolSnapshot] = {}  # as each was when its windows were of one price
         self._unset_since: dict[str, float] = {}  # of those whose windows are not
         self._histories: dict[str, History] = {}
+        self._decimals: dict[str, int] = {}  # that prices have had since the last sample
         self._counted: tuple[float, float] | None = None  # requests, when
 
     def begin(self, limits: Message) -> None:
@@ -268,6 +289,7 @@ class Board:
             }
             self._unset_since.clear()
             self._histories = {name: self._histories[name] for name in kept}
+            self._decimals = {name: self._decimals[name] for name in kept}
             self._state = replace(
                 self._state,
                 max_symbols=int(limits["max_symbols"]),
@@ -294,8 +316,7 @@ class Board:
         name = message["symbol"]
         with self._lock:
             if message["event"] == "deleted":
-                for known_of in (self._symbols, self._histories, self._sets, self._unset_since):
-                    known_of.pop(name, None)
+                self._forget(name)
                 return
             known = self._symbols.get(name)
             windows = {} if known is None else dict(known.windows)
@@ -306,14 +327,20 @@ class Board:
                 sequence, last = message["sequence"], message["last"]
             else:
                 sequence, last = known.sequence, known.last
-            decimals = decimals_of(message[key] for key in ("min", "max", "last"))
-            if known is not None:
-                decimals = max(decimals, known.decimals)
+            decimals = _decimals_of_windows([message])
+            self._decimals[name] = max(decimals, self._decimals.get(name, DECIMALS_MIN))
             self._symbols[name] = SymbolSnapshot(
-                name, windows, sequence, last, math.nan, np.empty((0, 0)), decimals=decimals
+                name, windows, sequence, last, math.nan, np.empty((0, 0))
             )
             self._note_whether_set(name, now)
             self._state = replace(self._state, updated_at=now)
+
+    def _forget(self, name: str) -> None:
+        self._symbols.pop(name, None)
+        self._sets.pop(name, None)
+        self._unset_since.pop(name, None)
+        self._histories.pop(name, None)
+        self._decimals.pop(name, None)
 
     def _note_whether_set(self, name: str, now: float) -> None:
         symbol = self._symbols[name]
@@ -362,7 +389,9 @@ class Board:
                 symbol = self._shown(name, now)
                 is_known = self._state.is_online and symbol.is_current
                 known = symbol if is_known else None
-                self._histories[name].add(now, known, self._state.largest_window)
+                decimals, largest_window = self._decimals[name], self._state.largest_window
+                self._histories[name].add(now, known, largest_window, decimals)
+                self._decimals[name] = _decimals_of_windows(self._symbols[name].windows.values())
 
     def snapshot(self, now: float = math.inf) -> Snapshot:
         """Return all that is known.
@@ -376,6 +405,7 @@ class Board:
                     self._shown(name, now),
                     rate=self._histories[name].rate,
                     history=self._histories[name].frozen(),
+                    decimals=max(self._decimals[name], self._histories[name].decimals),
                 )
                 for name in sorted(self._symbols)
             ]

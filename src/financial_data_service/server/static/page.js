@@ -22,6 +22,7 @@ const BANDS_FIRST = [2, 3, 4]; // windows in the plots to begin with, as powers 
 const COLUMNS = ["k", "window", "values", "fill", "min", "max", "last", "avg", "var", "std"];
 const DECIMALS_MIN = 2;
 const DECIMALS_MAX = 8; // Prices with more have been computed: no tick is as fine.
+const QUOTED_DIGITS_MAX = 12; // Prices with more have been computed, too: no quote is as long.
 const COMPUTED_DIGITS = 6; // that are shown of those
 
 const byId = (id) => document.getElementById(id);
@@ -30,15 +31,13 @@ const byId = (id) => document.getElementById(id);
 
 /** Decimals that show a price as it was sent, as far as that stays readable. */
 function decimalsOf(price) {
-  let wanted = decimals(price);
-  if (wanted > DECIMALS_MAX) wanted = COMPUTED_DIGITS - Math.floor(Math.log10(Math.abs(price))) - 1;
+  const [mantissa, exponent] = Math.abs(price).toExponential().split("e"); // as few as are exact
+  const digits = mantissa.replace(".", "").length;
+  let wanted = digits - 1 - Number(exponent);
+  if (wanted > DECIMALS_MAX || digits > QUOTED_DIGITS_MAX) {
+    wanted = COMPUTED_DIGITS - 1 - Number(exponent);
+  }
   return Math.min(Math.max(wanted, DECIMALS_MIN), DECIMALS_MAX);
-}
-
-function decimals(price) {
-  const [mantissa, exponent = "0"] = String(price).split("e");
-  const digits = mantissa.split(".")[1]?.length ?? 0;
-  return digits - Number(exponent);
 }
 
 /** A price with no more digits than a double holds. */
@@ -97,7 +96,9 @@ class SymbolState {
     this.sequence = 0;
     this.isCurrent = false; // Of a connection that has just begun nothing is known yet.
     this.last = null;
-    this.decimals = DECIMALS_MIN; // of its prices; they only become more, so that nothing flickers
+    this.decimals = DECIMALS_MIN; // of the prices of now and of the history: nothing flickers
+    this.decimalsWanted = DECIMALS_MIN; // since the last sample
+    this.decimalsThen = []; // wanted before each sample
     this.arriving = new Map(); // k → message that waits for the others of its update
     this.arrivingSince = null;
     this.hasNews = false; // that are not shown yet
@@ -121,8 +122,8 @@ class SymbolState {
     const windows = this.windows.map((window, i) => this.arriving.get(i + 1) ?? window);
     const isSet = windows.every((window) => window?.sequence === windows[0]?.sequence);
     if (!isSet && performance.now() - this.arrivingSince < SET_MS_MAX) return;
-    for (const { sequence, min, max, last } of this.arriving.values()) {
-      this.decimals = Math.max(this.decimals, ...[min, max, last].map(decimalsOf));
+    this.wantDecimals([...this.arriving.values()]);
+    for (const { sequence, last } of this.arriving.values()) {
       if (this.isCurrent && sequence < this.sequence) continue;
       this.isCurrent = true;
       this.sequence = sequence;
@@ -134,9 +135,27 @@ class SymbolState {
     this.hasNews = true;
   }
 
+  wantDecimals(windows) {
+    const wanted = windows.flatMap(({ min, max, last }) => [min, max, last]).map(decimalsOf);
+    this.decimalsWanted = Math.max(this.decimalsWanted, ...wanted);
+    this.decimals = Math.max(this.decimals, this.decimalsWanted);
+  }
+
+  /** Begin to count decimals anew: those of a price go once the history has lost it. */
+  sampleDecimals() {
+    this.decimalsThen.push(this.decimalsWanted);
+    if (this.decimalsThen.length > SAMPLES_MAX) this.decimalsThen.shift();
+    const before = this.decimals;
+    this.decimals = Math.max(...this.decimalsThen);
+    this.decimalsWanted = DECIMALS_MIN;
+    this.wantDecimals(this.windows.filter(Boolean));
+    if (this.decimals !== before) this.hasNews = true;
+  }
+
   /** Note what is known now; a gap while nothing is. */
   sample(time, isOnline, largestWindow) {
     this.settle();
+    this.sampleDecimals();
     this.times.push(time);
     const isKnown = isOnline && this.isCurrent;
     this.lasts.push(isKnown ? this.last : null);
