@@ -116,6 +116,9 @@ def test_data_of_the_plots_is_json_of_what_is_wanted() -> None:
     assert [window["k"] for window in data["windows"]] == [1, 3]
     assert data["windows"][1]["avg"] == [1e-7 / 3, None]
     assert (data["heldMax"], data["decimals"], data["held"]) == (1000, 8, [5.0, None])
+    window = {"avg": 1e-7 / 3, "std": 1.5, "min": 1e-7 / 3, "max": 1e-7 / 3}
+    now = {"last": 1e-7 / 3, "held": 5, "rate": None, "windows": [window, window]}
+    assert data["now"] == now, "what the table shows, though the newest sample is a gap"
 
 
 def test_colours_are_those_of_the_plots() -> None:

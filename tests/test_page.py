@@ -209,6 +209,28 @@ def test_plots_are_drawn_and_can_be_read_with_the_keyboard(
 
 
 @needs_chromium
+def test_legends_tell_what_the_table_tells(service: Service, window: Window) -> None:
+    service.empty()
+    add(service.url, "A", [10.0, 20.0, 30.0])
+    # No further sample is taken once there has been one of these.
+    window.page.add_init_script(
+        """const inTime = setInterval;
+        setInterval = (call, ms) => inTime(() => {
+            const isKnown = document.querySelector("canvas")?.ariaLabel?.includes("last 30.00");
+            if (ms !== 500 || !isKnown) call();
+        }, ms);"""
+    )
+    window.page.goto(service.url + "/")
+    window.page.get_by_role("img", name="last 30.00, 100 20.00 ± 8.16").wait_for()
+    add(service.url, "A", [40.0])
+    window.page.get_by_role("img", name="last 40.00, 100 25.00 ± 11.2").wait_for()
+    window.page.get_by_role("img", name="last 40.00, 100 10.00 … 40.00").wait_for()
+    window.page.get_by_role("img", name="Prices held: 4 of 100,000").wait_for()
+    assert window.page.locator("section .last").inner_text() == "40.00"
+    window.close()
+
+
+@needs_chromium
 def test_all_of_it_fits_a_phone(service: Service, window: Window) -> None:
     service.empty()
     window.page.set_viewport_size({"width": 390, "height": 844})
@@ -304,6 +326,7 @@ def drawn_labels(window: Window, low: float, high: float) -> list[dict[str, Any]
             plots.draw({
                 times: [now - 500, now], last: [low, high], held: [1, 2], heldMax: 100,
                 rate: [null, 2], decimals: 2, windows: [],
+                now: { last: high, held: 2, rate: 2, windows: [] },
             });
             root.remove();
             return labels;
@@ -363,6 +386,17 @@ def test_server_that_dies_and_comes_back(tmp_path: Path, window: Window) -> None
         notice.filter(has_text="The service does not answer: not reachable since ").wait_for()
         assert window.page.locator("#online").inner_text() == "not reachable"
         assert window.page.locator("section").count() == 2, "the last numbers stay"
+        name = "Last price, avg ± std: last 3.00, 100 2.00 ± 0.816"
+        canvas = window.page.get_by_role("img", name=name)
+        canvas.focus()
+        window.until(
+            "(canvas) => { canvas.dispatchEvent(new KeyboardEvent('keydown',"
+            " { key: 'ArrowRight' })); return canvas.ariaLabel.includes('last –, 100 –'); }",
+            canvas.element_handle(),
+        )
+        canvas = window.page.get_by_role("img", name="avg ± std: last –")
+        canvas.blur()
+        window.page.get_by_role("img", name=name).wait_for()
     with started(tmp_path, (*LIGHT, "--port", str(port))) as second:
         sequence = add(second.url, "BACK", [5.0, 7.0])
         show_sequence(window, "BACK", sequence)
@@ -466,8 +500,11 @@ def test_a_connection_that_has_just_begun_shows_what_was_known(
     window.until("() => document.querySelector('#price-rate').textContent === '–'")
     assert window.page.locator("#received").inner_text() == "3"
     assert "· 3 of 100,000 prices" in window.page.locator(".pill").inner_text()
-    label = window.page.get_by_role("img", name="Prices held").get_attribute("aria-label")
-    assert label == "Prices held:  –"
+    canvas = window.page.get_by_role("img", name="Prices held")
+    assert canvas.get_attribute("aria-label") == "Prices held:  3 of 100,000"
+    canvas.press("ArrowRight")
+    assert canvas.get_attribute("aria-label") == "Prices held:  –", "a sample is made of nothing"
+    canvas.blur()
     while held:
         streams[1].send(held.pop(0))
     window.until("() => document.querySelector('#price-rate').textContent === '0'")

@@ -277,7 +277,19 @@ def plots_data(symbol: SymbolSnapshot, ks: list[int], largest_window: int) -> di
     # Of very small prices every digit counts, and how many there are is not known.
     places = decimals + 3 if decimals < DECIMALS_MAX else None
     columns = History.columns(symbol.history, ks, places)
-    return {**columns, "heldMax": largest_window, "decimals": decimals}
+    now = {
+        "last": symbol.last,
+        "held": min(symbol.sequence, largest_window),
+        "rate": next((rate for rate in reversed(columns["rate"]) if rate is not None), None),
+        "windows": [_window_now(symbol.windows.get(k)) for k in ks],
+    }
+    return {**columns, "heldMax": largest_window, "decimals": decimals, "now": now}
+
+
+def _window_now(window: Message | None) -> dict[str, float | None]:
+    if window is None:
+        return dict.fromkeys(("avg", "std", "min", "max"))
+    return {key: window[key] for key in ("avg", "min", "max")} | {"std": math.sqrt(window["var"])}
 
 
 def hint(url: str) -> str:

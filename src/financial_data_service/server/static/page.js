@@ -188,10 +188,21 @@ class SymbolState {
     return (1000 * Math.max(0, to - from)) / (this.times[end] - this.times[begin]);
   }
 
+  /** The newest of all that is known, as the table shows it. */
+  now(ks, largestWindow) {
+    const windows = ks.filter((k) => k <= this.windows.length).map((k) => {
+      const { avg = null, min = null, max = null, var: variance } = this.windows[k - 1] ?? {};
+      return { avg, min, max, std: variance === undefined ? null : Math.sqrt(variance) };
+    });
+    const held = this.sequence ? Math.min(this.sequence, largestWindow) : null;
+    const rate = this.rate.findLast((each) => each !== null) ?? null;
+    return { last: this.last, held, rate, windows };
+  }
+
   history(ks, largestWindow) {
     return {
       times: this.times, last: this.lasts, held: this.held, heldMax: largestWindow,
-      rate: this.rate, decimals: this.decimals,
+      rate: this.rate, decimals: this.decimals, now: this.now(ks, largestWindow),
       windows: ks
         .filter((k) => k <= this.columns.length)
         .map((k) => ({ k, window: 10 ** k, ...this.columns[k - 1] })),
@@ -610,6 +621,7 @@ class Section {
     if (symbol.hasNews) {
       symbol.hasNews = false;
       this.renderNumbers();
+      this.plots.tell(symbol.now(bands, board.limits.largest_window), symbol.decimals);
     }
     if (symbol.arriving.size > 0) show();
     const sampledAt = symbol.times.at(-1) ?? 0;

@@ -6,7 +6,11 @@
 //
 // What is drawn is a history, oldest first, null where nothing is known:
 //   { times: [ms], last: […], held: […], heldMax, rate: […], decimals,
-//     windows: [{ k, window, avg: […], std: […], min: […], max: […] }] }
+//     windows: [{ k, window, avg: […], std: […], min: […], max: […] }],
+//     now: { last, held, rate, windows: [{ avg, std, min, max }] } }
+//
+// What is known now, null where it is not, is told in the legends while there is no cursor. It may
+// be newer than the newest sample, and it stays while the service is out of reach.
 
 export const COLOURS = [
   "#e5534b", "#e0823d", "#4184e4", "#57ab5a", "#986ee2", "#c69026", "#2f9e9e", "#d1539a",
@@ -116,11 +120,8 @@ class Panel {
   /** Draw bands and lines over time; `format` puts a value into words. */
   draw({ bands = [], lines, format, limits = {} }) {
     const { times } = this.group.data;
-    const index = this.group.cursor ?? times.length - 1;
-    this.tell(
-      [...lines, ...bands].map((each) => ({ ...each, text: each.tell(index) })),
-      this.group.cursor === null ? "" : new Date(times[index]).toLocaleTimeString("en-GB"),
-    );
+    this.entries = [...lines, ...bands];
+    this.tell();
     const width = this.canvas.clientWidth;
     const height = this.canvas.clientHeight;
     if (!width || !height) return; // It is not shown.
@@ -144,7 +145,7 @@ class Panel {
     context.clip();
     for (const band of bands) drawBand(plot, times, band);
     for (const line of lines) drawLine(plot, times, line.values, line.colour || this.ink, 1.6);
-    if (this.group.cursor !== null) drawCursor(plot, times[index], this.muted);
+    if (this.group.cursor !== null) drawCursor(plot, times[this.group.cursor], this.muted);
     context.restore();
   }
 
@@ -198,8 +199,15 @@ class Panel {
     stroke(context, MARGIN.left, y + 0.5, MARGIN.left + plot.width, y + 0.5);
   }
 
+  /** Write the legend, as of the cursor or of now. */
+  tell() {
+    const { cursor, data } = this.group;
+    const when = cursor === null ? "" : new Date(data.times[cursor]).toLocaleTimeString("en-GB");
+    this.write(this.entries.map((each) => ({ ...each, text: each.tell(cursor) })), when);
+  }
+
   /** Write the legend; its elements are made anew only when there are others. */
-  tell(entries, when) {
+  write(entries, when) {
     const key = entries.map((entry) => entry.label).join("|");
     if (key !== this.legendKey) {
       this.legendKey = key;
@@ -304,6 +312,7 @@ export class Plots {
     parent.classList.add("plots");
     this.cursor = null;
     this.data = null;
+    this.isDrawn = false;
     this.price = new Panel(parent, "Last price, avg ± std", this);
     this.range = new Panel(parent, "Min to max", this);
     this.held = new Panel(parent, "Prices held", this);
@@ -331,30 +340,45 @@ export class Plots {
     this.data = data;
     if (!data.times.length || !this.isSeen) return;
     if (this.cursor !== null) this.cursor = Math.min(this.cursor, data.times.length - 1);
-    const { decimals, last, windows } = data;
-    const price = (value) => (value === null || value === undefined ? "–" : words(value, decimals));
-    const lastLine = { label: "last", values: last, tell: (i) => price(last[i]) };
+    const { last, windows } = data;
+    const price = (value) => (isKnown(value) ? words(value, data.decimals) : "–");
+    const tellLast = (i) => price(i === null ? data.now.last : last[i]);
+    const lastLine = { label: "last", values: last, tell: tellLast };
+    /** The value of a window at a sample, or now. */
+    const valueOf = (j, name, i) => (i === null ? data.now.windows[j][name] : windows[j][name][i]);
     this.price.draw({
       lines: [lastLine],
-      bands: windows.map((each) => deviations(each, price)),
+      bands: windows.map((each, j) => deviations(each, price, (name, i) => valueOf(j, name, i))),
       format: tickLabel,
     });
     this.range.draw({
       lines: [lastLine],
-      bands: windows.map((each) => ({
+      bands: windows.map((each, j) => ({
         label: fixed(each.window, 0),
         colour: COLOURS[each.k - 1],
         low: each.min,
         high: each.max,
-        tell: (i) => `${price(each.min[i])} … ${price(each.max[i])}`,
+        tell: (i) => `${price(valueOf(j, "min", i))} … ${price(valueOf(j, "max", i))}`,
       })),
       format: tickLabel,
     });
     this.held.draw({ lines: [heldLine(data)], format: tickLabel, limits: { roomMin: 2 } });
     const { rate } = data;
     const rateLine = { label: "", values: rate, colour: COLOURS[3] };
-    rateLine.tell = (i) => (rate[i] === null || rate[i] === undefined ? "–" : `${brief(rate[i])}/s`);
+    rateLine.tell = (i) => {
+      const value = i === null ? data.now.rate : rate[i];
+      return isKnown(value) ? `${brief(value)}/s` : "–";
+    };
     this.rate.draw({ lines: [rateLine], format: brief, limits: { floor: 0 } });
+    this.isDrawn = true;
+  }
+
+  /** Tell in the legends what is known now, in between two samples. */
+  tell(now, decimals) {
+    if (!this.data) return;
+    Object.assign(this.data, { now, decimals });
+    if (!this.isDrawn || !this.isSeen) return;
+    for (const panel of [this.price, this.range, this.held, this.rate]) panel.tell();
   }
 }
 
@@ -364,7 +388,11 @@ function words(value, decimals) {
   return fixed(value, Math.min(decimals, Math.max(0, 15 - String(Math.trunc(size)).length)));
 }
 
-function deviations({ k, window, avg, std }, price) {
+function isKnown(value) {
+  return value !== null && value !== undefined;
+}
+
+function deviations({ k, window, avg, std }, price, valueOf) {
   const off = (sign) => avg.map((value, i) => (value === null ? null : value + sign * std[i]));
   return {
     label: fixed(window, 0),
@@ -372,14 +400,18 @@ function deviations({ k, window, avg, std }, price) {
     middle: avg,
     low: off(-1),
     high: off(1),
-    tell: (i) => (std[i] === null || std[i] === undefined ? "–" : `${price(avg[i])} ± ${std[i].toPrecision(3)}`),
+    tell: (i) => {
+      const deviation = valueOf("std", i);
+      return isKnown(deviation) ? `${price(valueOf("avg", i))} ± ${deviation.toPrecision(3)}` : "–";
+    },
   };
 }
 
-function heldLine({ held, heldMax }) {
-  const tell = (i) =>
-    held[i] === null || held[i] === undefined
-      ? "–"
-      : `${fixed(held[i], 0)} of ${fixed(heldMax, 0)}`;
+function heldLine(data) {
+  const { held, heldMax } = data;
+  const tell = (i) => {
+    const value = i === null ? data.now.held : held[i];
+    return isKnown(value) ? `${fixed(value, 0)} of ${fixed(heldMax, 0)}` : "–";
+  };
   return { label: "", values: held, colour: COLOURS[2], tell };
 }
