@@ -173,6 +173,7 @@ def test_symbols_come_and_go(service: Service, window: Window) -> None:
     service.empty()
     window.page.goto(service.url + "/")
     window.page.locator("#hint").wait_for(state="visible")
+    assert window.page.get_by_role("link", name="Metrics").is_visible()
     show_sequence(window, "NEW", add(service.url, "NEW", [1.0, 2.0]))
     assert not window.page.locator("#hint").is_visible()
     service.empty()
@@ -570,8 +571,11 @@ def test_asks_for_the_key_and_keeps_it(tmp_path: Path, window: Window) -> None:
             if answer:
                 window.page.get_by_text(answer).wait_for()
         show_sequence(window, "A", 2)
+        metrics = window.page.get_by_role("link", name="Metrics")
+        assert not metrics.is_visible(), "a link asks without the key"
         window.page.reload()
         show_sequence(window, "A", 2)
+        assert not metrics.is_visible()
         assert not window.page.locator("#key-form").is_visible()
         window.close("401 (Unauthorized)")
 

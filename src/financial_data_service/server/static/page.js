@@ -439,6 +439,7 @@ function pause(milliseconds) {
 }
 
 function askForKey(reason) {
+  byId("metrics").hidden = true; // A link asks without the key.
   const form = byId("key-form");
   byId("key-problem").textContent = apiKey
     ? "That is not the key of this service."
@@ -709,6 +710,7 @@ function quoted(word) {
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }
 
+byId("metrics").hidden = apiKey !== "";
 makeHint();
 setInterval(() => {
   if (!board.limits) return;
