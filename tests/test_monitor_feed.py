@@ -210,7 +210,9 @@ def test_the_key_is_sent_or_asked_for(stub: Stub) -> None:
         problem = until(feed, lambda snapshot: snapshot.problem).problem
         assert problem == f"{stub.url} wants its API key in FDS_API_KEY, got none"
     with Feed(stub.url, "wrong") as feed:
-        assert "got another" in str(until(feed, lambda snapshot: snapshot.problem).problem)
+        snapshot = until(feed, lambda snapshot: snapshot.problem)
+        assert "got another" in str(snapshot.problem)
+        assert snapshot.wants_key
     with Feed(stub.url, "right") as feed:
         until(feed, is_subscribed(stub))
 

@@ -65,6 +65,22 @@ def test_header_of_a_service_that_is_not_there() -> None:
     assert "connecting …" in views.header_html("", Board().snapshot(), NOW)
 
 
+def test_header_of_a_service_that_wants_another_key() -> None:
+    board = Board()
+    board.lose("it wants its API key", NOW, wants_key=True)
+    shown = views.header_html("http://127.0.0.1:8001", board.snapshot(), NOW)
+    assert '<span class="dot down"></span>needs the API key<' in shown
+    assert "set FDS_API_KEY of this monitor to its key, and start the monitor anew" in shown
+    assert "not reachable" not in shown
+    assert "by itself" not in shown
+    for name in ("symbols", "prices received", "prices/s"):
+        assert f"<dt>{name}</dt><dd>–</dd>" in shown, "nothing is known"
+    board.begin({"symbols": [], "max_symbols": 10, "largest_window": 1000})
+    shown = views.header_html("http://127.0.0.1:8001", board.snapshot(), NOW)
+    assert "API key" not in shown
+    assert "<dd>0 of 10</dd>" in shown
+
+
 def test_files_that_cannot_be_served_are_named() -> None:
     snapshot = online(refused=(("A<b>.ring", "expected <another> checksum"),), started_at=NOW)
     shown = views.header_html("", snapshot, NOW + 5)

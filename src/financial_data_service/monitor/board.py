@@ -209,6 +209,8 @@ class Snapshot:
         By name.
     problem : str or None
         Why the service cannot be reached; None while it can.
+    wants_key : bool
+        Whether the problem is that the service is there and wants another API key.
     lost_at : float or None
         Since when it cannot.
     updated_at : float or None
@@ -226,6 +228,7 @@ class Snapshot:
     largest_window: int = 0
     is_online: bool = False
     problem: str | None = None
+    wants_key: bool = False
     lost_at: float | None = None
     updated_at: float | None = None
     started_at: float | None = None
@@ -296,17 +299,19 @@ class Board:
                 largest_window=largest_window,
                 is_online=True,
                 problem=None,
+                wants_key=False,
                 lost_at=None,
             )
 
-    def lose(self, problem: str, now: float) -> None:
-        """Note that the service cannot be reached. What was known stays, as of before."""
+    def lose(self, problem: str, now: float, *, wants_key: bool = False) -> None:
+        """Note that the service cannot be reached, or not with this key. What was known stays."""
         with self._lock:
             self._counted = None
             self._state = replace(
                 self._state,
                 is_online=False,
                 problem=problem,
+                wants_key=wants_key,
                 lost_at=self._state.lost_at or now,
                 request_rate=math.nan,
             )

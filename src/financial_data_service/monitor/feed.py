@@ -23,7 +23,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from financial_data_service.monitor.board import SAMPLE_SECONDS, Board
 
-__all__ = ["Feed", "UnreachableError"]
+__all__ = ["Feed", "UnreachableError", "WrongKeyError"]
 
 INTERVAL_MS = 250
 """Of updates: the page is not read faster."""
@@ -38,6 +38,10 @@ RETRY_SECONDS = (0.25, 0.5, 1.0, 2.0)
 
 class UnreachableError(Exception):
     """The service did not answer, or what answered is not this service; the message says which."""
+
+
+class WrongKeyError(UnreachableError):
+    """The service is there, and wants another API key."""
 
 
 class Feed:
@@ -109,7 +113,7 @@ class Feed:
             try:
                 self._receive()
             except UnreachableError as error:
-                self.board.lose(str(error), time.time())
+                self._lose(error)
             self._is_closed.wait(RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS) - 1)])
             self._failures += 1
 
@@ -155,6 +159,9 @@ class Feed:
         elif "error" in message:
             raise UnreachableError(f"{self.url} refuses: {message['error']['msg']}")
 
+    def _lose(self, error: UnreachableError) -> None:
+        self.board.lose(str(error), time.time(), wants_key=isinstance(error, WrongKeyError))
+
     # The clock and the metrics
 
     def _sample(self) -> None:
@@ -168,7 +175,7 @@ class Feed:
                     self._read_metrics()
                     self._read_refused()
                 except UnreachableError as error:
-                    self.board.lose(str(error), time.time())
+                    self._lose(error)
                     self._hang_up()
 
     def _read_metrics(self) -> None:
@@ -197,7 +204,7 @@ class Feed:
             raise UnreachableError(f"The server at {self.url} does not answer") from error
         if reply.status_code == 401:
             got = "another" if self._headers else "none"
-            raise UnreachableError(f"{self.url} wants its API key in FDS_API_KEY, got {got}")
+            raise WrongKeyError(f"{self.url} wants its API key in FDS_API_KEY, got {got}")
         if not reply.is_success and reply.status_code not in excused:
             raise UnreachableError(f"{self.url} answers {reply.status_code}")
         return reply

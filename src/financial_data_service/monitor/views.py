@@ -196,10 +196,12 @@ def symbol_html(symbol: SymbolSnapshot, largest_window: int) -> str:
 def header_html(url: str, snapshot: Snapshot, now: float) -> str:
     """State of the service, symbols used, prices received, rates; what is wrong, if anything."""
     dot, state = _state(snapshot, now)
+    is_known = snapshot.max_symbols > 0  # Until then, no symbols does not mean that there are none.
+    symbols = f"{len(snapshot.symbols)} of {snapshot.max_symbols}" if is_known else "–"
     parts = [
         ("service", f'<span class="dot {dot}"></span>{state}'),
-        ("symbols", f"{len(snapshot.symbols)} of {snapshot.max_symbols or '–'}"),
-        ("prices received", f"{snapshot.received:,}"),
+        ("symbols", symbols),
+        ("prices received", f"{snapshot.received:,}" if is_known else "–"),
         ("prices/s", format_rate(snapshot.price_rate)),
         ("requests/s", format_rate(snapshot.request_rate)),
         ("newest update", _newest(snapshot, now)),
@@ -215,7 +217,7 @@ def header_html(url: str, snapshot: Snapshot, now: float) -> str:
 
 def _state(snapshot: Snapshot, now: float) -> tuple[str, str]:
     if snapshot.problem is not None:
-        return "down", "not reachable"
+        return "down", "needs the API key" if snapshot.wants_key else "not reachable"
     if not snapshot.is_online:
         return "", "connecting …"
     dot, health = ("degraded", "degraded") if snapshot.refused else ("up", "online")
@@ -234,13 +236,19 @@ def _newest(snapshot: Snapshot, now: float) -> str:
 def notice_html(url: str, snapshot: Snapshot) -> str:
     """One sentence on what is wrong and what the page shows meanwhile."""
     since = time.strftime("%H:%M:%S", time.localtime(snapshot.lost_at))
-    if snapshot.symbols:
-        shown = "The numbers are those from before."
+    from_before = "The numbers are those from before." if snapshot.symbols else ""
+    problem = escape(snapshot.problem or "")
+    if snapshot.wants_key:
+        return (
+            f'<div class="notice" role="alert">{problem}. The service is there: set FDS_API_KEY of '
+            f"this monitor to its key, and start the monitor anew. {from_before}</div>"
+        )
+    if from_before:
+        shown = from_before
     elif url == DEFAULT_URL:
         shown = "<code>make run</code> starts it, and this page goes on by itself."
     else:
         shown = "This page goes on by itself once it is there."
-    problem = escape(snapshot.problem or "")
     return (
         f'<div class="notice" role="alert">{problem}: not reachable since {since}, trying again. '
         f"{shown}</div>"
