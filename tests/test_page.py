@@ -566,11 +566,13 @@ def test_asks_for_the_key_and_keeps_it(tmp_path: Path, window: Window) -> None:
         httpx.post(f"{service.url}/add_batch/", json=batch, headers=headers).raise_for_status()
         window.page.goto(service.url + "/")
         for key, answer in ((KEY[::-1], "not the key"), (KEY, None)):
+            window.page.locator("#online").filter(has_text="needs the API key").wait_for()
             window.page.get_by_label("API key").fill(key)
             window.page.get_by_label("API key").press("Enter")
             if answer:
                 window.page.get_by_text(answer).wait_for()
         show_sequence(window, "A", 2)
+        window.page.locator("#online").filter(has_text="online").wait_for()
         metrics = window.page.get_by_role("link", name="Metrics")
         assert not metrics.is_visible(), "a link asks without the key"
         window.page.reload()

@@ -217,6 +217,7 @@ class Board {
     this.limits = null;
     this.isOnline = false;
     this.problem = null;
+    this.wantsKey = false; // before it answers anything else
     this.offlineSince = null;
     this.updatedAt = null;
     this.startedAt = null; // of the service's process, as this machine's clock has it
@@ -420,7 +421,7 @@ async function follow(board) {
       });
     } catch (error) {
       if (error instanceof WrongKeyError) {
-        await askForKey(error.message);
+        await withoutKey(board, error.message);
         continue;
       }
       board.lose(error.message);
@@ -428,6 +429,15 @@ async function follow(board) {
     }
     await pause(RETRY_MS[Math.min(failures++, RETRY_MS.length - 1)]);
   }
+}
+
+/** Say that the service wants a key, until there is another one. */
+async function withoutKey(board, reason) {
+  board.wantsKey = true;
+  show();
+  await askForKey(reason);
+  board.wantsKey = false;
+  show();
 }
 
 /** Wait, or less long if the network comes back. */
@@ -515,21 +525,28 @@ function addSection(name, symbol) {
   sections.set(name, section);
 }
 
+/** How the service is: a class, and in words. */
+function serviceState() {
+  const { isOnline, wantsKey, offlineSince, refused, startedAt } = board;
+  if (wantsKey) return ["down", "needs the API key"];
+  if (!isOnline) return offlineSince ? ["down", "not reachable"] : ["", "connecting …"];
+  const up = startedAt ? `, up ${spanText((Date.now() - startedAt) / 1000)}` : "";
+  return refused.length ? ["degraded", `degraded${up}`] : ["up", `online${up}`];
+}
+
 function renderState() {
-  const { isOnline, offlineSince, problem, limits } = board;
+  const { isOnline, wantsKey, offlineSince, problem, limits } = board;
   const online = byId("online");
-  const health = board.refused.length ? "degraded" : "online";
-  online.className = isOnline ? (health === "online" ? "up" : health) : offlineSince ? "down" : "";
-  const up = board.startedAt ? `, up ${spanText((Date.now() - board.startedAt) / 1000)}` : "";
-  const state = isOnline ? `${health}${up}` : offlineSince ? "not reachable" : "connecting …";
+  const [className, state] = serviceState();
+  online.className = className;
   setText(online.lastElementChild, state);
   const notice = byId("notice");
-  notice.hidden = isOnline || !offlineSince;
+  notice.hidden = isOnline || wantsKey || !offlineSince;
   if (!notice.hidden) {
     const stale = board.symbols.size ? " The numbers are those from before." : "";
     setText(notice, `${problem}: not reachable since ${clock(offlineSince)}, trying again.${stale}`);
   }
-  document.body.classList.toggle("stale", !notice.hidden);
+  document.body.classList.toggle("stale", !isOnline);
   if (!limits) return;
   setText(byId("symbols"), `${board.symbols.size} of ${limits.max_symbols}`);
   setText(byId("received"), fixed(board.received, 0));
