@@ -338,6 +338,19 @@ def drawn_labels(window: Window, low: float, high: float) -> list[dict[str, Any]
 
 
 @needs_chromium
+def test_numbers_are_rounded_as_the_monitor_rounds_them(service: Service, window: Window) -> None:
+    window.page.goto(service.url + "/")
+    rounded = window.page.evaluate(
+        """async () => {
+            const { fixed } = await import("./static/plots.js");
+            return [416.955, 416.965, -0.125].map((value) => fixed(value, 2));
+        }"""
+    )
+    assert rounded == ["416.96", "416.97", "-0.13"]
+    window.close()
+
+
+@needs_chromium
 def test_decimals_stay_while_a_price_of_the_history_has_them(
     service: Service, window: Window
 ) -> None:

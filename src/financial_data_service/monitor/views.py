@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from html import escape
 from shlex import quote
 from typing import Any
@@ -110,7 +110,13 @@ def format_price(price: float, decimals: int) -> str:
     if size >= 1e15 or 0 < size < 1e-6:
         return f"{price:.9g}"
     digits = math.floor(math.log10(size)) + 1 if size >= 1 else 1
-    return f"{price:,.{min(decimals, DIGITS_MAX - digits)}f}"
+    return _fixed(price, min(decimals, DIGITS_MAX - digits))
+
+
+def _fixed(value: float, decimals: int) -> str:
+    """Round half away from zero what `value` is as it is written, as browsers do."""
+    rounded = Decimal(repr(value)).quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP)
+    return f"{rounded:,f}"
 
 
 def format_spread(value: float) -> str:
@@ -120,7 +126,7 @@ def format_spread(value: float) -> str:
     if not 1e-4 <= value < 1e15:
         return f"{value:.5e}"
     decimals = max(5 - math.floor(math.log10(value)), 0)
-    return f"{value:,.{decimals}f}"
+    return _fixed(value, decimals)
 
 
 def format_percent(values: int, largest_window: int) -> str:
