@@ -134,7 +134,7 @@ SCALES = {
         power_calls=2,
         restarts=1,
         served_k_max=4,
-        seconds=0.5,
+        seconds=1.0,
         repetitions=1,
     ),
 }

@@ -50,7 +50,7 @@ class HttpOptions(NamedTuple):
 
 _SIZES = {
     "full": Size(1.0, 5, 10**7, 10**8, 50),
-    "smoke": Size(0.3, 1, 10**4, 10**5, 3),
+    "smoke": Size(1.0, 1, 10**4, 10**5, 3),
 }
 
 
