@@ -41,6 +41,7 @@ from raw_http import post
 from service_process import LIGHT, running
 from stub_service import StubService
 
+TRIES = 50
 WIDE = {"COLUMNS": "200", "TERMINAL_WIDTH": "200", "NO_COLOR": "1"}
 
 RNG = np.random.default_rng(21)
@@ -739,9 +740,12 @@ class TestExport:
                 for suffix in (".csv", ".parquet") * 3:
                     to = tmp_path / f"out{suffix}"
                     arguments = ("export", "A", "--to", to, "--data-dir", directory, "--force")
-                    # On a busy machine the writer may come round: then that is said.
-                    while (result := fds(*arguments)).exit_code:
+                    for _ in range(TRIES):
+                        if (result := fds(*arguments)).exit_code == 0:
+                            break
+                        # On a busy machine the writer may come round: then that is said.
                         assert_one_sentence(result, 1, "Newer prices of A came faster")
+                    assert (result.exit_code, result.stderr) == (0, ""), result.output
                     numbers, prices = read_back(to)
                     assert len(numbers) == 1000
                     assert (np.diff(numbers) == 1).all()
