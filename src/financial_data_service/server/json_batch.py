@@ -44,6 +44,7 @@ def simdjson_reader() -> PlainReader:
     frombuffer = np.frombuffer
 
     def read(body: bytes) -> PlainBatch | None:
+        """Return the parts of a plain batch, or None for a body that takes a closer look."""
         if not _has_one_array(body):
             return None
         try:

@@ -146,6 +146,7 @@ class _LineHandler(logging.StreamHandler[Any]):
         return line
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Write a line as a whole, never amid one of another worker."""
         try:
             data = memoryview((self.format(record) + "\n").encode("utf-8", "backslashreplace"))
             self.flush()
@@ -176,6 +177,7 @@ class _JsonFormatter(JsonFormatter):
     def add_fields(
         self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]
     ) -> None:
+        """Add time, level, logger, process, worker and the request's id."""
         moment = datetime.fromtimestamp(record.created, UTC)
         log_data["time"] = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         log_data["level"] = record.levelname
