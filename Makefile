@@ -133,7 +133,7 @@ screenshots: $(DEV)  ## make the images of the README anew (args="--seconds 30")
 # Locks hold for Python 3.11 and later on every platform. The dev lock is solved first and holds
 # everything; the others take its versions, so that environments can grow into one another.
 UV_LOCK = UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal \
-  --python-version 3.11 --generate-hashes --no-emit-index-url pyproject.toml --group build
+  --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url pyproject.toml --group build
 DEV_LOCK := requirements/dev.txt
 
 .PHONY: lock
