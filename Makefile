@@ -95,11 +95,11 @@ test-cov: $(DEV)  ## tests with the lines that none of them reached
 
 .PHONY: test-file
 test-file: .need-file $(DEV)  ## one file of tests (file=test_running_stats.py)
-	@$(BIN)/python -m pytest -m "not deep" 'tests/$(patsubst tests/%,%,$(file))' $(args)
+	@path=$$(scripts/find_test.sh '$(file)') && $(BIN)/python -m pytest -m "not deep" "$$path" $(args)
 
 .PHONY: test-method
 test-method: .need-method $(DEV)  ## one test (file=test_running_stats.py method=test_running_stats_initialization)
-	@$(BIN)/python -m pytest 'tests/$(patsubst tests/%,%,$(file))::$(method)' $(args)
+	@path=$$(scripts/find_test.sh '$(file)') && $(BIN)/python -m pytest "$$path::$(method)" $(args)
 
 .PHONY: .need-file .need-method
 .need-file:

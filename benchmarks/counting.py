@@ -22,8 +22,8 @@ from uvicorn.server import ServerState
 
 from financial_data_service.engine.running_stats import warm_up
 from financial_data_service.server.app import create_app
-from financial_data_service.server.fast_lane import FastLaneProtocol
-from financial_data_service.server.known_requests import FastLane, KnownQuery
+from financial_data_service.server.connection.fast_lane import FastLaneProtocol
+from financial_data_service.server.connection.head_cache import FastLane, KnownQuery
 from financial_data_service.settings import Settings
 from harness import command
 from harness.table import Table

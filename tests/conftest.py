@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from stub_service import StubService
+from support.stub_service import StubService
 
 SERVING = "Serving on "
 

@@ -9,7 +9,7 @@ from time import thread_time_ns
 import numpy as np
 
 from financial_data_service.engine.layout import Geometry
-from financial_data_service.server.json_batch import plain_reader
+from financial_data_service.server.formats.json_batch import plain_reader
 from harness.speed_of_light import CopyRing
 from harness.timing import no_collector
 from serving.cores import pinned

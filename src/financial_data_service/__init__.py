@@ -35,9 +35,10 @@ from financial_data_service.errors import (
 
 if TYPE_CHECKING:
     from financial_data_service.client import AsyncClient, Client
-    from financial_data_service.engine.running_stats import RunningStats, WindowStats
+    from financial_data_service.engine.running_stats import RunningStats
     from financial_data_service.engine.symbol_manager import BatchReceipt, SymbolManager
     from financial_data_service.storage.reader import DataDirectory, SymbolReader, open
+    from financial_data_service.windows import WindowStats
 
 __version__ = "0.1.0"
 
@@ -77,7 +78,7 @@ _LOADED_WHEN_ASKED_FOR = {
     "RunningStats": "engine.running_stats",
     "SymbolManager": "engine.symbol_manager",
     "SymbolReader": "storage.reader",
-    "WindowStats": "engine.running_stats",
+    "WindowStats": "windows",
     "open": "storage.reader",
 }
 

@@ -2,7 +2,7 @@
 
 One base class, so that ``except FdsError`` catches all of them; each is also the builtin a Python
 programmer would expect. Messages say what was expected, what came, and where. The mapping to HTTP
-status codes is in :mod:`financial_data_service.server.errors`, and nowhere else.
+status codes is in :mod:`financial_data_service.server.api.error_replies`, and nowhere else.
 """
 
 from __future__ import annotations

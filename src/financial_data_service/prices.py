@@ -15,9 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from financial_data_service.errors import InvalidBatchError, InvalidSymbolError
+from financial_data_service.errors import (
+    InvalidBatchError,
+    InvalidSymbolError,
+)
 
 __all__ = [
+    "LITTLE_ENDIAN",
     "PRICE_MAX",
     "SYMBOL_LENGTH_MAX",
     "as_prices",
@@ -176,3 +180,6 @@ def _to_float64(array: npt.NDArray[Any], values: Any) -> npt.NDArray[np.float64]
         dtype = getattr(values, "dtype", getattr(values, "type", array.dtype))
         raise InvalidBatchError(f"Expected dtype `float64`, got `{dtype}` - at `values`")
     return np.require(array, dtype=_FLOAT64, requirements=["C", "A"])
+
+
+LITTLE_ENDIAN = np.dtype("<f8")

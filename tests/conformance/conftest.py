@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from service_process import Service, running
+from support.service_process import Service, running
 
 LANES = {"slow": {"FDS_FAST_LANE": "0"}, "fast": {"FDS_FAST_LANE": "1"}}
 """Lane → the environment that the server is started with."""

@@ -7,8 +7,8 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from raw_http import Reply, batch, get, post, post_float64
-from service_process import Service
+from support.raw_http import Reply, batch, get, post, post_float64
+from support.service_process import Service
 
 SYMBOLS = [
     "AAPL",

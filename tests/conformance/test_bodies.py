@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from raw_http import JSON_TYPE, batch, chunk, get, post, post_chunked
-from service_process import Service
+from support.raw_http import JSON_TYPE, batch, chunk, get, post, post_chunked
+from support.service_process import Service
 
 BODY_BYTES_MAX = 2 * 1024 * 1024
 TOO_LARGE = {

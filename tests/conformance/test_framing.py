@@ -13,8 +13,8 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from raw_http import JSON_TYPE, Connection, batch, chunk, get, post, post_chunked
-from service_process import Service
+from support.raw_http import JSON_TYPE, Connection, batch, chunk, get, post, post_chunked
+from support.service_process import Service
 
 BODY = batch("S", [1.0, 2.5])
 READY = b'{"status":"ok"}'

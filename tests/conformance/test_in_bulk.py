@@ -18,8 +18,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from financial_data_service.engine.kernels import PRICE_MAX
-from http_model import Asker
-from raw_http import (
+from support.http_model import Asker
+from support.raw_http import (
     ARROW_TYPE,
     FLOAT64_TYPE,
     Connection,
@@ -29,7 +29,7 @@ from raw_http import (
     post_chunked,
     post_float64,
 )
-from service_process import Service
+from support.service_process import Service
 
 Floats = list[float]
 

@@ -11,8 +11,18 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from financial_data_service.engine.kernels import PRICE_MAX
-from http_model import Add, AddBytes, Delete, Everything, Last, Request, Target, Window, play
-from service_process import Service
+from support.http_model import (
+    Add,
+    AddBytes,
+    Delete,
+    Everything,
+    Last,
+    Request,
+    Target,
+    Window,
+    play,
+)
+from support.service_process import Service
 
 SYMBOLS = st.sampled_from(["A", "B/C", "\N{ROCKET}", "a b", "%2F", *(f"S{i}" for i in range(9))])
 OFTEN = st.sampled_from(["A", "B/C"])

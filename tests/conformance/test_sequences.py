@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from raw_http import batch, get, post
-from service_process import Service
+from support.raw_http import batch, get, post
+from support.service_process import Service
 
 STORED = [1.0, 2.0, 3.5]
 

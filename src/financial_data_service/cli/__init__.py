@@ -18,14 +18,14 @@ from typing import Annotated
 
 import typer
 
-from .. import __version__
-from .console import Command, Commands, examples, paragraphs
-from .export import export
-from .inspect import inspect
-from .load import load
-from .serve import serve
-from .stats import stats
-from .verify import verify
+from financial_data_service import __version__
+from financial_data_service.cli.console import Command, Commands, examples, paragraphs
+from financial_data_service.cli.export import export
+from financial_data_service.cli.inspect import inspect
+from financial_data_service.cli.load import load
+from financial_data_service.cli.serve import serve
+from financial_data_service.cli.stats import stats
+from financial_data_service.cli.verify import verify
 
 __all__ = ["app", "main"]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from ..errors import FdsError
+from financial_data_service.errors import FdsError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -127,7 +127,8 @@ def paragraphs(docstring: str | None) -> str:
 
 def output() -> Console:
     """Return the console of results: as wide as the terminal, or unfolded where there is none."""
-    from .result_console import ResultConsole  # fds serve shows nothing, and starts without Rich.
+    # fds serve shows nothing, and starts without Rich.
+    from financial_data_service.cli.result_console import ResultConsole
 
     console = ResultConsole(highlight=False, markup=False, emoji=False, soft_wrap=False)
     if not console.is_terminal:

@@ -18,15 +18,22 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import CliError, UsageError, complain, output, printable, rate
-from .load import EXIT_INTERRUPTED
-from .options import check_symbol, data_directory
+from financial_data_service.cli.console import (
+    CliError,
+    UsageError,
+    complain,
+    output,
+    printable,
+    rate,
+)
+from financial_data_service.cli.load import EXIT_INTERRUPTED
+from financial_data_service.cli.options import check_symbol, data_directory
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from ..storage.reader import SymbolReader
+    from financial_data_service.storage.reader import SymbolReader
 
 __all__ = ["export"]
 
@@ -79,7 +86,7 @@ def export(
     writer = _writer_for(to)
     _must_be_free(to, force=force)
     try:
-        from ..storage import reader
+        from financial_data_service.storage import reader
 
         with _interrupted_by_signals(), reader.open(data_dir) as data:
             started = time.perf_counter()
@@ -99,8 +106,8 @@ def _carry(
     reader: SymbolReader, to: Path, writer: type[Writer], last: int | None, *, force: bool
 ) -> tuple[int, int]:
     """Write the prices to the file; return the number of the first, and of the one after all."""
-    from ..errors import OverwrittenError
-    from .progress import PriceProgress
+    from financial_data_service.cli.progress import PriceProgress
+    from financial_data_service.errors import OverwrittenError
 
     length = reader.largest_window if last is None else last
     if length > reader.largest_window:

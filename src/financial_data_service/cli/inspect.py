@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from .console import complain, counted, output, print_text, printable
-from .options import data_directory
+from financial_data_service.cli.console import complain, counted, output, print_text, printable
+from financial_data_service.cli.options import data_directory
 
 if TYPE_CHECKING:
     from rich.console import JustifyMethod
     from rich.table import Table
 
-    from ..storage.symbol_file import SymbolFile
+    from financial_data_service.storage.symbol_file import SymbolFile
 
 __all__ = ["inspect"]
 
@@ -90,8 +90,8 @@ def inspect(
     Reads only, and may be used while a service is at work there. The exit code is 1 when a file is
     refused, which is then said on stderr; a service refuses those of another user, too.
     """
-    from ..storage.directory import is_in_use, read_settings
-    from ..storage.reader import ring_files
+    from financial_data_service.storage.directory_lock import is_in_use, read_settings
+    from financial_data_service.storage.trust import ring_files
 
     paths = ring_files(data_dir)
     owner = _owner_of(data_dir)
@@ -116,8 +116,8 @@ def _owner_of(directory: Path) -> int:
 
 def _report(path: Path, settings: dict[str, Any], owner: int) -> FileReport | None:
     """Look at a file; None when it has just been deleted."""
-    from ..errors import SymbolFileError
-    from ..storage.symbol_file import SymbolFile
+    from financial_data_service.errors import SymbolFileError
+    from financial_data_service.storage.symbol_file import SymbolFile
 
     try:
         status = path.stat()
@@ -156,8 +156,8 @@ def _report(path: Path, settings: dict[str, Any], owner: int) -> FileReport | No
 
 def _judged(report: FileReport, file: SymbolFile, settings: dict[str, Any]) -> FileReport:
     """Fill in what a sound header says, and what a service would make of it."""
-    from ..storage.reader import trust_of
-    from ..storage.recovery import State
+    from financial_data_service.storage.recovery import State
+    from financial_data_service.storage.trust import trust_of
 
     geometry = file.geometry
     trust = trust_of(file)

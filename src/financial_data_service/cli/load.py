@@ -18,13 +18,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import CliError, UsageError, complain, counted, output, printable, rate
-from .options import DEFAULT_URL, Url, check_symbol
+from financial_data_service.cli.console import (
+    CliError,
+    UsageError,
+    complain,
+    counted,
+    output,
+    printable,
+    rate,
+)
+from financial_data_service.cli.options import DEFAULT_URL, Url, check_symbol
 
 if TYPE_CHECKING:
-    from .price_files import PriceFile
-    from .progress import LoadProgress
-    from .service import ConflictError, Service
+    from financial_data_service.cli.price_files import PriceFile
+    from financial_data_service.cli.progress import LoadProgress
+    from financial_data_service.cli.service import ConflictError, Service
 
 __all__ = ["load"]
 
@@ -95,7 +103,7 @@ class Transfer:
 
     def send(self, batch: list[float]) -> None:
         """Store the next rows of the file."""
-        from .service import ConflictError, RefusedError
+        from financial_data_service.cli.service import ConflictError, RefusedError
 
         self.is_started = True
         try:
@@ -208,8 +216,8 @@ def load(
 
 def run(request: Request) -> None:
     """Carry the load out and say what became of it."""
-    from .price_files import open_prices
-    from .service import Service
+    from financial_data_service.cli.price_files import open_prices
+    from financial_data_service.cli.service import Service
 
     transfer = None
     try:
@@ -228,7 +236,7 @@ def run(request: Request) -> None:
 
 
 def _carry(prices: PriceFile, transfer: Transfer, request: Request) -> None:
-    from .progress import LoadProgress
+    from financial_data_service.cli.progress import LoadProgress
 
     rows = iter(prices)
     with LoadProgress(request.symbol, prices.size) as progress:
@@ -266,7 +274,7 @@ def _summarise(
 
 def _ending(error: CliError, transfer: Transfer | None, request: Request) -> str:
     """Return the sentence of a failure, and how to go on where something was or may be stored."""
-    from .service import UnavailableError
+    from financial_data_service.cli.service import UnavailableError
 
     resumption = _resumption(transfer, request)
     is_stored = transfer is not None and (transfer.rows or isinstance(error, UnavailableError))

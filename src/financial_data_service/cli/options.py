@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .console import UsageError
+from financial_data_service.cli.console import UsageError
 
 __all__ = ["DEFAULT_URL", "Url", "check_symbol", "data_directory"]
 

@@ -22,7 +22,7 @@ from itertools import chain, islice
 from math import isfinite
 from typing import IO, Any, Protocol, cast
 
-from .console import CliError
+from financial_data_service.cli.console import CliError
 
 __all__ = ["CsvPrices", "ParquetPrices", "PriceFile", "open_prices"]
 

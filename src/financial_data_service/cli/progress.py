@@ -15,7 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from .console import output, printable
+from financial_data_service.cli.console import output, printable
 
 __all__ = ["LoadProgress", "PriceProgress"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from .console import silence, written
+from financial_data_service.cli.console import silence, written
 
 __all__ = ["ResultConsole"]
 

@@ -16,8 +16,8 @@ import typer
 from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
-from ..settings import Settings
-from .console import UsageError
+from financial_data_service.cli.console import UsageError
+from financial_data_service.settings import Settings
 
 __all__ = ["serve", "settings_from"]
 
@@ -43,15 +43,17 @@ def serve(**flags: str | bool | None) -> None:
     """
     settings = settings_from(flags)
     if settings.workers > 1:
-        from ..server import workers  # It leaves the engine to the processes that it starts.
+        # It leaves the engine to the processes that it starts.
+        from financial_data_service.server.processes import supervisor
 
-        raise typer.Exit(workers.serve(settings))
-    from ..server.process import collections_held
+        raise typer.Exit(supervisor.serve(settings))
+    from financial_data_service.server.processes.startup import collections_held
 
     with collections_held():
-        from ..server import run  # Not before the settings are good: it loads the engine.
+        # Not before the settings are good: it loads the engine.
+        from financial_data_service.server.processes import serve as single
 
-        exit_code = run.serve(settings)
+        exit_code = single.serve(settings)
     raise typer.Exit(exit_code)
 
 

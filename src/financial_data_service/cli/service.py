@@ -15,9 +15,9 @@ from typing import Any, Self, TypeVar
 import httpx
 import msgspec
 
-from ..client.connection import Connection
-from ..client.failures import complaint, never_heard
-from .console import CliError
+from financial_data_service.cli.console import CliError
+from financial_data_service.client.connection import Connection
+from financial_data_service.client.failures import complaint, never_heard
 
 __all__ = [
     "BatchReply",

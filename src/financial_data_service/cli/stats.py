@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from .console import CliError, output, print_text, printable
-from .options import DEFAULT_URL, Url, check_symbol
+from financial_data_service.cli.console import CliError, output, print_text, printable
+from financial_data_service.cli.options import DEFAULT_URL, Url, check_symbol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from .service import Service, SymbolStats, WindowReply
+    from financial_data_service.cli.service import Service, SymbolStats, WindowReply
 
 __all__ = ["stats"]
 
@@ -61,7 +61,7 @@ def stats(
     ] = False,
 ) -> None:
     """Show min, max, last, avg, var and std over the last 10, 100, … prices."""
-    from .service import Service
+    from financial_data_service.cli.service import Service
 
     with Service(url) as service:
         names = [symbol] if symbol is not None else [s.symbol for s in service.symbols().symbols]

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import complain, counted, output, printable
-from .load import EXIT_INTERRUPTED
-from .options import check_symbol, data_directory
+from financial_data_service.cli.console import complain, counted, output, printable
+from financial_data_service.cli.load import EXIT_INTERRUPTED
+from financial_data_service.cli.options import check_symbol, data_directory
 
 if TYPE_CHECKING:
-    from ..storage.reader import DataDirectory, SymbolReader
+    from financial_data_service.storage.reader import DataDirectory, SymbolReader
 
 __all__ = ["verify"]
 
@@ -51,9 +51,9 @@ def verify(
     expected.
     """
     try:
-        from ..engine.compiling import compilation_told
-        from ..engine.running_stats import warm_up
-        from ..storage import reader
+        from financial_data_service.engine.compile_notice import compilation_told
+        from financial_data_service.engine.running_stats import warm_up
+        from financial_data_service.storage import reader
 
         with compilation_told(_note), reader.open(data_dir) as data:
             warm_up()  # Or the first symbol would seem to take longer.
@@ -75,9 +75,9 @@ def _note(sentence: str) -> None:
 
 def _verify_all(data: DataDirectory) -> Iterator[bool]:
     """Verify one symbol after the other; those whose file is refused count as failed."""
-    from ..errors import SymbolFileError, SymbolNotFoundError
-    from ..storage.reader import ring_files
-    from ..storage.symbol_file import read_header
+    from financial_data_service.errors import SymbolFileError, SymbolNotFoundError
+    from financial_data_service.storage.identification import read_header
+    from financial_data_service.storage.trust import ring_files
 
     for path in ring_files(data.path):
         try:
@@ -91,10 +91,11 @@ def _verify_all(data: DataDirectory) -> Iterator[bool]:
 
 def _verify(reader: SymbolReader) -> bool:
     """Verify one symbol, and say in a sentence what came of it."""
-    from ..errors import OverwrittenError
-    from ..storage.held import Held
-    from ..storage.verify import WindowCheck, check_windows, verify_levels, work_of_levels
-    from .progress import PriceProgress
+    from financial_data_service.cli.progress import PriceProgress
+    from financial_data_service.engine.ring_view import Held
+    from financial_data_service.errors import OverwrittenError
+    from financial_data_service.verify.levels import verify_levels, work_of_levels
+    from financial_data_service.verify.windows import WindowCheck, check_windows
 
     held = Held(reader.symbol, reader.ring)
     started = time.perf_counter()

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from financial_data_service.client.async_client import AsyncClient
+    from financial_data_service.client.price_array import Prices
     from financial_data_service.client.results import (
         Check,
         Limits,
         Numbers,
-        Prices,
         Readiness,
         Receipt,
         RefusedFile,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         Update,
     )
     from financial_data_service.client.retries import Retries
-    from financial_data_service.client.stream import stream_name
+    from financial_data_service.client.stream_state import stream_name
     from financial_data_service.client.sync_client import Client
 
 __all__ = [
@@ -56,7 +56,8 @@ _MODULES = {
     "AsyncClient": "async_client",
     "Client": "sync_client",
     "Retries": "retries",
-    "stream_name": "stream",
+    "Prices": "price_array",
+    "stream_name": "stream_state",
 }
 
 

@@ -10,19 +10,13 @@ from weakref import WeakSet
 import httpx
 import numpy.typing as npt
 
-from financial_data_service.client import plans
-from financial_data_service.client.connection import (
-    DEFAULT_URL,
-    TIMEOUT_SECONDS,
-    Connection,
-    Timeout,
-    Verify,
-)
-from financial_data_service.client.requests import Outcome, Pause, Plan, Request
+from financial_data_service.client import adding, asking
+from financial_data_service.client.connection import TIMEOUT_SECONDS, Connection, Timeout, Verify
+from financial_data_service.client.exchange import Session
+from financial_data_service.client.price_array import Prices
 from financial_data_service.client.results import (
     Check,
     Limits,
-    Prices,
     Readiness,
     Receipt,
     Stats,
@@ -30,7 +24,9 @@ from financial_data_service.client.results import (
     Table,
 )
 from financial_data_service.client.retries import DEFAULT, Retries
-from financial_data_service.client.stream import Reactions, ignore
+from financial_data_service.client.steps import Outcome, Pause, Plan, Request
+from financial_data_service.client.stream_state import Reactions, ignore
+from financial_data_service.wire import DEFAULT_URL
 
 if TYPE_CHECKING:
     from financial_data_service.client.ingest import AsyncIngest
@@ -66,7 +62,7 @@ class AsyncClient:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._connection = Connection(url, api_key, timeout, verify)
-        self._session = plans.Session(self._connection.url, Retries.of(retries))
+        self._session = Session(self._connection.url, Retries.of(retries))
         self._http = httpx.AsyncClient(transport=transport, **self._connection.http_options())
         self._subscriptions: WeakSet[AsyncSubscription] = WeakSet()
 
@@ -98,7 +94,7 @@ class AsyncClient:
         exclusive: bool = True,
     ) -> Receipt:
         """Append prices to a symbol, oldest first; as :meth:`Client.add_batch`."""
-        plan = plans.add_batch(self._session, symbol, values, from_sequence, exclusive)
+        plan = adding.add_batch(self._session, symbol, values, from_sequence, exclusive)
         return await self._run(plan)
 
     @overload
@@ -107,43 +103,43 @@ class AsyncClient:
     async def stats(self, symbol: str, *, last: int) -> Stats: ...
     async def stats(self, symbol: str, k: int | None = None, *, last: int | None = None) -> Stats:
         """Return the statistics of one window; as :meth:`Client.stats`."""
-        return await self._run(plans.stats(self._session, symbol, k, last))
+        return await self._run(asking.stats(self._session, symbol, k, last))
 
     async def all_stats(self, symbol: str | None = None, *, k: int | None = None) -> Table[Stats]:
         """Return the statistics of every window; as :meth:`Client.all_stats`."""
-        return await self._run(plans.all_stats(self._session, symbol, k))
+        return await self._run(asking.all_stats(self._session, symbol, k))
 
     async def symbols(self) -> Table[Symbol]:
         """Return the symbols that there are, and how much is held of each."""
-        return await self._run(plans.symbols(self._session))
+        return await self._run(asking.symbols(self._session))
 
     async def limits(self) -> Limits:
         """Return the limits of the service."""
-        return await self._run(plans.get_limits(self._session))
+        return await self._run(asking.get_limits(self._session))
 
     async def values(self, symbol: str, last: int | None = None) -> Prices:
         """Return the last prices of a symbol; as :meth:`Client.values`."""
-        return await self._run(plans.values(self._session, symbol, last))
+        return await self._run(asking.values(self._session, symbol, last))
 
     async def verify(self, symbol: str, k: int) -> Check:
         """Have the service recompute one window and compare; as :meth:`Client.verify`."""
-        return await self._run(plans.verify(self._session, symbol, k))
+        return await self._run(asking.verify(self._session, symbol, k))
 
     async def delete(self, symbol: str) -> None:
         """Have the service forget a symbol and all its prices; as :meth:`Client.delete`."""
-        return await self._run(plans.delete(self._session, symbol))
+        return await self._run(asking.delete(self._session, symbol))
 
     async def alive(self) -> bool:
         """Return whether the service answers at all; asked once."""
-        return await self._run(plans.alive(self._session))
+        return await self._run(asking.alive(self._session))
 
     async def ready(self) -> Readiness:
         """Return whether the service serves, and which files of prices it does not; asked once."""
-        return await self._run(plans.ready(self._session))
+        return await self._run(asking.ready(self._session))
 
     async def wait_until_ready(self, seconds: float = 30.0) -> Readiness:
         """Wait for a service that is starting; as :meth:`Client.wait_until_ready`."""
-        return await self._run(plans.wait_until_ready(self._session, seconds))
+        return await self._run(asking.wait_until_ready(self._session, seconds))
 
     def subscribe(
         self,
@@ -165,7 +161,8 @@ class AsyncClient:
         ----------
         *streams : str or iterable of str
             ``stats.<symbol>.<k>``, ``*`` for all symbols, with an optional interval:
-            ``stats.AAPL.3@0ms``. :func:`~financial_data_service.client.stream.stream_name` makes
+            ``stats.AAPL.3@0ms``. :func:`~financial_data_service.client.stream_state.stream_name`
+            makes
             names of symbols with a ``.`` in them.
         on_lost : callable, optional
             Called with the reason when the connection is lost or cannot be made.
@@ -226,7 +223,7 @@ class AsyncClient:
         from financial_data_service.client.ingest import AsyncIngest, Frames
 
         async def begin() -> tuple[Frames, int]:
-            plan = plans.begin_ingest(self._session, symbol, from_sequence)
+            plan = adding.begin_ingest(self._session, symbol, from_sequence)
             start, batch_max = await self._run(plan)
             url = f"{self.url}/ingest/{symbol}"
             return Frames(symbol, start, from_sequence is None, url), batch_max

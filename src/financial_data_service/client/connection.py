@@ -12,19 +12,15 @@ from typing import Any, TypeAlias, TypedDict
 import httpx
 
 from financial_data_service import __version__
-from financial_data_service.client.requests import Lost, Reply, Request
+from financial_data_service.client.steps import Lost, Reply, Request
+from financial_data_service.wire import API_KEY, DEFAULT_URL
 
-__all__ = ["CONNECT_SECONDS", "DEFAULT_URL", "TIMEOUT_SECONDS", "Connection", "Timeout", "Verify"]
+__all__ = ["CONNECT_SECONDS", "TIMEOUT_SECONDS", "Connection", "Timeout", "Verify"]
 
 Timeout: TypeAlias = float | httpx.Timeout
 Verify: TypeAlias = ssl.SSLContext | bool
-
-DEFAULT_URL = "http://127.0.0.1:8000"
 TIMEOUT_SECONDS = 10.0
 CONNECT_SECONDS = 5.0
-
-# What a service may be given as its key. Its settings have it too: the client does not load them.
-API_KEY = re.compile(r"[!-~]{16,256}")
 
 _LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
 

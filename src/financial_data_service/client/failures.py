@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from financial_data_service import errors
-from financial_data_service.client.requests import Lost, Reply
+from financial_data_service.client.steps import Lost, Reply
 from financial_data_service.errors import (
     ServiceError,
     ServiceUnavailableError,

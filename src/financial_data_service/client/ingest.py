@@ -19,14 +19,15 @@ import numpy as np
 import numpy.typing as npt
 from websockets.asyncio.client import ClientConnection, connect
 
+from financial_data_service.client.adding import PIECE_MAX, as_float64
 from financial_data_service.client.connection import Connection
 from financial_data_service.client.failures import conflict, refusal, stranger
-from financial_data_service.client.plans import LITTLE_ENDIAN, PIECE_MAX, as_float64
-from financial_data_service.client.requests import Reply, path_of
 from financial_data_service.client.results import Receipt
 from financial_data_service.client.retries import Retries, Tries
+from financial_data_service.client.steps import Reply, path_of
 from financial_data_service.client.subscription import FAILURES, asked_pause, final_error
 from financial_data_service.errors import ServiceError, ServiceUnavailableError
+from financial_data_service.prices import LITTLE_ENDIAN
 
 __all__ = ["AsyncIngest", "Frames"]
 

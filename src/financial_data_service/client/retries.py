@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from random import random
 
-from financial_data_service.client.requests import Lost, Reply, Request
+from financial_data_service.client.steps import Lost, Reply, Request
 
 __all__ = ["DEFAULT", "NEVER", "Retries", "Tries", "is_untouched", "may_repeat", "retry_after"]
 

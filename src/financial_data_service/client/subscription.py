@@ -1,7 +1,7 @@
 """Statistics as they change: ``WS /stream`` kept connected, blocking or awaited.
 
 Each has at most one connection, made when the loop begins and closed when it is left. What is news
-is decided by :class:`~financial_data_service.client.stream.StreamState`.
+is decided by :class:`~financial_data_service.client.stream_state.StreamState`.
 
 To hang up ends a connection, to close ends the subscription: its loop, which may wait elsewhere for
 a message, a connection or the next try, ends then and makes no connection any more.
@@ -24,7 +24,7 @@ from websockets.sync.client import connect as connect_blocking
 from financial_data_service.client.connection import Connection
 from financial_data_service.client.results import Update
 from financial_data_service.client.retries import Retries, retry_after
-from financial_data_service.client.stream import (
+from financial_data_service.client.stream_state import (
     Reactions,
     StreamState,
     closing_error,

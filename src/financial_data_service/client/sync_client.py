@@ -11,19 +11,13 @@ from weakref import WeakSet
 import httpx
 import numpy.typing as npt
 
-from financial_data_service.client import plans
-from financial_data_service.client.connection import (
-    DEFAULT_URL,
-    TIMEOUT_SECONDS,
-    Connection,
-    Timeout,
-    Verify,
-)
-from financial_data_service.client.requests import Outcome, Pause, Plan, Request
+from financial_data_service.client import adding, asking
+from financial_data_service.client.connection import TIMEOUT_SECONDS, Connection, Timeout, Verify
+from financial_data_service.client.exchange import Session
+from financial_data_service.client.price_array import Prices
 from financial_data_service.client.results import (
     Check,
     Limits,
-    Prices,
     Readiness,
     Receipt,
     Stats,
@@ -31,7 +25,9 @@ from financial_data_service.client.results import (
     Table,
 )
 from financial_data_service.client.retries import DEFAULT, Retries
-from financial_data_service.client.stream import Reactions, ignore
+from financial_data_service.client.steps import Outcome, Pause, Plan, Request
+from financial_data_service.client.stream_state import Reactions, ignore
+from financial_data_service.wire import DEFAULT_URL
 
 if TYPE_CHECKING:
     from financial_data_service.client.subscription import Subscription
@@ -95,7 +91,7 @@ class Client:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._connection = Connection(url, api_key, timeout, verify)
-        self._session = plans.Session(self._connection.url, Retries.of(retries))
+        self._session = Session(self._connection.url, Retries.of(retries))
         self._http = httpx.Client(transport=transport, **self._connection.http_options())
         self._subscriptions: WeakSet[Subscription] = WeakSet()
         self._lock = threading.Lock()  # Threads may subscribe while another closes.
@@ -179,7 +175,7 @@ class Client:
         >>> receipt = client.add_batch("AAPL", prices)  # doctest: +SKIP
         >>> client.add_batch("AAPL", more, from_sequence=receipt.sequence)  # doctest: +SKIP
         """
-        return self._run(plans.add_batch(self._session, symbol, values, from_sequence, exclusive))
+        return self._run(adding.add_batch(self._session, symbol, values, from_sequence, exclusive))
 
     @overload
     def stats(self, symbol: str, k: int) -> Stats: ...
@@ -207,7 +203,7 @@ class Client:
         >>> client.stats("AAPL", 3).avg  # doctest: +SKIP
         189.6
         """
-        return self._run(plans.stats(self._session, symbol, k, last))
+        return self._run(asking.stats(self._session, symbol, k, last))
 
     def all_stats(self, symbol: str | None = None, *, k: int | None = None) -> Table[Stats]:
         """Return the statistics of every window of a symbol or, without one, of all symbols.
@@ -223,15 +219,15 @@ class Client:
         --------
         >>> client.all_stats(k=3).to_pandas().set_index("symbol")["avg"]  # doctest: +SKIP
         """
-        return self._run(plans.all_stats(self._session, symbol, k))
+        return self._run(asking.all_stats(self._session, symbol, k))
 
     def symbols(self) -> Table[Symbol]:
         """Return the symbols that there are, and how much is held of each."""
-        return self._run(plans.symbols(self._session))
+        return self._run(asking.symbols(self._session))
 
     def limits(self) -> Limits:
         """Return the limits of the service."""
-        return self._run(plans.get_limits(self._session))
+        return self._run(asking.get_limits(self._session))
 
     def values(self, symbol: str, last: int | None = None) -> Prices:
         """Return the last prices of a symbol: all there are while they are fewer.
@@ -254,14 +250,14 @@ class Client:
         --------
         >>> client.values("AAPL", last=1_000_000).to_pandas().plot()  # doctest: +SKIP
         """
-        return self._run(plans.values(self._session, symbol, last))
+        return self._run(asking.values(self._session, symbol, last))
 
     def verify(self, symbol: str, k: int) -> Check:
         """Have the service recompute one window from its prices and compare.
 
         Takes it half a second for 10**8 prices in memory; it may be silent for five minutes.
         """
-        return self._run(plans.verify(self._session, symbol, k))
+        return self._run(asking.verify(self._session, symbol, k))
 
     def delete(self, symbol: str) -> None:
         """Have the service forget a symbol and all its prices. There is no way back.
@@ -273,15 +269,15 @@ class Client:
         UnconfirmedError
             When the reply was lost. It is not asked again: it could meet a new symbol of that name.
         """
-        return self._run(plans.delete(self._session, symbol))
+        return self._run(asking.delete(self._session, symbol))
 
     def alive(self) -> bool:
         """Return whether the service answers at all; asked once."""
-        return self._run(plans.alive(self._session))
+        return self._run(asking.alive(self._session))
 
     def ready(self) -> Readiness:
         """Return whether the service serves, and which files of prices it does not; asked once."""
-        return self._run(plans.ready(self._session))
+        return self._run(asking.ready(self._session))
 
     def wait_until_ready(self, seconds: float = 30.0) -> Readiness:
         """Wait for a service that is starting.
@@ -291,7 +287,7 @@ class Client:
         ServiceUnavailableError
             When it does not serve by then.
         """
-        return self._run(plans.wait_until_ready(self._session, seconds))
+        return self._run(asking.wait_until_ready(self._session, seconds))
 
     def subscribe(
         self,

@@ -10,7 +10,7 @@ A summary travels as the tuple ``(count, min, max, sum_high, sum_low, m2)``, as 
 :mod:`~financial_data_service.engine.summary`, whose folding one by one is here replaced by two
 passes over a run: first the sum, then the squares of the deviations from its mean. Fewer
 roundings, and each pass is a loop that the compiler turns into vector instructions
-(:mod:`~financial_data_service.engine.vector`).
+(:mod:`~financial_data_service.engine.intrinsics`).
 
 The exact sum of a run is found by splitting every term at a common grid (Rump, Ogita, Oishi:
 Accurate floating-point summation part I, SIAM J. Sci. Comput. 31(1), 2008,
@@ -30,16 +30,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from financial_data_service.engine.layout import (
-    WORD_BATCH_MAX,
-    WORD_CAPACITY,
-    WORD_COUNT,
-    WORD_COUNT_COPIES,
-    WORD_FANOUT_SHIFT,
-    WORD_LEVELS,
-    WORD_OFFSETS,
-)
-from financial_data_service.engine.vector import (
+from financial_data_service.engine.intrinsics import (
     add_in_any_order,
     fence_acquire,
     fence_release,
@@ -48,6 +39,15 @@ from financial_data_service.engine.vector import (
     prefetch_for_write,
     smaller,
     store_release,
+)
+from financial_data_service.engine.layout import (
+    WORD_BATCH_MAX,
+    WORD_CAPACITY,
+    WORD_COUNT,
+    WORD_COUNT_COPIES,
+    WORD_FANOUT_SHIFT,
+    WORD_LEVELS,
+    WORD_OFFSETS,
 )
 
 __all__ = [

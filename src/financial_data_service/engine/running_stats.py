@@ -16,7 +16,6 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,36 +25,9 @@ from financial_data_service.engine.batch import as_prices, refuse_unfit
 from financial_data_service.engine.layout import DEFAULT_FANOUT, LARGEST_WINDOW_MAX, Geometry
 from financial_data_service.engine.ring import Ring
 from financial_data_service.errors import WindowSizeError
+from financial_data_service.windows import WindowStats, check_exponent, k_max_of
 
-__all__ = ["RunningStats", "WindowStats"]
-
-
-class WindowStats(NamedTuple):
-    """Statistics of a window.
-
-    Attributes
-    ----------
-    min, max, last : float
-        Smallest, largest and newest price of the window, bitwise as they came.
-    avg : float
-        Arithmetic mean, within 1 ulp; where prices of both signs cancel to less than 2^-40 of
-        their size, within 2^-80 of the largest.
-    var : float
-        Population variance (ddof 0), within 1e-14 relative, or four times the smallest double
-        (5e-324) where that is more; never negative, and exactly 0 when all prices are equal.
-    values : int
-        Number of prices in the window: less than its length while it fills.
-    sequence : int
-        Number of prices ever appended: what the answer is as of.
-    """
-
-    min: float
-    max: float
-    last: float
-    avg: float
-    var: float
-    values: int
-    sequence: int
+__all__ = ["RunningStats"]
 
 
 class RunningStats:
@@ -279,24 +251,6 @@ class RunningStats:
     def close(self) -> None:
         """Give the memory back; the object is of no use afterwards. Idempotent."""
         self._ring.close()
-
-
-def check_exponent(k: int, largest_window: int) -> None:
-    """Check that ``10**k`` is one of the windows up to a largest one.
-
-    Raises
-    ------
-    WindowSizeError
-        When it is not.
-    """
-    k_max = k_max_of(largest_window)
-    if not 1 <= k <= k_max:
-        raise WindowSizeError(f"Window size exponent (k={k}) must be between 1 and {k_max}")
-
-
-def k_max_of(largest_window: int) -> int:
-    """Return the largest k with ``10**k <= largest_window``."""
-    return len(str(largest_window)) - 1
 
 
 def warm_up() -> None:

@@ -14,15 +14,11 @@ import numpy.typing as npt
 from financial_data_service.engine import kernels
 from financial_data_service.engine.batch import as_prices, refuse_unfit
 from financial_data_service.engine.layout import DEFAULT_FANOUT, LARGEST_WINDOW_MAX, Geometry
-from financial_data_service.engine.running_stats import (
-    RunningStats,
-    WindowStats,
-    check_exponent,
-    k_max_of,
-)
+from financial_data_service.engine.running_stats import RunningStats
 from financial_data_service.engine.store import MemoryStore, SymbolChangedError, SymbolStore
 from financial_data_service.errors import SequenceConflictError, SymbolNotFoundError
 from financial_data_service.prices import SYMBOL_LENGTH_MAX, check_symbol
+from financial_data_service.windows import WindowStats, check_exponent, k_max_of
 
 __all__ = ["SYMBOL_LENGTH_MAX", "BatchReceipt", "SymbolManager", "check_symbol"]
 

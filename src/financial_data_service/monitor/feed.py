@@ -21,7 +21,8 @@ import httpx
 from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
-from financial_data_service.monitor.board import SAMPLE_SECONDS, Board
+from financial_data_service.monitor.board import Board
+from financial_data_service.monitor.history import SAMPLE_SECONDS
 
 __all__ = ["Feed", "UnreachableError", "WrongKeyError"]
 

@@ -16,8 +16,8 @@ import streamlit as st
 from msgspec.json import encode
 
 from financial_data_service.monitor import views
-from financial_data_service.monitor.board import SAMPLE_SECONDS
 from financial_data_service.monitor.feed import Feed
+from financial_data_service.monitor.history import SAMPLE_SECONDS
 
 if TYPE_CHECKING:
     from streamlit.components.v2.types import ComponentRenderer
@@ -49,7 +49,7 @@ def feed_of(url: str, api_key: str | None) -> Feed:
 @st.cache_resource(show_spinner=False)
 def plots_component() -> ComponentRenderer:
     """Return the component that draws the plots: the script of the service's own page."""
-    static = files("financial_data_service") / "server" / "static"
+    static = files("financial_data_service") / "server" / "page" / "static"
     script, style = ((static / name).read_text("utf-8") for name in ("plots.js", "plots.css"))
     return st.components.v2.component(
         "fds_plots", html='<div class="root"></div>', css=style + _COLOURS, js=script + _DRAW

@@ -14,13 +14,8 @@ from html import escape
 from shlex import quote
 from typing import Any
 
-from financial_data_service.monitor.board import (
-    DECIMALS_MAX,
-    History,
-    Message,
-    Snapshot,
-    SymbolSnapshot,
-)
+from financial_data_service.monitor.history import History
+from financial_data_service.monitor.snapshot import DECIMALS_MAX, Message, Snapshot, SymbolSnapshot
 
 __all__ = [
     "DEFAULT_URL",

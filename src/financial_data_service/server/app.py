@@ -16,17 +16,20 @@ from financial_data_service.engine.layout import Geometry
 from financial_data_service.engine.running_stats import warm_up
 from financial_data_service.engine.store import SymbolStore
 from financial_data_service.engine.symbol_manager import SymbolManager
-from financial_data_service.server import bulk, metrics, page, stream
-from financial_data_service.server.access import add_access_control
-from financial_data_service.server.counters import Counters
-from financial_data_service.server.errors import add_error_handlers
-from financial_data_service.server.logs import AccessLog
-from financial_data_service.server.metrics import Metrics
-from financial_data_service.server.observing import ObservingMiddleware
-from financial_data_service.server.own_origin import OwnOriginMiddleware
-from financial_data_service.server.paths import EncodedSlashMiddleware
-from financial_data_service.server.routes import health_router_for, router_for
+from financial_data_service.server import stream
+from financial_data_service.server.api import bulk_routes
+from financial_data_service.server.api.error_replies import add_error_handlers
+from financial_data_service.server.api.routes import health_router_for, router_for
+from financial_data_service.server.middleware.content_security import OwnOriginMiddleware
+from financial_data_service.server.middleware.encoded_slash import EncodedSlashMiddleware
+from financial_data_service.server.middleware.observation import ObservingMiddleware
+from financial_data_service.server.middleware.stack import add_access_control
+from financial_data_service.server.page import routes
 from financial_data_service.server.stream.hub import Hub
+from financial_data_service.server.telemetry import metrics
+from financial_data_service.server.telemetry.counters import Counters
+from financial_data_service.server.telemetry.logs import AccessLog
+from financial_data_service.server.telemetry.metrics import Metrics
 from financial_data_service.settings import Settings
 from financial_data_service.storage.directory import DirectoryStore
 
@@ -106,9 +109,9 @@ def create_app(
     app.state.is_open = False
     add_error_handlers(app)
     routers = (
-        *(router_for(settings), bulk.router_for(settings), stream.router_for(settings)),
+        *(router_for(settings), bulk_routes.router_for(settings), stream.router_for(settings)),
         *(health_router_for(), metrics.router_for()),
-        page.router_for(),
+        routes.router_for(),
     )
     for router in routers:
         app.include_router(router)

@@ -9,15 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from financial_data_service.server import schemas
-from financial_data_service.server.batch_body import ARROW_TYPE, FLOAT64_TYPE, JSON_TYPE
-from financial_data_service.server.documentation import (
-    Replies,
-    batch_replies,
-    example,
-    stats_replies,
-)
+from financial_data_service.server.api import schemas
+from financial_data_service.server.api.openapi import Replies, batch_replies, example, stats_replies
 from financial_data_service.settings import Settings
+from financial_data_service.wire import ARROW_TYPE, FLOAT64_TYPE, JSON_TYPE
 
 __all__ = ["bulk_batch_body", "bulk_batch_replies", "values_replies"]
 

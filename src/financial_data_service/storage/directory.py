@@ -22,10 +22,8 @@ What is removed or moved away under a process is gone for it within a second (``
 from __future__ import annotations
 
 import fcntl
-import json
 import logging
 import os
-import random
 import shutil
 import time
 from collections.abc import Iterable, Iterator
@@ -49,6 +47,16 @@ from financial_data_service.errors import (
 )
 from financial_data_service.storage import disk
 from financial_data_service.storage.boot import boot_id
+from financial_data_service.storage.directory_lock import (
+    SETTINGS_FILE,
+    START_SECONDS,
+    _holder,
+    _is_at,
+    _lock_alone_at_last,
+    _lock_alone_or_shared,
+    _read_settings,
+    _write_settings,
+)
 from financial_data_service.storage.durability import (
     BackgroundSync,
     Durability,
@@ -58,43 +66,25 @@ from financial_data_service.storage.durability import (
 from financial_data_service.storage.file_names import SUFFIX, file_name_of
 from financial_data_service.storage.file_stats import FileStats
 from financial_data_service.storage.header import HeaderError
+from financial_data_service.storage.identification import no_descriptor, read_header
 from financial_data_service.storage.locks import (
     LOCK_SECONDS,
     lock_within,
-    try_lock,
-    try_lock_shared,
 )
 from financial_data_service.storage.recovery import NO_LIMIT, State, adopt, plan
-from financial_data_service.storage.symbol_file import (
-    SymbolFile,
-    no_descriptor,
-    no_room,
-    read_header,
-)
+from financial_data_service.storage.symbol_file import SymbolFile, no_room
 
-__all__ = ["SETTINGS_FILE", "DirectoryStore", "is_in_use", "read_settings"]
-
-SETTINGS_FILE = "directory.json"
+__all__ = ["DirectoryStore"]
 _NEW = ".new"
-
-# Whoever looks whether a directory is in use holds its lock for some microseconds.
-_LOOKS = 5
-_LOOK_SECONDS = 0.0005
-
-START_SECONDS = 30.0
-"""How long a service that starts waits for one that starts or ends: recovery takes 0.4 s for a
-symbol of 10**8 prices."""
 
 _REPLACED = (
     "it was removed or replaced while this service has the directory open, so that others cannot "
     "tell. Stop the service and start it again"
 )
 
-_WAIT_SECONDS = 0.01  # between two looks at the lock of a directory
+_logger = logging.getLogger("uvicorn.error")
 
 _TICK_NS = 1_000_000_000  # longer than the tick of any file system's clock
-
-_logger = logging.getLogger("uvicorn.error")
 
 
 class _Entry(NamedTuple):
@@ -658,106 +648,3 @@ def _cannot_be_used(path: Path, error: OSError) -> DataDirectoryError:
 
 def _disk_fails(path: Path, error: OSError, outcome: str) -> SymbolFileError:
     return SymbolFileError(str(path), f"the disk fails ({error.strerror}): {outcome}")
-
-
-def is_in_use(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a process has a directory open."""
-    with suppress(FileNotFoundError):
-        descriptor = os.open(Path(path) / SETTINGS_FILE, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return not _lock_alone_at_last(descriptor)
-        finally:
-            os.close(descriptor)
-    return False
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    """Tell whether a path leads to the very file that is open, as far as can be told."""
-    try:
-        return os.path.samestat(os.stat(path), os.fstat(descriptor))
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        return True
-
-
-def _holder(settings: dict[str, Any]) -> str:
-    """Return who has a directory open, if it can be told."""
-    pid = settings.get("pid")
-    try:
-        if not isinstance(pid, int) or pid <= 0:
-            return "another process"
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return "another process"
-    except PermissionError:
-        pass  # It is there, and another user's.
-    return f"process {pid}"
-
-
-def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the settings of the processes that use a directory, or used it last."""
-    try:
-        descriptor = os.open(Path(path) / SETTINGS_FILE, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return {}
-    try:
-        return _read_settings(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _lock_alone_or_shared(descriptor: int, path: Path) -> bool:
-    """Take the exclusive lock if nobody has the directory open, else a shared one; tell which.
-
-    Whoever is recovering, closing or just looking holds it exclusively for a moment: by the time
-    they are done, nobody may be left.
-    """
-    if try_lock(descriptor):
-        return True
-    _lock_shared(descriptor, path)
-    if try_lock(descriptor):
-        return True
-    _lock_shared(descriptor, path)
-    return False
-
-
-def _lock_shared(descriptor: int, path: Path) -> None:
-    began, is_said = time.monotonic(), False
-    while not try_lock_shared(descriptor):
-        waited = time.monotonic() - began
-        if waited > START_SECONDS:
-            raise DataDirectoryError(
-                f"{path}: {_holder(_read_settings(descriptor))} starts or ends there and has not "
-                f"come to an end in {START_SECONDS:.0f} s"
-            )
-        if waited > 1 and not is_said:
-            is_said = True
-            holder = _holder(_read_settings(descriptor))
-            _logger.info("%s: waiting for %s, which starts or ends there", path, holder)
-        time.sleep(_WAIT_SECONDS)
-
-
-def _lock_alone_at_last(descriptor: int) -> bool:
-    """Take the exclusive lock if nobody else has the directory open, or is just looking at it."""
-    for look in range(_LOOKS):
-        if try_lock(descriptor):
-            return True
-        # Not all at the same pace: two who look would find each other again and again.
-        time.sleep(_LOOK_SECONDS * (look + random.random()))
-    return False
-
-
-def _read_settings(descriptor: int) -> dict[str, Any]:
-    try:
-        settings = json.loads(os.pread(descriptor, 65536, 0))
-    except (ValueError, RecursionError):
-        return {}
-    return settings if isinstance(settings, dict) else {}
-
-
-def _write_settings(descriptor: int, settings: dict[str, Any]) -> None:
-    """Write settings over those of before: that takes no room, even on a full disk."""
-    text = (json.dumps(settings, indent=2) + "\n").encode()
-    os.pwrite(descriptor, text, 0)
-    os.ftruncate(descriptor, len(text))

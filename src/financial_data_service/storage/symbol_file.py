@@ -14,11 +14,9 @@ when a process dies); readers take none. Within a process, one thread uses a fil
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import mmap
 import os
-import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -42,7 +40,6 @@ from financial_data_service.engine.ring import Ring
 from financial_data_service.errors import InsufficientStorageError, SymbolFileError
 from financial_data_service.storage import disk
 from financial_data_service.storage.boot import boot_id
-from financial_data_service.storage.file_names import file_name_of
 from financial_data_service.storage.header import (
     IN_USE,
     DurableRecord,
@@ -50,17 +47,20 @@ from financial_data_service.storage.header import (
     Identity,
     Session,
     checksum,
-    read_identity,
     read_records,
-    refuse_strays,
     write_identity,
     write_record,
     write_session,
 )
+from financial_data_service.storage.identification import (
+    _checked_header,
+    _open_descriptor,
+    no_descriptor,
+)
 from financial_data_service.storage.locks import LOCK_SECONDS, lock_within, try_lock
 from financial_data_service.storage.recovery import Trust, plan, unsynced_max
 
-__all__ = ["SymbolFile", "no_descriptor", "no_room", "read_header"]
+__all__ = ["SymbolFile", "no_room"]
 
 GROWTH_MIN = 1 << 16
 GROWTH_MAX = 1 << 19
@@ -73,8 +73,6 @@ more than it saves."""
 
 # A mapping needs no descriptor of its own: two for each symbol would be one too many.
 _MMAP_OPTIONS: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
-
-_NOT_REGULAR = "not a regular file"
 
 _ALL = 1 << 62  # more prices than there will ever be
 
@@ -407,72 +405,6 @@ class SymbolFile(Ring):
             self._descriptor = -1
 
 
-def read_header(path: Path) -> Identity:
-    """Return what a file says it is, without mapping it; errors as of :meth:`SymbolFile.open`."""
-    descriptor = _open_descriptor(path, read_only=True)
-    try:
-        return _checked_header(path, descriptor, own=False)
-    finally:
-        os.close(descriptor)
-
-
-def _open_descriptor(path: Path, *, read_only: bool) -> int:
-    # Opening a named pipe would wait for its other end.
-    flags = (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC | os.O_NONBLOCK
-    try:
-        return os.open(path, flags)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        if error.errno in disk.NO_DESCRIPTOR:
-            raise no_descriptor(path, error) from error
-        if error.errno in (errno.EISDIR, errno.ENXIO):  # a directory to be written to; a socket
-            raise SymbolFileError(str(path), _NOT_REGULAR) from error
-        raise SymbolFileError(str(path), f"cannot be opened: {error.strerror}") from error
-
-
-def _checked_header(path: Path, descriptor: int, *, own: bool) -> Identity:
-    """Return the static part of a file's header, once size, owner and name agree with it."""
-    try:
-        status = os.fstat(descriptor)
-        if own and status.st_uid != os.geteuid():
-            raise HeaderError(
-                f"expected a file of user {os.geteuid()}, who runs this process, "
-                f"got one of user {status.st_uid}"
-            )
-        if not stat.S_ISREG(status.st_mode):
-            raise HeaderError(_NOT_REGULAR)
-        header = _read_header_page(descriptor)
-        if len(header) < HEADER_BYTES:
-            raise HeaderError(f"expected a header of {HEADER_BYTES} bytes, got {len(header)}")
-        words = np.frombuffer(header, dtype="<i8")
-        identity = read_identity(words)
-        refuse_strays(words)
-        if status.st_size != identity.geometry.size_bytes:
-            change = "cut short" if status.st_size < identity.geometry.size_bytes else "added to"
-            raise HeaderError(
-                f"expected {identity.geometry.size_bytes} bytes, got {status.st_size}: it was "
-                f"{change}"
-            )
-        if path.name != file_name_of(identity.symbol):
-            raise HeaderError(
-                f"expected the name {file_name_of(identity.symbol)} for the symbol "
-                f"{identity.symbol} that it holds: it was renamed"
-            )
-    except HeaderError as error:
-        raise SymbolFileError(str(path), str(error)) from None
-    return identity
-
-
-def _read_header_page(descriptor: int) -> bytes:
-    """Return the first page, and have no other read ahead along with it."""
-    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
-    try:
-        return os.pread(descriptor, HEADER_BYTES, 0)
-    finally:
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_NORMAL)
-
-
 def _areas(geometry: Geometry, begin: int, end: int) -> Iterator[tuple[int, int]]:
     """Yield the bytes, from and to, where slots of prices ``begin`` to ``end`` and blocks lie."""
     prices, *levels = geometry.offsets[:-1]
@@ -483,12 +415,6 @@ def _areas(geometry: Geometry, begin: int, end: int) -> Iterator[tuple[int, int]
         for field in range(FIELDS):
             first = start + field * blocks
             yield (first + (begin >> shift)) * 8, (first + -(-end >> shift)) * 8
-
-
-def no_descriptor(path: Path, error: OSError) -> SymbolFileError:
-    """Return what to tell who wants a file when no more can be open."""
-    reason = f"cannot be opened now ({error.strerror}); a higher `ulimit -n` helps"
-    return SymbolFileError(str(path), reason, is_passing=True)
 
 
 def no_room(symbol: str, path: Path, error: OSError) -> InsufficientStorageError:

@@ -6,9 +6,9 @@ from importlib.resources import files
 
 from fastapi import APIRouter, Response
 
-from financial_data_service.server.stream.events import add_events_route
-from financial_data_service.server.stream.ingest import add_ingest_route
-from financial_data_service.server.stream.websocket import add_stream_route
+from financial_data_service.server.stream.events_route import add_events_route
+from financial_data_service.server.stream.ingest_route import add_ingest_route
+from financial_data_service.server.stream.subscribe_route import add_stream_route
 from financial_data_service.settings import Settings
 
 __all__ = ["router_for"]

@@ -15,8 +15,8 @@ from typing import Any
 from fastapi import Response, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
-from financial_data_service.server.replies import encode
-from financial_data_service.server.stream.messages import Event, Lifecycle, State
+from financial_data_service.server.formats.json_encoder import encode
+from financial_data_service.server.stream.lifecycle import Event, Lifecycle, State
 from financial_data_service.server.stream.outbox import Close, Outbox
 
 __all__ = ["converse", "refuse"]

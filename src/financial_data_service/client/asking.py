@@ -1,0 +1,209 @@
+"""Every call of the clients as a plan: which requests, what their replies mean, what then.
+
+One for both clients; see :mod:`~financial_data_service.client.steps`.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+
+from financial_data_service import errors
+from financial_data_service.client import failures
+from financial_data_service.client.exchange import Session, _decoded, _get, exchange
+from financial_data_service.client.price_array import Prices
+from financial_data_service.client.results import (
+    Check,
+    Limits,
+    Readiness,
+    RefusedFile,
+    Stats,
+    Symbol,
+    Table,
+)
+from financial_data_service.client.retries import (
+    NEVER,
+    Retries,
+    Tries,
+)
+from financial_data_service.client.steps import FLOAT64, Pause, Plan, Request
+from financial_data_service.client.steps import path_of as path
+from financial_data_service.errors import ServiceError, WindowSizeError
+from financial_data_service.prices import (
+    LITTLE_ENDIAN,
+    check_symbol,
+)
+
+__all__ = []
+
+READY_PAUSE_SECONDS = 0.2
+
+# A window of 10**8 prices may first have to be read from a slow disk, behind others that wait.
+VERIFY_SECONDS = 300.0
+
+
+def get_sequence(session: Session, symbol: str) -> Plan[int]:
+    """Return the number of prices ever appended to a symbol."""
+    try:
+        # A query, since a symbol in it is never mistaken for part of the path by a proxy.
+        state = yield from _get(session, path("stats", "", symbol=symbol, last=1), Stats)
+    except errors.SymbolNotFoundError:
+        return 0
+    return state.sequence
+
+
+# --- Asking -----------------------------------------------------------------------------------
+
+
+class _SymbolsReply(msgspec.Struct):
+    symbols: list[Symbol]
+    max_symbols: int
+    largest_window: int
+    batch_max: int
+
+
+class _Window(msgspec.Struct):
+    k: int | None
+    window: int
+    min: float
+    max: float
+    last: float
+    avg: float
+    var: float
+    values: int
+
+
+class _SymbolStats(msgspec.Struct):
+    symbol: str
+    sequence: int
+    stats: list[_Window]
+
+
+class _AllStats(msgspec.Struct):
+    symbols: list[_SymbolStats]
+
+
+def stats(session: Session, symbol: str, k: int | None, last: int | None) -> Plan[Stats]:
+    """Return one window of one symbol."""
+    check_symbol(symbol)
+    if (k is None) == (last is None):
+        raise WindowSizeError(
+            f"Expected either k or last, got {'neither' if k is None else 'both'} "
+            f"- at `stats({symbol!r})`; all_stats has all windows"
+        )
+    return (yield from _get(session, path("stats", "", symbol=symbol, k=k, last=last), Stats))
+
+
+def all_stats(session: Session, symbol: str | None, k: int | None) -> Plan[Table[Stats]]:
+    """Return all windows of a symbol, or of all symbols; or one of each."""
+    if symbol is None:
+        everything = yield from _get(session, path("stats", "", k=k), _AllStats)
+        return _rows(everything.symbols)
+    check_symbol(symbol)
+    if k is not None:
+        return Table(((yield from stats(session, symbol, k, None)),))
+    return _rows([(yield from _get(session, path("stats", "", symbol=symbol), _SymbolStats))])
+
+
+def _rows(symbols: list[_SymbolStats]) -> Table[Stats]:
+    return Table(
+        Stats(
+            symbol=each.symbol,
+            k=window.k,
+            window=window.window,
+            min=window.min,
+            max=window.max,
+            last=window.last,
+            avg=window.avg,
+            var=window.var,
+            values=window.values,
+            sequence=each.sequence,
+        )
+        for each in symbols
+        for window in each.stats
+    )
+
+
+def symbols(session: Session) -> Plan[Table[Symbol]]:
+    """Return the symbols and how much is held of each."""
+    reply = yield from _get(session, path("symbols"), _SymbolsReply)
+    return Table(reply.symbols)
+
+
+def get_limits(session: Session) -> Plan[Limits]:
+    """Return the limits of the service, and remember them."""
+    reply = yield from _get(session, path("symbols"), _SymbolsReply)
+    session.limits = Limits(reply.max_symbols, reply.largest_window, reply.batch_max)
+    return session.limits
+
+
+def values(session: Session, symbol: str, last: int | None) -> Plan[Prices]:
+    """Return the newest prices of a symbol; as many as the service sees fit without `last`."""
+    check_symbol(symbol)
+    target = path("values", symbol, last=last, format="float64")
+    answer = yield from exchange(session, Request("GET", target))
+    headers, content = answer.reply.headers, answer.reply.content
+    if headers.get("content-type") != FLOAT64 or len(content) % 8 or "x-first" not in headers:
+        raise failures.stranger(session.url + target, answer.reply.status)
+    prices = np.frombuffer(content, LITTLE_ENDIAN).astype(np.float64, copy=False)
+    return Prices(prices, symbol, int(headers["x-first"]))
+
+
+def verify(session: Session, symbol: str, k: int) -> Plan[Check]:
+    """Have one window recomputed."""
+    check_symbol(symbol)
+    request = Request("GET", path("verify", symbol, k), timeout_seconds=VERIFY_SECONDS)
+    answer = yield from exchange(session, request)
+    return _decoded(session, answer.reply, Check)
+
+
+def delete(session: Session, symbol: str) -> Plan[None]:
+    """Delete a symbol."""
+    check_symbol(symbol)
+    # Somebody may have created it anew: what was not told to be deleted is not deleted again.
+    request = Request("DELETE", path("symbols", symbol), is_repeatable=False)
+    yield from exchange(session, request)
+
+
+# --- Health -----------------------------------------------------------------------------------
+
+
+class _ReadyReply(msgspec.Struct):
+    status: str
+    refused: tuple[RefusedFile, ...] = ()
+
+
+def alive(session: Session) -> Plan[bool]:
+    """Ask once whether the service answers at all."""
+    try:
+        yield from exchange(session, Request("GET", "/livez"), NEVER)
+    except ServiceError:
+        return False
+    return True
+
+
+def ready(session: Session) -> Plan[Readiness]:
+    """Ask once whether the service serves."""
+    try:
+        answer = yield from exchange(session, Request("GET", "/readyz"), NEVER)
+        reply = _decoded(session, answer.reply, _ReadyReply)
+    except ServiceError as error:
+        return Readiness(False, detail=str(error))
+    return Readiness(True, reply.refused)
+
+
+def wait_until_ready(session: Session, seconds: float) -> Plan[Readiness]:
+    """Ask until the service serves."""
+    tries = Tries(Retries(2**31, seconds, READY_PAUSE_SECONDS, READY_PAUSE_SECONDS))
+    while True:
+        readiness = yield from ready(session)
+        pause = None if readiness else tries.next_pause()
+        if readiness:
+            return readiness
+        if pause is None:
+            raise errors.ServiceUnavailableError(
+                f"{session.url} was not ready within {seconds:g} seconds. {readiness.detail}",
+                None,
+                session.url,
+            )
+        yield Pause(pause)

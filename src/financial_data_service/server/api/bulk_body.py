@@ -1,0 +1,132 @@
+"""The body of a batch whose symbol is in the path: float64, Arrow or JSON, as its type says.
+
+Whatever the format, the place of an unfit price is ``["body", "values", i]``, counted from 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, NamedTuple
+
+import numpy.typing as npt
+from fastapi import HTTPException, Query, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import ConfigDict, FailFast, TypeAdapter, ValidationError
+
+from financial_data_service.server.api.body import is_json, read_body
+from financial_data_service.server.api.schemas import ValuesBatch
+from financial_data_service.server.formats.arrow_batch import (
+    ArrowCompressionError,
+    ArrowStreamError,
+    arrow_prices,
+)
+from financial_data_service.server.formats.float64_batch import FLOAT64_BYTES, float64_prices
+from financial_data_service.wire import ARROW_TYPE, FLOAT64_TYPE, JSON_TYPE
+
+__all__ = ["Batch", "batch_body"]
+
+_ARRAY: TypeAdapter[list[float]] = TypeAdapter(
+    Annotated[list[float], FailFast()], config=ConfigDict(strict=True)
+)
+
+
+class Batch(NamedTuple):
+    """Prices as they came; that they are fit is for the engine to say."""
+
+    values: npt.ArrayLike
+    from_sequence: int | None
+
+
+async def batch_body(
+    request: Request,
+    from_sequence: Annotated[
+        int | None,
+        Query(
+            ge=0,
+            description="Number of prices appended to the symbol before this batch. It makes a "
+            "retry harmless: prices that are stored already are compared and not added again.",
+            examples=[0],
+        ),
+    ] = None,
+) -> Batch:
+    """Return the batch that a request brings (dependency).
+
+    Raises
+    ------
+    HTTPException
+        415 when its type is none of the three, or it is compressed; 413 when it is too large.
+    RequestValidationError
+        When it is not what its type says.
+    """
+    read = _reader(request.headers.get("content-type", ""))
+    batch = read(await read_body(request))
+    if batch.from_sequence is None:
+        return Batch(batch.values, from_sequence)
+    if from_sequence not in (None, batch.from_sequence):
+        raise _refused(
+            "from_sequence_twice",
+            ("query", "from_sequence"),
+            f"Expected from_sequence of {batch.from_sequence} as in the body, got {from_sequence}",
+        )
+    return batch
+
+
+def _reader(content_type: str) -> Callable[[bytes], Batch]:
+    if is_json(content_type):
+        return _read_json
+    reader = _READERS.get(content_type.partition(";")[0].strip().lower())
+    if reader is None:
+        raise HTTPException(
+            415,
+            f"Expected `Content-Type: {FLOAT64_TYPE}`, `{ARROW_TYPE}` or `{JSON_TYPE}`, got "
+            + (f"`{content_type[:64]}`" if content_type else "none"),
+        )
+    return reader
+
+
+def _read_float64(body: bytes) -> Batch:
+    prices = float64_prices(body)
+    if prices is None:
+        raise _refused(
+            "float64_length",
+            ("body",),
+            f"Expected a body of float64, {FLOAT64_BYTES} bytes each, got {len(body)} bytes "
+            "- at `body`",
+        )
+    return Batch(prices, None)
+
+
+def _read_arrow(body: bytes) -> Batch:
+    try:
+        return Batch(arrow_prices(body), None)
+    except ArrowCompressionError as error:
+        raise HTTPException(415, str(error)) from None
+    except ArrowStreamError as error:
+        raise _refused("arrow_invalid", ("body",), str(error)) from None
+
+
+def _read_json(body: bytes) -> Batch:
+    try:
+        if body.lstrip(b" \t\r\n").startswith(b"["):
+            return Batch(_ARRAY.validate_json(body), None)
+        batch = ValuesBatch.model_validate_json(body)
+    except ValidationError as error:
+        raise RequestValidationError([_located(entry) for entry in error.errors()]) from None
+    return Batch(batch.values, batch.from_sequence)
+
+
+_READERS: dict[str, Callable[[bytes], Batch]] = {
+    FLOAT64_TYPE: _read_float64,
+    ARROW_TYPE: _read_arrow,
+}
+
+
+def _located(entry: Any) -> dict[str, Any]:
+    """Return an error with its place in a body; of a bare array as if it had the name."""
+    place = entry["loc"]
+    named = ("values", *place) if place and isinstance(place[0], int) else place
+    return {**entry, "loc": ("body", *named)}
+
+
+def _refused(kind: str, place: tuple[str, ...], message: str) -> RequestValidationError:
+    return RequestValidationError([{"type": kind, "loc": place, "msg": message, "input": None}])

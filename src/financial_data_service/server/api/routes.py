@@ -1,0 +1,265 @@
+"""The routes of the service, each a thin call of the engine.
+
+Handlers are coroutines that never wait: an append takes microseconds, so the event loop is what
+keeps one writer to a symbol. The one exception reads millions of prices, in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+
+from financial_data_service.engine.ring_view import Held
+from financial_data_service.engine.symbol_manager import SymbolManager, check_symbol
+from financial_data_service.errors import SymbolNotFoundError, WindowSizeError
+from financial_data_service.server.api import replies, schemas
+from financial_data_service.server.api.body import json_body, request_body_schema, whole_request
+from financial_data_service.server.api.openapi import (
+    batch_replies,
+    delete_replies,
+    ready_replies,
+    stats_replies,
+    symbols_replies,
+    verify_replies,
+)
+from financial_data_service.server.api.query_keys import only_known_keys
+from financial_data_service.server.api.symbol_path import symbol_in_path
+from financial_data_service.settings import Settings
+from financial_data_service.verify.windows import check_window
+from financial_data_service.windows import WindowStats
+
+__all__ = ["health_router_for", "router_for"]
+
+PathSymbol = Annotated[str, Depends(symbol_in_path)]
+PathK = Annotated[
+    int, Path(description="Exponent of the window: the last 10^k prices.", examples=[3])
+]
+QueryK = Annotated[
+    int | None, Query(description="Exponent of the window: the last 10^k prices.", examples=[3])
+]
+QueryLast = Annotated[
+    int | None, Query(description="Length of the window, any number of prices.", examples=[2500])
+]
+
+
+async def _manager(request: Request) -> SymbolManager:
+    manager: SymbolManager = request.app.state.manager
+    return manager
+
+
+Manager = Annotated[SymbolManager, Depends(_manager)]
+
+
+def router_for(settings: Settings) -> APIRouter:
+    """Return the routes, their documentation filled with the limits of these settings."""
+    router = APIRouter(dependencies=[Depends(only_known_keys)])
+    _add_batch_routes(router, settings)
+    _add_stats_routes(router, settings)
+    _add_verify_route(router, settings)
+    _add_symbol_routes(router)
+    return router
+
+
+def health_router_for() -> APIRouter:
+    """Return the routes of probes: who adds a query to one is to be answered, too."""
+    router = APIRouter()
+    _add_health_routes(router)
+    return router
+
+
+def _json(content: bytes, status: int = 200) -> Response:
+    return Response(content, status, media_type="application/json")
+
+
+_ADD_BATCH = """\
+Append up to {batch_max:,} prices to a symbol, oldest first; the whole batch or nothing.
+
+A symbol comes into being with its first batch. With `from_sequence` a batch may be sent again
+without harm: what is stored already is compared, and only the rest is added. It stands in the body;
+there is no query.
+"""
+
+
+def _add_batch_routes(router: APIRouter, settings: Settings) -> None:
+    body = request_body_schema(schemas.AddBatchRequest)
+    values = body["content"]["application/json"]["schema"]["properties"]["values"]
+    values |= {"minItems": 1, "maxItems": settings.batch_max}
+
+    @router.post(
+        "/add_batch/",
+        tags=["prices"],
+        summary="Add a batch of prices",
+        description=_ADD_BATCH.format(batch_max=settings.batch_max),
+        status_code=201,
+        response_model=schemas.AddBatchReply,
+        responses=batch_replies(settings),
+        openapi_extra={"requestBody": body},
+    )
+    @router.post("/add_batch", include_in_schema=False)
+    async def add_batch(
+        manager: Manager,
+        batch: Annotated[schemas.AddBatchRequest, Depends(json_body(schemas.AddBatchRequest))],
+    ) -> Response:
+        receipt = manager.add_batch(batch.symbol, batch.values, batch.from_sequence)
+        return _json(replies.added(receipt), 201 if receipt.added else 200)
+
+
+def _add_stats_routes(router: APIRouter, settings: Settings) -> None:
+    errors = stats_replies(settings)
+
+    @router.get(
+        "/stats/{symbol}/{k}",
+        tags=["statistics"],
+        summary="Statistics of one window",
+        response_model=schemas.StatsReply,
+        responses=errors,
+    )
+    async def window_stats(manager: Manager, symbol: PathSymbol, k: PathK) -> Response:
+        """Return min, max, last, avg and var over the last 10^k prices of a symbol."""
+        return _answer(manager, symbol, k, None)
+
+    @router.get(
+        "/stats/{symbol}",
+        tags=["statistics"],
+        summary="Statistics of all windows, or of the last N prices",
+        response_model=schemas.SymbolStatsReply | schemas.StatsReply,
+        responses=errors,
+    )
+    async def symbol_stats(
+        manager: Manager, symbol: PathSymbol, k: QueryK = None, last: QueryLast = None
+    ) -> Response:
+        """Return the statistics of a symbol: of every window, or of one with `last` or `k`."""
+        return _answer(manager, symbol, k, last)
+
+    @router.get(
+        "/stats/",
+        tags=["statistics"],
+        summary="Statistics of one symbol or of all",
+        response_model=schemas.StatsReply | schemas.SymbolStatsReply | schemas.AllStatsReply,
+        responses=errors,
+    )
+    @router.get("/stats", include_in_schema=False)
+    async def query_stats(
+        manager: Manager,
+        symbol: Annotated[
+            str | None, Query(description="Name of the symbol; all if absent.", examples=["AAPL"])
+        ] = None,
+        k: QueryK = None,
+        last: QueryLast = None,
+    ) -> Response:
+        """Return statistics by query: `?symbol=AAPL&k=3`, `?symbol=AAPL&last=2500`, or all."""
+        if symbol is not None:
+            check_symbol(symbol)
+        return _answer(manager, symbol, k, last)
+
+
+def _answer(
+    manager: SymbolManager, symbol: str | None, k: int | None, last: int | None
+) -> Response:
+    """Answer for one symbol or for all, and for one window or for all."""
+    if k is not None and last is not None:
+        raise WindowSizeError(f"Expected either k or last, got both (k={k}, last={last})")
+    if symbol is None:
+        if last is not None:
+            raise WindowSizeError(f"Expected a symbol together with last={last}, got none")
+        if k is not None:
+            manager.check_exponent(k)
+        return _json(replies.all_stats(manager, k))
+    if k is not None:
+        answer = manager.stats(symbol, k)  # It refuses a k whose power would take forever.
+        return _one_window(symbol, k, 10**k, answer)
+    if last is not None:
+        return _one_window(symbol, None, last, manager.window(symbol, last))
+    return _json(replies.symbol_stats(symbol, manager[symbol]))
+
+
+def _one_window(symbol: str, k: int | None, window: int, answer: WindowStats) -> Response:
+    if answer.sequence < 0:  # Another process has deleted it just now.
+        raise SymbolNotFoundError(symbol)
+    return _json(replies.stats(symbol, k, window, answer))
+
+
+_VERIFY = """\
+Recompute one window from its prices, one by one, and compare it with what is served.
+
+It shares nothing with the arithmetic by which statistics are served: the prices are added up in
+order with three doubles of precision, and put together in exact fractions. `equal` says whether
+min, max and last are the same, avg is within 1 unit of the last place of the exact mean, and var
+within 1e-14. Both answers are as of the same `sequence`.
+
+Takes some 5 ns a price, half a second for 10^8, in a thread of its own: other requests go on. One
+window is recomputed at a time.
+"""
+
+
+def _add_verify_route(router: APIRouter, settings: Settings) -> None:
+    # Whoever asks for many gets them one after the other; a core is left for the service.
+    one_at_a_time = asyncio.Lock()
+
+    @router.get(
+        "/verify/{symbol}/{k}",
+        tags=["statistics"],
+        summary="Recompute one window and compare",
+        description=_VERIFY,
+        response_model=schemas.VerifyReply,
+        responses=verify_replies(settings),
+    )
+    async def verify_window(manager: Manager, symbol: PathSymbol, k: PathK) -> Response:
+        manager.check_exponent(k)
+        held = Held(symbol, manager[symbol].ring)
+        async with one_at_a_time:
+            check = await asyncio.to_thread(check_window, held, 10**k)
+        return _json(replies.verified(symbol, k, check))
+
+
+def _add_symbol_routes(router: APIRouter) -> None:
+    @router.get(
+        "/symbols",
+        tags=["symbols"],
+        summary="All symbols",
+        response_model=schemas.SymbolsReply,
+        responses=symbols_replies(),
+    )
+    async def symbols(manager: Manager) -> Response:
+        """Return the symbols, how much is held of each, and the limits of the service."""
+        return _json(replies.symbols(manager))
+
+    @router.delete(
+        "/symbols/{symbol}",
+        tags=["symbols"],
+        summary="Delete a symbol",
+        response_model=schemas.DeleteReply,
+        responses=delete_replies(),
+        dependencies=[Depends(whole_request)],
+    )
+    async def delete_symbol(manager: Manager, symbol: PathSymbol) -> Response:
+        """Forget a symbol and all its prices. There is no way back."""
+        manager.delete(symbol)
+        return _json(replies.deleted(symbol))
+
+
+def _add_health_routes(router: APIRouter) -> None:
+    @router.head("/livez", include_in_schema=False)
+    @router.get(
+        "/livez", tags=["health"], summary="Is it alive?", response_model=schemas.HealthReply
+    )
+    async def livez() -> Response:
+        """Answer as long as the process can answer anything."""
+        return _json(replies.healthy())
+
+    @router.head("/readyz", include_in_schema=False)
+    @router.get(
+        "/readyz",
+        tags=["health"],
+        summary="Is it ready?",
+        response_model=schemas.HealthReply | schemas.DegradedReply,
+        responses=ready_replies(),
+    )
+    async def readyz(manager: Manager) -> Response:
+        """Answer once the kernels are compiled and requests are served at full speed.
+
+        Files of the data directory that cannot be served are named; the other symbols are served.
+        """
+        return _json(replies.ready(manager))

@@ -1,0 +1,234 @@
+"""The fast lane: the two requests that matter, answered before the framework is asked.
+
+``POST /add_batch/`` and ``GET /stats`` on the plain, happy path are answered right where their
+bytes arrive. Everything else, each error included, goes unchanged to uvicorn's own path and
+FastAPI: the fast lane looks at bytes between two requests, takes whole requests that it fully
+understands, and hands over all others as they came. It skips work whose result is known; it is
+never a second behaviour, and one conformance suite runs against both.
+
+Which requests are known, and how they become so, is the business of
+:mod:`~financial_data_service.server.connection.head_cache`.
+
+Invariants
+----------
+* Bytes are looked at only while the connection is between requests: whatever uvicorn has begun, it
+  finishes, in order.
+* A request is either answered here, exactly once, or has left no trace when it is handed over.
+* A body that did not arrive with its head is counted among the requests under way until it is here.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter_ns
+from typing import Any
+from urllib.parse import quote
+
+from financial_data_service.server.connection.head_cache import (
+    DueQuery,
+    FastLane,
+    KnownBatch,
+    KnownQuery,
+)
+from financial_data_service.server.connection.http_protocol import GuardedProtocol
+from financial_data_service.server.connection.request_head import HEAD_END
+from financial_data_service.server.telemetry.metrics import Metrics
+
+__all__ = ["FastLaneProtocol"]
+
+_LETTER_G = ord("G")
+
+_UNKNOWN: Any = object()  # a head that was never judged, where None is a verdict
+
+
+class FastLaneProtocol(GuardedProtocol):
+    """uvicorn's HTTP protocol with the fast lane in front of it.
+
+    The connection is in one of three states: *open* (between requests: the fast lane looks),
+    *collecting* (the head of a batch was taken, its body is arriving), *handed over* (uvicorn has
+    been given bytes and has not answered them all).
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        state = self.config.app.state  # type: ignore[union-attr]
+        self._lane: FastLane = state.fast_lane
+        self._metrics: Metrics = state.metrics
+        self._in_flight_max: int = state.settings.in_flight_max
+        self._known = self._lane.known
+        self._manager = self._lane.manager
+        self._access_log = self._lane.access_log
+        self._open = True
+        # Of the batch that is collected: its head, the parts of its body, how much is missing.
+        self._batch: tuple[bytes, KnownBatch] | None = None
+        self._parts: list[bytes] = []
+        self._missing = 0
+        self._stopping = False
+
+    def data_received(self, data: bytes) -> None:
+        """Answer what the fast lane knows; hand over the rest."""
+        if self._open:
+            # The commonest request of all: a read that is one known query, whole. The look-up
+            # goes over all bytes of its key, so it is not for a batch.
+            known = self._known.get(data) if data[0] == _LETTER_G else None
+            if (
+                type(known) is KnownQuery
+                and not self.flow.write_paused
+                and self._answer_query(known)
+            ):
+                return
+        elif self._batch is not None:
+            self._collect(data)
+            return
+        elif self.is_between_requests():
+            self._unset_keepalive_if_required()
+            self._open = True
+        else:
+            super().data_received(data)
+            return
+        self._take(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget a body that will not be complete."""
+        if self._batch is not None:
+            self._end_collecting()
+        super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """Let a batch that is arriving be answered before the connection closes."""
+        if self._batch is not None:
+            self._stopping = True
+        else:
+            super().shutdown()
+
+    def is_between_requests(self) -> bool:
+        """Tell whether every request so far has arrived and been answered, and all were HTTP/1."""
+        return (
+            self._batch is None
+            and super().is_between_requests()
+            and not self.parser.should_upgrade()
+        )
+
+    def _take(self, data: bytes) -> None:
+        """Answer the requests at the start of `data` as far as they are known."""
+        headers = self._lane.headers(self.server_state.default_headers)
+        length = len(data)
+        position = 0
+        while position < length and not self.flow.write_paused:
+            end = data.find(HEAD_END, position) + 4
+            if end < 4:
+                break
+            head = data[position:end]
+            known = self._known.get(head, _UNKNOWN)
+            if known is _UNKNOWN:
+                known = self._lane.judge(head)
+            if type(known) is KnownQuery:
+                if not self._answer_query(known):
+                    break
+            elif type(known) is DueQuery:
+                if not self._answer_due(head, known):
+                    break
+            elif type(known) is KnownBatch:
+                begin, end = end, end + known.body_bytes
+                if length < end:
+                    if self._metrics.in_flight >= self._in_flight_max:
+                        break  # The slow lane says so.
+                    self._start_collecting(head, known, data[begin:])
+                    return
+                if not self._add(known, data[begin:end], headers):
+                    break
+            else:
+                break
+            position = end
+        if position < length:
+            self._hand_over(data[position:] if position else data)
+
+    def _answer_query(self, known: KnownQuery) -> bool:
+        """Answer a query; False when it is for the slow lane."""
+        reply = known.reply(self._manager, self._lane.headers(self.server_state.default_headers))
+        if reply is None:
+            return False
+        self.transport.write(reply)
+        self._was_active = True
+        known.answers.append(None)
+        return True
+
+    def _answer_due(self, head: bytes, due: DueQuery) -> bool:
+        """Answer a query, and measure it; False when it is for the slow lane."""
+        began = perf_counter_ns()
+        if not self._answer_query(due.query):
+            return False
+        nanoseconds = perf_counter_ns() - began
+        due.query.measured(nanoseconds)
+        if self._access_log is None:
+            self._known[head] = due.query
+        else:
+            self._log(due.query.path, "GET", 200, nanoseconds)
+        return True
+
+    def _add(self, known: KnownBatch, body: bytes, headers: bytes) -> bool:
+        """Store and answer a batch; False when it is for the slow lane."""
+        began = perf_counter_ns()
+        added = self._lane.add(known, body, headers)
+        if added is None:
+            return False
+        status, reply = added
+        self.transport.write(reply)
+        self._was_active = True
+        tally = known.tallies[status]
+        tally.left -= 1
+        if not tally.left:
+            nanoseconds = perf_counter_ns() - began
+            tally.sampled(nanoseconds)
+            if self._access_log is not None:
+                self._log(known.path, "POST", status, nanoseconds)
+        return True
+
+    def _start_collecting(self, head: bytes, known: KnownBatch, part: bytes) -> None:
+        self._open = False
+        self._batch = head, known
+        self._parts.append(part)
+        self._missing = known.body_bytes - len(part)
+        self._arriving_since = self.loop.time()
+        self._metrics.in_flight += 1
+
+    def _end_collecting(self) -> bytes:
+        """Return what of the body has arrived; the request takes no place any more."""
+        body = b"".join(self._parts)
+        self._parts.clear()
+        self._batch = None
+        self._arriving_since = None
+        self._metrics.in_flight -= 1
+        return body
+
+    def _collect(self, data: bytes) -> None:
+        """Keep a part of a body, and go on once it is complete."""
+        part, rest = data[: self._missing], data[self._missing :]
+        self._parts.append(part)
+        self._missing -= len(part)
+        if self._missing > 0:
+            return
+        assert self._batch is not None
+        head, known = self._batch
+        body = self._end_collecting()
+        if self._stopping:
+            # uvicorn answers the last request of a connection that closes, and says so in it.
+            self._hand_over(head + body)
+            super().shutdown()
+            return
+        headers = self._lane.headers(self.server_state.default_headers)
+        if self.flow.write_paused or not self._add(known, body, headers):
+            self._hand_over(head + body + rest)
+            return
+        self._open = True
+        if rest:
+            self._take(rest)
+
+    def _hand_over(self, data: bytes) -> None:
+        self._open = False
+        super().data_received(data)
+
+    def _log(self, path: str, method: str, status: int, nanoseconds: int) -> None:
+        assert self._access_log is not None
+        client = f"{self.client[0]}:{self.client[1]}" if self.client else ""
+        target = quote(self.root_path) + path
+        self._access_log.note(client, method, target, "1.1", status, nanoseconds)

@@ -1,0 +1,114 @@
+"""Who may ask, and how many at once: API key, origin of WebSockets, requests in flight.
+
+All of it is plain ASGI middleware; :mod:`~financial_data_service.server.middleware.observation`
+says in which
+order it stands and why. The fast lane asks the same :class:`ApiKey` when it judges a head.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import parse_qs
+
+from pydantic import SecretStr
+from starlette._utils import get_route_path
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from financial_data_service.server.middleware.encoded_slash import raw_route_path
+from financial_data_service.server.middleware.refusal import _refusal, _refuse
+
+__all__ = ["ApiKey"]
+
+# What shows nothing of the prices: probes, pages, and what the pages are made of.
+_OPEN_PATHS = frozenset(
+    (
+        *("/", "/livez", "/readyz", "/favicon.ico"),
+        *("/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json", "/asyncapi.yaml"),
+    )
+)
+_OPEN_DIRECTORIES = ("/docs-assets/", "/static/")
+
+_EXPECTED_KEY = "Expected the API key as `X-API-Key: …` or `Authorization: Bearer …`, got {}"
+_EXPECTED_KEY_OR_QUERY = (
+    "Expected the API key as `X-API-Key: …`, `Authorization: Bearer …` or `?api_key=…`, got {}"
+)
+
+# A browser can set no header on these two, so that the key may stand in the query. The path is as
+# it was sent: an encoded slash belongs to a symbol and parts nothing.
+_EVENTS = re.compile(rb"/stats/[^/]+/[^/]+/events")
+
+
+class ApiKey:
+    """The key that requests must carry.
+
+    Parameters
+    ----------
+    key : SecretStr
+        The right one.
+    """
+
+    def __init__(self, key: SecretStr) -> None:
+        self._key = key.get_secret_value().encode("ascii")
+
+    def is_right(self, key: bytes) -> bool:
+        """Tell whether a key is the right one, in a time that does not tell how much of it is."""
+        return hmac.compare_digest(key, self._key)
+
+    def admits(self, keys: Iterable[bytes], authorizations: Iterable[bytes]) -> bool:
+        """Tell whether one of the values of ``X-API-Key`` or ``Authorization`` is the right key.
+
+        White space around a value is no part of it (RFC 9110, 5.5); the parser leaves it behind.
+        """
+        tokens = [value[7:] for value in authorizations if value[:7].lower() == b"bearer "]
+        given = [value.strip(b" \t") for value in (*keys, *tokens)]
+        return any([self.is_right(key) for key in given])  # noqa: C419  # all of them
+
+
+class ApiKeyMiddleware:
+    """Lets through who carries the key, and whoever asks for what is open to all."""
+
+    def __init__(self, app: ASGIApp, api_key: ApiKey) -> None:
+        self.app = app
+        self._api_key = api_key
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand the request on, or refuse it before anything of it is read."""
+        if scope["type"] not in ("http", "websocket") or self._admits(scope):
+            await self.app(scope, receive, send)
+        else:
+            headers = {"www-authenticate": 'Bearer realm="financial-data-service"'}
+            await _refuse(_refusal(401, _refused_because(scope), headers), scope, receive, send)
+
+    def _admits(self, scope: Scope) -> bool:
+        path = get_route_path(scope)
+        if scope["type"] == "http" and (path in _OPEN_PATHS or path.startswith(_OPEN_DIRECTORIES)):
+            return True
+        headers = Headers(scope=scope)
+        keys = [value.encode("latin-1") for value in headers.getlist("x-api-key")]
+        if _may_carry_key_in_query(scope):
+            keys += _keys_in_query(scope["query_string"])
+        authorizations = [value.encode("latin-1") for value in headers.getlist("authorization")]
+        return self._api_key.admits(keys, authorizations)
+
+
+def _refused_because(scope: Scope) -> str:
+    headers = Headers(scope=scope)
+    is_given = "x-api-key" in headers or "authorization" in headers
+    expected = _EXPECTED_KEY
+    if _may_carry_key_in_query(scope):
+        is_given = is_given or bool(_keys_in_query(scope["query_string"]))
+        expected = _EXPECTED_KEY_OR_QUERY
+    return expected.format("another" if is_given else "none")
+
+
+def _may_carry_key_in_query(scope: Scope) -> bool:
+    return scope["type"] == "websocket" or _EVENTS.fullmatch(raw_route_path(scope)) is not None
+
+
+def _keys_in_query(query: Any) -> list[bytes]:
+    values = parse_qs(query.decode("latin-1")).get("api_key", [])
+    return [value.encode("utf-8", "replace") for value in values]

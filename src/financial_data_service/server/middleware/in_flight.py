@@ -1,0 +1,59 @@
+"""The limit of requests in flight: 429 beyond it."""
+
+from __future__ import annotations
+
+from starlette._utils import get_route_path
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from financial_data_service.server.middleware.observation import is_event_stream
+from financial_data_service.server.middleware.refusal import _refusal
+from financial_data_service.server.telemetry.metrics import Metrics
+
+__all__ = []
+
+_ALWAYS_ANSWERED = frozenset(("/livez", "/readyz", "/metrics"))
+"""Else a supervisor would restart a service for being busy, and Prometheus would call it dead."""
+
+
+class InFlightMiddleware:
+    """Answers 429 at once when too many requests are under way.
+
+    WebSockets and streams of events have limits of their own; a stream counts until it begins.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, in_flight_max: int) -> None:
+        self.app = app
+        self._metrics = metrics
+        self._in_flight_max = in_flight_max
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand the request on if there is room."""
+        if scope["type"] != "http" or get_route_path(scope) in _ALWAYS_ANSWERED:
+            await self.app(scope, receive, send)
+            return
+        metrics = self._metrics
+        if metrics.in_flight >= self._in_flight_max:
+            detail = _too_many(self._in_flight_max)
+            await _refusal(429, detail, {"retry-after": "1"})(scope, receive, send)
+            return
+        counted = 1
+
+        def let_go() -> None:
+            nonlocal counted
+            metrics.in_flight -= counted
+            counted = 0
+
+        async def pass_on(message: Message) -> None:
+            if message["type"] == "http.response.start" and is_event_stream(message):
+                let_go()
+            await send(message)
+
+        metrics.in_flight += 1
+        try:
+            await self.app(scope, receive, pass_on)
+        finally:
+            let_go()
+
+
+def _too_many(in_flight_max: int) -> str:
+    return f"Expected {in_flight_max} requests under way at most; ask again later"

@@ -1,0 +1,156 @@
+"""What is noted of each request: an id, a line in the access log, counts and times.
+
+The order of the middleware, from the outside in, and why:
+
+1. **observing** sees every answer, those of the others included, and gives the request its id;
+2. **CORS**, if it is on: a page must be able to read that it was refused, and a preflight
+   carries no key;
+3. **origin of WebSockets**: nothing else keeps a page elsewhere from opening one;
+4. **API key**, if there is one: strangers take no place among the requests in flight;
+5. **requests in flight**;
+6. content security policy and encoded slashes, which are about the pages and the routes.
+
+All of it is plain ASGI: no reply is gathered before it is passed on. (Starlette's
+``BaseHTTPMiddleware`` runs the application in a task of its own behind a queue.) A stream of events
+is counted, logged and let go of when it begins: it may last for days.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from contextvars import ContextVar
+from urllib.parse import quote
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from financial_data_service.server.telemetry.logs import AccessLog
+from financial_data_service.server.telemetry.metrics import Metrics
+
+__all__ = ["ObservingMiddleware", "is_event_stream", "request_id"]
+
+CLIENT_HAS_GONE = 499  # as nginx says it: nobody waits for the answer any more
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+"""What a request's id may be made of: UUIDs, trace ids, base64. It goes into lines of the log, so
+neither a space nor a quote, let alone a line's end."""
+
+request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+"""Of the request that is being answered: for whatever is logged meanwhile."""
+
+
+class ObservingMiddleware:
+    """Pure ASGI middleware that counts, times and logs requests, and gives them their ids.
+
+    Parameters
+    ----------
+    app : ASGIApp
+        What answers.
+    metrics : Metrics
+        What counts.
+    access_log : AccessLog, optional
+        Where each request gets a line.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, access_log: AccessLog | None) -> None:
+        self.app = app
+        self._metrics = metrics
+        self._access_log = access_log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand the request on, and note what becomes of it."""
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        await _Observation(self._metrics, self._access_log, scope, send).follow(self.app, receive)
+
+
+class _Observation:
+    """One request, from its beginning to its end or, if it has none, to where its reply begins."""
+
+    def __init__(
+        self, metrics: Metrics, access_log: AccessLog | None, scope: Scope, send: Send
+    ) -> None:
+        self._metrics = metrics
+        self._access_log = access_log
+        self._scope = scope
+        self._send = send
+        self._target = _target(scope)  # Before anyone changes the path.
+        self._status = 0
+        self._is_noted = False
+        self._began = time.perf_counter_ns()
+        self._id = _id_of(scope, made=access_log is not None)
+        request_id.set(self._id)
+
+    async def follow(self, app: ASGIApp, receive: Receive) -> None:
+        try:
+            await app(self._scope, receive, self._pass_on)
+        except BaseException:
+            self._status = self._status or 500
+            raise
+        finally:
+            self._note(self._status or CLIENT_HAS_GONE)
+
+    async def _pass_on(self, message: Message) -> None:
+        kind = message["type"]
+        if kind in ("http.response.start", "websocket.http.response.start"):
+            self._status = message["status"]
+            self._give_id_back(message)
+        elif kind == "websocket.accept":
+            self._give_id_back(message)
+            self._note(101)
+        elif kind == "websocket.close":
+            self._note(403)  # Unless it was accepted before.
+        await self._send(message)
+        if kind == "http.response.start" and is_event_stream(message):
+            self._note(self._status)
+
+    def _give_id_back(self, message: Message) -> None:
+        if self._id is not None:
+            message.setdefault("headers", [])
+            MutableHeaders(scope=message)["x-request-id"] = self._id
+
+    def _note(self, status: int) -> None:
+        if self._is_noted:
+            return
+        self._is_noted = True
+        nanoseconds = time.perf_counter_ns() - self._began
+        scope = self._scope
+        method = scope.get("method", "WEBSOCKET")
+        path = getattr(scope.get("route"), "path", None)
+        self._metrics.count(method, path, status, nanoseconds)
+        if self._access_log is not None:
+            client = scope.get("client")
+            self._access_log.note(
+                f"{client[0]}:{client[1]}" if client else "",
+                method,
+                self._target,
+                scope.get("http_version", "1.1"),
+                status,
+                nanoseconds,
+                self._id,
+            )
+
+
+def is_event_stream(message: Message) -> bool:
+    """Tell whether the head of a reply begins server-sent events."""
+    content_type = Headers(raw=message.get("headers", [])).get("content-type", "")
+    return content_type.startswith("text/event-stream")
+
+
+def _id_of(scope: Scope, *, made: bool) -> str | None:
+    """Return the id that a request carries if it is fit to be logged; else one of ours, or none."""
+    carried = Headers(scope=scope).get("x-request-id")
+    if carried is not None:
+        carried = carried.strip(" \t")  # The parser leaves white space behind a value.
+        if _REQUEST_ID.fullmatch(carried):
+            return carried
+    return os.urandom(16).hex() if made or carried is not None else None
+
+
+def _target(scope: Scope) -> str:
+    """Return path and query as they are logged: whatever is not plain is percent-encoded."""
+    query = scope.get("query_string", b"").decode("ascii", "replace")
+    return quote(scope["path"]) + ("?" + query if query else "")

@@ -1,0 +1,51 @@
+"""Running the service: the data directory, a bound socket, uvicorn, and an orderly end.
+
+SIGTERM, Ctrl-C, SIGHUP (a terminal that closes) and SIGQUIT stop accepting connections, let the
+requests under way finish, and exit with 0.
+The same process serves alone (:func:`serve`) or as one of several (:func:`serve_as_worker`), which
+:mod:`~financial_data_service.server.processes.supervisor` starts and ends.
+"""
+
+from __future__ import annotations
+
+from financial_data_service.server.app import create_app
+from financial_data_service.server.processes.listener import (
+    bound_socket,
+)
+from financial_data_service.server.processes.startup import (
+    has_fit_certificate,
+    raise_descriptor_limit,
+)
+from financial_data_service.server.processes.temporary_directory import remove_stale
+from financial_data_service.server.processes.uvicorn_setup import (
+    _config_of,
+    _run,
+    _Server,
+    _stop_on_signals,
+)
+from financial_data_service.settings import Settings
+
+__all__ = ["serve"]
+
+
+def serve(settings: Settings) -> int:
+    """Serve until told to stop, and return the exit code of the process.
+
+    Returns
+    -------
+    int
+        0 after a signal to stop; 1 when the address or the data directory cannot be had, the
+        reason is on stderr.
+    """
+    if not has_fit_certificate(settings):
+        return 1
+    listener = bound_socket(settings)
+    if listener is None:
+        return 1
+    with listener:
+        app = create_app(settings)
+        server = _Server(_config_of(app, settings), app)
+        raise_descriptor_limit(settings)
+        _stop_on_signals(server)
+        remove_stale()
+        return _run(server, app, [listener])

@@ -1,0 +1,131 @@
+"""One worker of several: its link to the supervisor and its server."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from financial_data_service.server.app import create_app, store_for
+from financial_data_service.server.connection.acceptor import Acceptor, ConnectionCounts
+from financial_data_service.server.processes.listener import (
+    BACKLOG,
+)
+from financial_data_service.server.processes.uvicorn_setup import (
+    _config_of,
+    _run,
+    _Server,
+    _stop_on_signals,
+)
+from financial_data_service.server.telemetry.counters import Counters
+from financial_data_service.settings import Settings
+
+__all__ = ["WorkerLink", "serve_as_worker"]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLink:
+    """What ties a worker to the process that started it, and to its fellows.
+
+    Attributes
+    ----------
+    index : int
+        Which of the workers it is, from 0.
+    is_first : bool
+        Whether no other has served before.
+    listener : socket.socket
+        Bound, not blocking, shared by all.
+    counts : ConnectionCounts
+        Of all workers.
+    counters : Counters
+        Of all workers: what metrics are made of.
+    parent : int
+        File descriptor that can be read once the parent has gone.
+    serving : int
+        File descriptor to write a byte to once the worker serves.
+    temporary : bool
+        Whether the data directory goes with the last of the workers.
+    """
+
+    index: int
+    is_first: bool
+    listener: socket.socket
+    counts: ConnectionCounts
+    counters: Counters
+    parent: int
+    serving: int
+    temporary: bool
+
+
+class _WorkerServer(_Server):
+    """A server that shares its socket with others, and ends with its parent."""
+
+    def __init__(
+        self, config: uvicorn.Config, app: FastAPI, link: WorkerLink, acceptor: Acceptor
+    ) -> None:
+        super().__init__(config, app)
+        self._link = link
+        self._acceptor = acceptor
+
+    def on_started(self, sockets: list[socket.socket]) -> None:
+        asyncio.get_running_loop().add_reader(self._link.parent, self._on_orphaned)
+        self._acceptor.start(self._connection, BACKLOG, self.config.ssl)
+        with suppress(BrokenPipeError):  # The parent has gone meanwhile.
+            os.write(self._link.serving, b"1")
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().remove_reader(self._link.parent)
+        await self._acceptor.stop()
+        await super().shutdown(sockets)
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        # A terminal sends Ctrl-C to the parent as well, which knows whether it is the first.
+        if sig != signal.SIGINT:
+            super().handle_exit(sig, frame)
+
+    def quit(self) -> None:
+        """End without waiting for the requests under way."""
+        self.should_exit = self.force_exit = True
+
+    def _connection(self) -> asyncio.Protocol:
+        protocol: type[Any] = self.config.http_protocol_class
+        made: asyncio.Protocol = protocol(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return made
+
+    def _on_orphaned(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._link.parent)
+        self.should_exit = True
+
+
+def serve_as_worker(settings: Settings, link: WorkerLink) -> int:
+    """Serve as one of several processes; to be called with SIGTERM blocked, which is undone.
+
+    Returns
+    -------
+    int
+        0 when told to stop or when the parent has gone, 1 when the data directory cannot be had.
+    """
+    app = create_app(
+        settings,
+        store=store_for(settings, temporary=link.temporary),
+        counters=link.counters,
+        worker=link.index,
+    )
+    acceptor = Acceptor(link.listener, link.counts, link.index)
+    config = _config_of(app, settings, acceptor, link.index + 1)
+    server = _WorkerServer(config, app, link, acceptor)
+    _stop_on_signals(server)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGQUIT, lambda _signal, _frame: server.quit())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    # All have the same files, and the first compiles for all: one of them telling is enough.
+    return _run(server, app, [], quiet=not link.is_first)

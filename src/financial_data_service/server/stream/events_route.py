@@ -1,0 +1,137 @@
+"""Server-sent events: the statistics of a window, pushed as they change, for browsers and curl.
+
+The id of an event is the sequence it is as of. A browser that lost its connection says which it has
+seen, and hears nothing again that it knows. An equal sequence is taken for the same state, though
+the symbol may have been deleted and created again meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import StreamingResponse
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+
+from financial_data_service.engine.symbol_manager import SymbolManager
+from financial_data_service.server.api import replies
+from financial_data_service.server.api.openapi import events_replies
+from financial_data_service.server.api.symbol_path import symbol_in_path
+from financial_data_service.server.formats.json_encoder import encode
+from financial_data_service.server.stream.handshake import API_KEY, unfit_query
+from financial_data_service.server.stream.hub import Hub
+from financial_data_service.server.stream.outbox import Close, Outbox
+from financial_data_service.server.stream.session import Kind
+from financial_data_service.server.stream.subscribe_route import RETRY_AFTER, full
+from financial_data_service.settings import Settings
+from financial_data_service.windows import WindowStats
+from financial_data_service.wire import DEFAULT_INTERVAL_MS, INTERVAL_MS_MAX, Stream, Subscription
+
+__all__ = ["KEEP_ALIVE_SECONDS", "add_events_route", "event_text"]
+
+KEEP_ALIVE_SECONDS = 15.0
+"""Longest silence; a comment breaks it. Proxies end connections that are silent for 30 or 60."""
+
+_DELETED = "deleted"
+_DELETED_BEGIN = f"event: {_DELETED}\n"
+
+_HEADERS = {
+    "content-type": "text/event-stream",
+    "cache-control": "no-store",
+    "x-accel-buffering": "no",  # nginx would collect events until its buffer is full
+}
+
+_EVENTS = """\
+Push the statistics of one window as they change: first what they are, then each change, at most one
+an interval. The connection stays open; `curl -N` and a browser's `EventSource` read it.
+
+An event `stats` carries what `GET /stats/{symbol}/{k}` answers, its id is the sequence. A client
+that comes back with `Last-Event-ID` hears nothing until there is another sequence. A sequence does
+not tell whether the symbol was deleted and created again meanwhile: where that may happen, come
+back without `Last-Event-ID`, and the stream begins with what is. When the symbol is deleted an
+event `deleted` says so, and the stream ends.
+"""
+
+
+def event_text(symbol: str, k: int, kind: Kind, answer: WindowStats | None) -> str:
+    """Return the event that tells of a window; None where the symbol is gone."""
+    if answer is None:
+        data = encode({"symbol": symbol, "k": k}).decode()
+        return format_sse_event(data_str=data, event=_DELETED).decode()
+    data = replies.stats(symbol, k, 10**k, answer).decode()
+    return format_sse_event(data_str=data, event="stats", id=str(answer.sequence)).decode()
+
+
+def add_events_route(router: APIRouter, settings: Settings) -> None:
+    """Add ``/stats/{symbol}/{k}/events``."""
+
+    @router.get(
+        "/stats/{symbol}/{k}/events",
+        tags=["streams"],
+        summary="Statistics of one window, pushed as they change",
+        description=_EVENTS,
+        response_class=StreamingResponse,
+        responses=events_replies(settings, full(settings)),
+    )
+    async def window_events(
+        request: Request,
+        symbol: Annotated[str, Depends(symbol_in_path)],
+        k: Annotated[
+            int, Path(description="Exponent of the window: the last 10^k prices.", examples=[3])
+        ],
+        interval: Annotated[
+            int,
+            Query(
+                ge=0,
+                le=INTERVAL_MS_MAX,
+                description="Milliseconds between events at least; 0 is every batch.",
+                examples=[250],
+            ),
+        ] = DEFAULT_INTERVAL_MS,
+        last_event_id: Annotated[
+            str | None,
+            Header(description="The id of the last event that was seen.", examples=["3"]),
+        ] = None,
+    ) -> Response:
+        manager: SymbolManager = request.app.state.manager
+        hub: Hub = request.app.state.hub
+        if (unfit := unfit_query(request, "interval", API_KEY)) is not None:
+            raise RequestValidationError([unfit])
+        manager.stats(symbol, k)  # It says what is wrong with either.
+        if hub.is_full:
+            raise HTTPException(503, full(settings), {"Retry-After": RETRY_AFTER})
+        subscription = Subscription(Stream(symbol, k), interval)
+        events = _events(hub, subscription, _seen(last_event_id))
+        return StreamingResponse(events, headers=_HEADERS)
+
+
+async def _events(hub: Hub, subscription: Subscription, seen: int | None) -> AsyncIterator[str]:
+    """Yield events until the symbol or the server ends, or the client goes."""
+    outbox = Outbox()
+    subscriber = hub.join(outbox, event_text)
+    try:
+        hub.subscribe(subscriber, subscription, seen)
+        while True:
+            try:
+                async with asyncio.timeout(KEEP_ALIVE_SECONDS):
+                    item = await outbox.take()
+            except TimeoutError:
+                yield KEEPALIVE_COMMENT.decode()
+                continue
+            if isinstance(item, Close):
+                return
+            yield item
+            if item.startswith(_DELETED_BEGIN):
+                return
+    finally:
+        hub.leave(subscriber)
+
+
+def _seen(last_event_id: str | None) -> int | None:
+    """Return the sequence that a client has seen; what is no id of ours is as good as none."""
+    if last_event_id is None or not last_event_id.isascii() or not last_event_id.isdigit():
+        return None
+    return int(last_event_id[:19])

@@ -1,0 +1,79 @@
+"""``WS /stream``: subscriptions, and what is told of them."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, HTTPException, WebSocket
+
+from financial_data_service.server.stream.channel import converse, refuse
+from financial_data_service.server.stream.feeds import Subscriber
+from financial_data_service.server.stream.handshake import API_KEY, unfit_query
+from financial_data_service.server.stream.hub import Hub
+from financial_data_service.server.stream.outbox import Outbox
+from financial_data_service.server.stream.session import Action, Answer, Session, update_message
+from financial_data_service.settings import Settings
+
+__all__ = ["RETRY_AFTER", "add_stream_route", "full"]
+
+RETRY_AFTER = "5"  # seconds; clients that were told so come back over some time, not at once
+
+
+def full(settings: Settings) -> str:
+    """Return what is said to a client that is one too many."""
+    return (
+        f"Expected {settings.stream_connections_max} streams at most in this process; "
+        "try again later"
+    )
+
+
+def add_stream_route(router: APIRouter, settings: Settings) -> None:
+    """Add ``/stream``, which needs a WebSocket."""
+
+    @router.websocket("/stream")
+    async def stream(websocket: WebSocket) -> None:
+        """Tell a client of what it subscribes to, until either side ends."""
+        hub: Hub = websocket.app.state.hub
+        if (unfit := unfit_query(websocket, API_KEY)) is not None:
+            await refuse(websocket, 422, [unfit])
+            return
+        if hub.is_full:
+            await refuse(websocket, 503, full(settings), retry_after=RETRY_AFTER)
+            return
+        session = Session(
+            websocket.app.state.manager.largest_window,
+            settings.stream_subscriptions_max,
+            settings.stream_message_bytes_max,
+        )
+        outbox = Outbox()
+        subscriber = hub.join(outbox, update_message)
+
+        def handle(message: str | bytes) -> None:
+            answer = session.receive(message)
+            outbox.put(answer.text)
+            _follow(hub, subscriber, answer)
+
+        try:
+            await converse(websocket, outbox, handle)
+        finally:
+            hub.leave(subscriber)
+
+    @router.get("/stream", include_in_schema=False)
+    async def stream_without_websocket() -> None:
+        """Say what is missing to whoever asks without a WebSocket."""
+        raise HTTPException(
+            426,
+            "Expected a WebSocket handshake; server-sent events are at /stats/{symbol}/{k}/events",
+            {"Upgrade": "websocket", "Connection": "Upgrade"},
+        )
+
+
+def _follow(hub: Hub, subscriber: Subscriber, answer: Answer) -> None:
+    """Do what follows from an answer."""
+    for action, subscription in answer.changes:
+        if action is Action.SUBSCRIBE:
+            hub.subscribe(subscriber, subscription)
+        elif action is Action.CHANGE_INTERVAL:
+            hub.change_interval(subscriber, subscription)
+        else:
+            hub.unsubscribe(subscriber, subscription)
+    if answer.close_code is not None:
+        subscriber.outbox.close(answer.close_code, "see the error")

@@ -1,0 +1,202 @@
+"""The layout of a row of counters, and the counters that the fast lane keeps by itself."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from financial_data_service.server.telemetry.counters import GAUGE_WORDS, ROW_WORDS
+
+__all__ = ["FAST", "SAMPLED_ONE_IN", "SLOW", "Scrape", "Tally"]
+
+SLOW, FAST = 0, 1
+LANES = ("slow", "fast")
+
+SAMPLED_ONE_IN = 64
+"""One batch of the fast lane in so many is measured: to write down what the clock said takes longer
+than to read it."""
+
+UNMATCHED = ("other", "unmatched")
+"""Method and route of whatever no route has taken: neither may be the client's own words."""
+
+STATUSES = (
+    *(101, 200, 201, 204, 206, 301, 302, 304, 307, 308),
+    *(400, 401, 403, 404, 405, 406, 408, 409, 411, 412, 413, 414, 415, 416, 422, 426, 429, 431),
+    *(499, 500, 501, 503, 507, 0),
+)
+_STATUS_INDEX = {status: index for index, status in enumerate(STATUSES)}
+_OTHER_STATUS = len(STATUSES) - 1
+
+# Three to a decade: the fast lane's microseconds, the slow lane's half millisecond, a recomputed
+# window's second.
+_REQUEST_BUCKETS = (
+    *(2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4),
+    *(1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.5, 2.0, 10.0),
+)
+_SYNC_BUCKETS = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.5, 2.0, 10.0)
+
+# Words of a row that tell of now, and one that counts.
+PID, CONNECTIONS, SUBSCRIBERS, IN_FLIGHT = range(4)
+DROPPED = GAUGE_WORDS
+_FIRST = GAUGE_WORDS + 8
+
+_NANOSECONDS = 1_000_000_000
+
+
+class Histogram:
+    """A histogram in a row: where it is, and how it is read and written."""
+
+    __slots__ = ("_nanoseconds", "begin", "buckets")
+
+    def __init__(self, begin: int, buckets: tuple[float, ...]) -> None:
+        self.begin = begin
+        self.buckets = buckets
+        self._nanoseconds = [int(bucket * _NANOSECONDS) for bucket in buckets]
+
+    @property
+    def end(self) -> int:
+        """First word behind: the buckets, the one that has no bound, the sum."""
+        return self.begin + len(self.buckets) + 2
+
+    def observe(self, row: memoryview, nanoseconds: int, times: int = 1) -> None:
+        """Count a duration, or as many of it."""
+        row[self.begin + bisect_left(self._nanoseconds, nanoseconds)] += times
+        row[self.end - 1] += nanoseconds * times
+
+    def read(self, rows: Iterable[memoryview]) -> tuple[list[tuple[float, int]], float]:
+        """Return the bounds of the buckets with cumulative counts, and the sum in seconds."""
+        columns = zip(*(row[self.begin : self.end] for row in rows), strict=True)
+        words = [sum(column) for column in columns]
+        bounds = [*self.buckets, float("inf")]
+        counts = np.cumsum(words[:-1]).tolist()
+        return list(zip(bounds, counts, strict=True)), words[-1] / _NANOSECONDS
+
+
+class Tally:
+    """Requests of one kind that the fast lane has answered; for one thread.
+
+    Batches are counted here, queries by whoever knows them.
+
+    Attributes
+    ----------
+    left : int
+        Batches until one is measured, that one included. The fast lane takes 1 off for each, and
+        calls :meth:`sampled` for the one that makes it 0.
+    """
+
+    __slots__ = ("_every", "_histogram", "_noted", "_row", "_word", "left")
+
+    def __init__(self, row: memoryview, word: int, histogram: Histogram, every: int) -> None:
+        self._row = row
+        self._word = word
+        self._histogram = histogram
+        self._every = self.left = every
+        self._noted = 0  # of those since the last that was measured
+
+    def sampled(self, nanoseconds: int) -> None:
+        """Count the request that was measured, which stands for those that were not."""
+        self._row[self._word] += self._every - self._noted
+        self._histogram.observe(self._row, nanoseconds, self._every)
+        self._noted = 0
+        self.left = self._every
+
+    def fold(self) -> None:
+        """Add what has been answered since to the row."""
+        answered = self._every - self.left
+        self._row[self._word] += answered - self._noted
+        self._noted = answered
+
+    def count(self, requests: int) -> None:
+        """Count requests that are counted elsewhere first."""
+        self._row[self._word] += requests
+
+    def measured(self, nanoseconds: int, times: int) -> None:
+        """Note how long one of them took, as often as it stands for others."""
+        self._histogram.observe(self._row, nanoseconds, times)
+
+    @classmethod
+    def unread(cls) -> Tally:
+        """Return one that nobody reads."""
+        histogram = Histogram(1, ())
+        row = memoryview(bytearray(8 * histogram.end)).cast("q")
+        return cls(row, 0, histogram, SAMPLED_ONE_IN)
+
+
+class Layout:
+    """Where in a row the words of each route are.
+
+    Parameters
+    ----------
+    routes : iterable of (str, str)
+        Method and path of each.
+    """
+
+    def __init__(self, routes: Iterable[tuple[str, str]]) -> None:
+        self.routes = [*sorted({(method, label(path)) for method, path in routes}), UNMATCHED]
+        self._place = {route: place for place, route in enumerate(self.routes)}
+        self._requests = _FIRST
+        seconds = self._requests + len(self.routes) * len(LANES) * len(STATUSES)
+        self._histograms: list[Histogram] = []
+        for _ in range(len(self.routes) * len(LANES)):
+            self._histograms.append(Histogram(seconds, _REQUEST_BUCKETS))
+            seconds = self._histograms[-1].end
+        self.syncs = Histogram(seconds, _SYNC_BUCKETS)
+        assert self.syncs.end <= ROW_WORDS, "a longer row is needed for so many routes"
+
+    def word(self, route: tuple[str, str], lane: int, status: int) -> int:
+        """Return the index of the count of a status."""
+        index = _STATUS_INDEX.get(status, _OTHER_STATUS)
+        return self._requests + self._index(route, lane) * len(STATUSES) + index
+
+    def seconds(self, route: tuple[str, str], lane: int) -> Histogram:
+        """Return the histogram of a route in a lane."""
+        return self._histograms[self._index(route, lane)]
+
+    def _index(self, route: tuple[str, str], lane: int) -> int:
+        place = self._place.get(route)
+        if place is None:
+            place = len(self.routes) - 1
+        return place * len(LANES) + lane
+
+
+class Symbol(NamedTuple):
+    """A symbol as of one moment; the view keeps its memory mapped as long as it is looked at."""
+
+    name: str
+    sequence: int
+    size_bytes: int
+    region: npt.NDArray[np.float64]
+
+
+class Scrape(NamedTuple):
+    """All that is told at one time.
+
+    Attributes
+    ----------
+    layout : Layout
+        Where in a row what is.
+    rows : list of memoryview
+        Of all workers.
+    symbols : list of Symbol
+        Those that can be used.
+    k_max : int
+        Of the largest window.
+    max_symbols, refused : int
+        Symbols there may be; files that cannot be served.
+    """
+
+    layout: Layout
+    rows: list[memoryview]
+    symbols: list[Symbol]
+    k_max: int
+    max_symbols: int
+    refused: int
+
+
+def label(path: str) -> str:
+    """Return the label of a route: its path, with or without a slash at the end."""
+    return path.rstrip("/") or "/"

@@ -1,0 +1,261 @@
+"""The text of ``GET /metrics``: what was counted, as Prometheus wants to read it.
+
+Nothing here is needed before somebody asks, so it is loaded then: prometheus_client would take a
+part of the time in which a service comes up.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import platform
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from financial_data_service import __version__
+from financial_data_service.server.telemetry.counter_row import (
+    CONNECTIONS,
+    DROPPED,
+    FAST,
+    IN_FLIGHT,
+    LANES,
+    PID,
+    SAMPLED_ONE_IN,
+    SLOW,
+    STATUSES,
+    SUBSCRIBERS,
+    Histogram,
+    Scrape,
+)
+
+__all__ = ["text"]
+
+
+def text(scrape: Scrape, media_type: str) -> tuple[bytes, str]:
+    """Return the metrics as text, and its type.
+
+    Parameters
+    ----------
+    scrape : Scrape
+        What there is to tell.
+    media_type : str
+        Whether it is to be Prometheus's text format or OpenMetrics.
+    """
+    # prometheus_client would take the first type of a header that it knows, whatever its weight.
+    encoder, content_type = choose_encoder(media_type)
+    registry = CollectorRegistry()
+    registry.register(_Exposition(scrape))
+    return encoder(registry), content_type
+
+
+class _Exposition(Collector):
+    """All metrics as of one scrape.
+
+    Parameters
+    ----------
+    scrape : Scrape
+        What there is to tell.
+    """
+
+    def __init__(self, scrape: Scrape) -> None:
+        self._scrape = scrape
+        self._layout = scrape.layout
+        self._rows = scrape.rows
+
+    def collect(self) -> Iterator[Metric]:
+        """Return every family, each with its samples."""
+        yield self._requests()
+        yield self._seconds()
+        yield from self._of_workers()
+        yield from self._of_symbols()
+        yield self._syncs()
+        build = InfoMetricFamily("fds_build", "Always 1; the labels say what is running.")
+        python = f"{platform.python_implementation()} {platform.python_version()}"
+        build.add_metric([], {"version": __version__, "python": python})
+        yield build
+        yield from _processes(self._rows)
+
+    def _requests(self) -> Metric:
+        family = CounterMetricFamily(
+            "fds_requests",
+            "Requests answered. Lane fast: answered before the framework was asked; slow: by the "
+            "framework. Status 0: none of the usual ones; 101: a WebSocket was accepted; 499: the "
+            "client had gone.",
+            labels=("method", "route", "lane", "status"),
+        )
+        for route, lane in self._kinds():
+            for status in STATUSES:
+                word = self._layout.word(route, lane, status)
+                count = sum(row[word] for row in self._rows)
+                if count:
+                    family.add_metric([*route, LANES[lane], str(status)], count)
+        return family
+
+    def _seconds(self) -> Metric:
+        family = HistogramMetricFamily(
+            "fds_request_seconds",
+            "Time from when a request is there, its body on the way perhaps, to when its reply is "
+            "handed to the system; of an event stream and a WebSocket, to its beginning. The fast "
+            "lane measures a sample (of each query ten a second, one batch in "
+            f"{SAMPLED_ONE_IN}) from the last byte's arrival, and counts each for those before it: "
+            "_count follows fds_requests_total in steps.",
+            labels=("method", "route", "lane"),
+        )
+        for route, lane in self._kinds():
+            buckets, seconds = _read(self._layout.seconds(route, lane), self._rows)
+            if buckets[-1][1]:
+                family.add_metric([*route, LANES[lane]], buckets, seconds)
+        return family
+
+    def _kinds(self) -> Iterator[tuple[tuple[str, str], int]]:
+        for route in self._layout.routes:
+            for lane in (SLOW, FAST):
+                yield route, lane
+
+    def _of_workers(self) -> Iterator[Metric]:
+        gauges = {
+            "fds_connections": (CONNECTIONS, "Connections open, WebSockets among them."),
+            "fds_requests_in_flight": (
+                IN_FLIGHT,
+                "Requests under way; beyond the limit they are answered 429. The fast lane answers "
+                "within one step what is there as a whole, and has none under way but batches "
+                "whose body is still arriving.",
+            ),
+            "fds_stream_subscribers": (
+                SUBSCRIBERS,
+                "Clients subscribed to statistics, by WebSocket or as server-sent events, each "
+                "counted once whatever it subscribes to.",
+            ),
+        }
+        for name, (word, text) in gauges.items():
+            family = GaugeMetricFamily(name, text, labels=("worker",))
+            for worker, row in self._serving():
+                family.add_metric([worker], row[word])
+            yield family
+        yield CounterMetricFamily(
+            "fds_stream_dropped_updates",
+            "Updates that a slow subscriber was never sent because a newer one took their place.",
+            sum(row[DROPPED] for row in self._rows),
+        )
+        yield GaugeMetricFamily("fds_workers", "Processes that serve.", len(list(self._serving())))
+
+    def _serving(self) -> Iterator[tuple[str, memoryview]]:
+        for index, row in enumerate(self._rows):
+            if row[PID]:
+                yield str(index + 1), row
+
+    def _of_symbols(self) -> Iterator[Metric]:
+        scrape = self._scrape
+        yield GaugeMetricFamily("fds_symbols", "Symbols served.", len(scrape.symbols))
+        yield GaugeMetricFamily("fds_symbols_max", "Symbols kept at most.", scrape.max_symbols)
+        yield GaugeMetricFamily(
+            "fds_symbols_refused",
+            "Files of the data directory that cannot be served; GET /readyz names them.",
+            scrape.refused,
+        )
+        prices = CounterMetricFamily(
+            "fds_prices",
+            "Prices ever appended to a symbol, by whatever way: its sequence. With a data "
+            "directory it goes on over restarts; a symbol that is deleted is told of no more, and "
+            "begins anew.",
+            labels=("symbol",),
+        )
+        fill = GaugeMetricFamily(
+            "fds_window_fill_ratio",
+            "How full the window of the last 10^k prices is, 0 to 1; its statistics are over what "
+            "there is.",
+            labels=("symbol", "k"),
+        )
+        mapped = GaugeMetricFamily(
+            "fds_mapped_bytes",
+            "Address space of a symbol's ring, taken at its first price; every worker maps the "
+            "same bytes.",
+            labels=("symbol",),
+        )
+        resident = GaugeMetricFamily(
+            "fds_resident_bytes",
+            "What of fds_mapped_bytes is in memory: it grows as the ring fills. With a data "
+            "directory it is page cache, which the system may take back.",
+            labels=("symbol",),
+        )
+        for symbol in scrape.symbols:
+            prices.add_metric([symbol.name], symbol.sequence)
+            for k in range(1, scrape.k_max + 1):
+                fill.add_metric([symbol.name, str(k)], min(1.0, symbol.sequence / 10**k))
+            mapped.add_metric([symbol.name], symbol.size_bytes)
+            resident_bytes = _resident_bytes(symbol.region)
+            if resident_bytes is not None:
+                resident.add_metric([symbol.name], resident_bytes)
+        yield from (prices, fill, mapped, resident)
+
+    def _syncs(self) -> Metric:
+        buckets, seconds = _read(self._layout.syncs, self._rows)
+        return HistogramMetricFamily(
+            "fds_sync_seconds",
+            "Time that syncs to disk took. Durability power waits for one with each batch; process "
+            "has them in the background. Without a data directory there are none.",
+            buckets,
+            seconds,
+        )
+
+
+def _processes(rows: list[memoryview]) -> Iterator[Metric]:
+    """Return what prometheus_client tells of a process, for every worker.
+
+    Its own collector tells of whoever is asked: a different worker with each scrape.
+    """
+    families: dict[str, Metric] = {}
+    for index, row in enumerate(rows):
+        if not row[PID]:
+            continue
+        # None is a registry, too: it would register itself.
+        collector = ProcessCollector(pid=lambda pid=row[PID]: pid, registry=None)  # type: ignore[misc]
+        for family in collector.collect():
+            known = families.setdefault(family.name, family)
+            samples = [
+                sample._replace(labels={"worker": str(index + 1)}) for sample in family.samples
+            ]
+            known.samples = samples if known is family else known.samples + samples
+    yield from families.values()
+
+
+def _resident_bytes(region: npt.NDArray[np.float64]) -> int | None:
+    """Return how much of a mapped region is in memory; None where the system does not tell."""
+    if _mincore is None or region.nbytes == 0:
+        return None
+    page_bytes = mmap.PAGESIZE
+    pages = np.zeros(-(-region.nbytes // page_bytes), dtype=np.uint8)
+    address = region.ctypes.data
+    if _mincore(address, region.nbytes, pages.ctypes.data) != 0:
+        return None
+    return int(np.count_nonzero(pages & 1)) * page_bytes
+
+
+def _find_mincore() -> Any:
+    function = getattr(ctypes.CDLL(None), "mincore", None)
+    if function is not None:
+        function.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
+    return function
+
+
+_mincore = _find_mincore()
+
+
+def _read(histogram: Histogram, rows: list[memoryview]) -> tuple[list[tuple[str, float]], float]:
+    """Return a histogram of all workers as prometheus_client wants it."""
+    buckets, seconds = histogram.read(rows)
+    return [(str(floatToGoString(bound)), count) for bound, count in buckets], seconds  # type: ignore[no-untyped-call]

@@ -1,0 +1,214 @@
+"""What Prometheus is told: `GET /metrics`, right across workers.
+
+Here it is counted; :mod:`~financial_data_service.server.telemetry.exposition` puts it into words.
+Counts lie
+in the rows of :mod:`~financial_data_service.server.telemetry.counters`; each row is laid out as
+follows, the
+routes of the application in the order of their names::
+
+    gauges   | process id, connections, subscribers, requests in flight, …
+    counters | dropped updates, …
+    requests | for each route and lane: a count for each status
+    seconds  | for each route and lane: a histogram
+    syncs    | a histogram
+
+A histogram is a count for each bucket and the sum in nanoseconds.
+
+The fast lane touches none of this: it counts by itself. Ten times a second, and when this
+process is asked, they are added to the row; so what other workers have answered may be a tenth of a
+second old. Not each request is measured, but the first of each known query after that, and one
+batch in :data:`SAMPLED_ONE_IN`; it stands for those before it. Prices are not counted at all: the
+sequence of a symbol is their number, whoever brought them.
+
+Cardinality: routes are those of the application, statuses are a list, symbols are at most
+``max_symbols``. Nothing that a client can choose becomes a label.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request, Response
+
+from financial_data_service.engine.symbol_manager import SymbolManager
+from financial_data_service.errors import FdsError
+from financial_data_service.server.formats.negotiation import best_type
+from financial_data_service.server.telemetry.counter_row import (
+    CONNECTIONS,
+    DROPPED,
+    FAST,
+    IN_FLIGHT,
+    PID,
+    SAMPLED_ONE_IN,
+    SLOW,
+    SUBSCRIBERS,
+    UNMATCHED,
+    Layout,
+    Scrape,
+    Symbol,
+    Tally,
+    label,
+)
+from financial_data_service.server.telemetry.counters import GAUGE_WORDS, Counters
+from financial_data_service.storage import disk
+
+__all__ = ["Metrics", "router_for"]
+
+_MEDIA_TYPES = ("text/plain", "application/openmetrics-text")
+
+
+class Metrics:
+    """What one process counts, and what is told of all.
+
+    Parameters
+    ----------
+    app : FastAPI
+        The application, with its symbols, and with a hub of streams or without.
+    routes : iterable of (str, str)
+        Method and path of each of its routes.
+    counters : Counters
+        Of all workers.
+    index : int
+        Which row is this process's.
+    """
+
+    def __init__(
+        self,
+        app: FastAPI,
+        routes: Iterable[tuple[str, str]],
+        counters: Counters | None = None,
+        index: int = 0,
+    ) -> None:
+        self._app = app
+        self._counters = counters or Counters()
+        self._row = self._counters.rows[index]
+        self._layout = Layout(routes)
+        self._tallies: dict[tuple[str, str, int], Tally] = {}
+        self._every = 1 if app.state.settings.access_log else SAMPLED_ONE_IN
+        self._syncs: deque[int] = deque()
+        self._dropped = 0
+        # The server sets what counts its connections, and what tells of the fast lane.
+        self.connections: Callable[[], int] = int
+        self.fast_lane: Callable[[], None] = lambda: None
+        self.in_flight = 0
+
+    def start(self) -> None:
+        """Say that this process serves, and hear of syncs to disk."""
+        self._row[PID] = os.getpid()
+        disk.on_sync = self._syncs.append
+
+    def stop(self) -> None:
+        """Count what is left to be counted, and say that this process has ended."""
+        if disk.on_sync == self._syncs.append:
+            disk.on_sync = None
+        self.fold()
+        self._row[:GAUGE_WORDS] = memoryview(bytes(8 * GAUGE_WORDS)).cast("q")
+
+    def count(self, method: str, path: str | None, status: int, nanoseconds: int) -> None:
+        """Count a request of the slow lane; without a path, one that no route has taken."""
+        route = UNMATCHED if path is None else (method, label(path))
+        self._row[self._layout.word(route, SLOW, status)] += 1
+        self._layout.seconds(route, SLOW).observe(self._row, nanoseconds)
+
+    def count_refused(self, status: int) -> None:
+        """Count what was refused before it was a request."""
+        self._row[self._layout.word(UNMATCHED, SLOW, status)] += 1
+
+    def tally(self, method: str, path: str, status: int) -> Tally:
+        """Return the tally of one kind of request in the fast lane; always the same one."""
+        route = method, label(path)
+        tally = self._tallies.get((*route, status))
+        if tally is None:
+            word = self._layout.word(route, FAST, status)
+            tally = Tally(self._row, word, self._layout.seconds(route, FAST), self._every)
+            self._tallies[*route, status] = tally
+        return tally
+
+    def fold(self) -> None:
+        """Bring this process's row up to date."""
+        row = self._row
+        self.fast_lane()
+        for tally in self._tallies.values():
+            tally.fold()
+        while self._syncs:  # Other threads append.
+            self._layout.syncs.observe(row, self._syncs.popleft())
+        row[CONNECTIONS] = self.connections()
+        row[IN_FLIGHT] = self.in_flight
+        hub = getattr(self._app.state, "hub", None)
+        row[SUBSCRIBERS] = getattr(hub, "subscribers", 0)
+        dropped = getattr(hub, "dropped_updates", 0)
+        row[DROPPED] += dropped - self._dropped
+        self._dropped = dropped
+
+    def scrape(self) -> Scrape:
+        """Return everything there is to tell, for any thread to put into words."""
+        self.fold()
+        manager: SymbolManager = self._app.state.manager
+        return Scrape(
+            self._layout,
+            self._counters.rows,
+            list(_symbols(manager)),
+            manager.k_max,
+            manager.max_symbols,
+            len(manager.refused),
+        )
+
+
+def router_for() -> APIRouter:
+    """Return the route of ``/metrics``."""
+    router = APIRouter()
+
+    @router.get(
+        "/metrics",
+        tags=["health"],
+        summary="Counts and times, for Prometheus",
+        response_class=Response,
+        responses={200: _documentation()},
+    )
+    async def metrics(request: Request) -> Response:
+        """Return counts and times of all workers in Prometheus's text format.
+
+        Who prefers OpenMetrics by `Accept` gets that.
+        """
+        scrape = request.app.state.metrics.scrape()
+        wanted = best_type(", ".join(request.headers.getlist("accept")), _MEDIA_TYPES)
+
+        def text() -> tuple[bytes, str]:
+            from financial_data_service.server.telemetry import (
+                exposition,  # Only who is asked needs it.
+            )
+
+            # Who wants neither is a browser or a mistake.
+            return exposition.text(scrape, wanted or _MEDIA_TYPES[0])
+
+        # Some milliseconds for many symbols, in which the event loop has better things to do.
+        content, content_type = await asyncio.to_thread(text)
+        return Response(content, headers={"content-type": content_type, "vary": "Accept"})
+
+    return router
+
+
+def _documentation() -> dict[str, Any]:
+    example = 'fds_symbols 1.0\nfds_prices_total{symbol="AAPL"} 3.0\n'
+    schema = {"type": "string"}
+    return {
+        "description": "All metrics of all workers",
+        "content": {
+            "text/plain": {"schema": schema, "example": example},
+            "application/openmetrics-text": {"schema": schema, "example": f"{example}# EOF\n"},
+        },
+    }
+
+
+def _symbols(manager: SymbolManager) -> Iterator[Symbol]:
+    for name in manager.symbols():
+        with suppress(FdsError):  # It cannot be used, or another process has deleted it just now.
+            running_stats = manager[name]
+            sequence = running_stats.sequence
+            if sequence >= 0:
+                yield Symbol(name, sequence, running_stats.size_bytes, running_stats.ring.region)

@@ -1,0 +1,139 @@
+"""The lock of a data directory, and the settings stored in it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from financial_data_service.errors import (
+    DataDirectoryError,
+)
+from financial_data_service.storage.locks import (
+    try_lock,
+    try_lock_shared,
+)
+
+__all__ = ["SETTINGS_FILE", "is_in_use", "read_settings"]
+
+SETTINGS_FILE = "directory.json"
+
+# Whoever looks whether a directory is in use holds its lock for some microseconds.
+_LOOKS = 5
+_LOOK_SECONDS = 0.0005
+
+START_SECONDS = 30.0
+"""How long a service that starts waits for one that starts or ends: recovery takes 0.4 s for a
+symbol of 10**8 prices."""
+
+_WAIT_SECONDS = 0.01  # between two looks at the lock of a directory
+
+_logger = logging.getLogger("uvicorn.error")
+
+
+def is_in_use(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a process has a directory open."""
+    with suppress(FileNotFoundError):
+        descriptor = os.open(Path(path) / SETTINGS_FILE, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return not _lock_alone_at_last(descriptor)
+        finally:
+            os.close(descriptor)
+    return False
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Tell whether a path leads to the very file that is open, as far as can be told."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+
+
+def _holder(settings: dict[str, Any]) -> str:
+    """Return who has a directory open, if it can be told."""
+    pid = settings.get("pid")
+    try:
+        if not isinstance(pid, int) or pid <= 0:
+            return "another process"
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return "another process"
+    except PermissionError:
+        pass  # It is there, and another user's.
+    return f"process {pid}"
+
+
+def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the settings of the processes that use a directory, or used it last."""
+    try:
+        descriptor = os.open(Path(path) / SETTINGS_FILE, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return {}
+    try:
+        return _read_settings(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _lock_alone_or_shared(descriptor: int, path: Path) -> bool:
+    """Take the exclusive lock if nobody has the directory open, else a shared one; tell which.
+
+    Whoever is recovering, closing or just looking holds it exclusively for a moment: by the time
+    they are done, nobody may be left.
+    """
+    if try_lock(descriptor):
+        return True
+    _lock_shared(descriptor, path)
+    if try_lock(descriptor):
+        return True
+    _lock_shared(descriptor, path)
+    return False
+
+
+def _lock_shared(descriptor: int, path: Path) -> None:
+    began, is_said = time.monotonic(), False
+    while not try_lock_shared(descriptor):
+        waited = time.monotonic() - began
+        if waited > START_SECONDS:
+            raise DataDirectoryError(
+                f"{path}: {_holder(_read_settings(descriptor))} starts or ends there and has not "
+                f"come to an end in {START_SECONDS:.0f} s"
+            )
+        if waited > 1 and not is_said:
+            is_said = True
+            holder = _holder(_read_settings(descriptor))
+            _logger.info("%s: waiting for %s, which starts or ends there", path, holder)
+        time.sleep(_WAIT_SECONDS)
+
+
+def _lock_alone_at_last(descriptor: int) -> bool:
+    """Take the exclusive lock if nobody else has the directory open, or is just looking at it."""
+    for look in range(_LOOKS):
+        if try_lock(descriptor):
+            return True
+        # Not all at the same pace: two who look would find each other again and again.
+        time.sleep(_LOOK_SECONDS * (look + random.random()))
+    return False
+
+
+def _read_settings(descriptor: int) -> dict[str, Any]:
+    try:
+        settings = json.loads(os.pread(descriptor, 65536, 0))
+    except (ValueError, RecursionError):
+        return {}
+    return settings if isinstance(settings, dict) else {}
+
+
+def _write_settings(descriptor: int, settings: dict[str, Any]) -> None:
+    """Write settings over those of before: that takes no room, even on a full disk."""
+    text = (json.dumps(settings, indent=2) + "\n").encode()
+    os.pwrite(descriptor, text, 0)
+    os.ftruncate(descriptor, len(text))

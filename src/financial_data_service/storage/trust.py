@@ -1,0 +1,126 @@
+"""What a reader may believe of a file: in use, closed cleanly, or left by a crash."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from financial_data_service.errors import (
+    DataDirectoryError,
+    SymbolFileError,
+    SymbolNotFoundError,
+)
+from financial_data_service.storage.boot import boot_id
+from financial_data_service.storage.directory_lock import SETTINGS_FILE, is_in_use, read_settings
+from financial_data_service.storage.file_names import SUFFIX
+from financial_data_service.storage.header import IN_USE, HeaderError, Identity, read_session
+from financial_data_service.storage.identification import read_header
+from financial_data_service.storage.recovery import State, Trust
+from financial_data_service.storage.symbol_file import SymbolFile
+
+__all__ = ["ring_files", "trust_of"]
+
+TRIES = 5
+_TRY_SECONDS = 0.001  # a writer that was stopped on its way is no reason to refuse a file
+
+
+def ring_files(directory: Path) -> list[Path]:
+    """Return the files of symbols in a data directory, by name; what is in them is not looked at.
+
+    Raises
+    ------
+    DataDirectoryError
+        When it is no data directory, or this user may not read it.
+    """
+    try:
+        names = sorted(os.listdir(directory))
+    except NotADirectoryError:
+        raise DataDirectoryError(f"{directory}: expected a directory, got a file") from None
+    except OSError as error:
+        raise DataDirectoryError(f"{directory}: cannot be read: {error.strerror}") from error
+    files = [name for name in names if name.endswith(SUFFIX) and not name.startswith(".")]
+    if not files and SETTINGS_FILE not in names:
+        raise DataDirectoryError(
+            f"{directory}: expected a data directory, got one without {SETTINGS_FILE} and without "
+            f"a file of the form *{SUFFIX}"
+        )
+    return [directory / name for name in files]
+
+
+def trust_of(file: SymbolFile) -> Trust | None:
+    """Return what a service would believe of a file when it starts, or None while one is at work.
+
+    Raises
+    ------
+    SymbolFileError
+        When it would refuse the file.
+    """
+    if _is_live(file):
+        _check_live(file)
+        return None
+    trust = error = None
+    try:
+        trust = file.trust
+    except SymbolFileError as refusal:
+        error = refusal
+    if trust is not None and trust.state is State.CLEAN:
+        return trust
+    if _is_live(file):  # A service has been started since.
+        _check_live(file)
+        return None
+    if error is not None:
+        raise error
+    return trust
+
+
+def _is_live(file: SymbolFile) -> bool:
+    try:
+        session = read_session(file.header)
+    except HeaderError as error:
+        raise SymbolFileError(str(file.path), str(error)) from None
+    is_used = session.state == IN_USE and session.boot_id == boot_id()
+    if not is_used or not is_in_use(file.path.parent):
+        return False
+    # A service of other settings has not adopted it: it refuses it.
+    settings, geometry = read_settings(file.path.parent), file.geometry
+    sizes = ("largest_window", "batch_max", "fanout")
+    return all(settings.get(size) in (None, getattr(geometry, size)) for size in sizes)
+
+
+def _check_live(file: SymbolFile) -> None:
+    """Refuse a file that the service at work in its directory refuses, too.
+
+    Words of the header that a writer changes one after the other may contradict each other for a
+    moment.
+    """
+    for remaining in range(TRIES - 1, -1, -1):
+        try:
+            file.trust  # noqa: B018  # it raises
+        except SymbolFileError:
+            if not remaining:
+                raise
+            time.sleep(_TRY_SECONDS)
+        else:
+            return
+
+
+def _must_be_sound(file: SymbolFile) -> None:
+    """Refuse a file that has no service and was not closed by one."""
+    trust = trust_of(file)
+    state = State.CLEAN if trust is None else trust.state
+    if state is State.DELETED or file.sequence < 0:
+        raise SymbolNotFoundError(file.symbol)
+    if state is not State.CLEAN:
+        raise SymbolFileError(
+            str(file.path),
+            f"it was {state.value}. Start `fds serve --data-dir {file.path.parent}` once, with the "
+            "settings it had: it finds out what is sound",
+        )
+
+
+def _identity(path: Path) -> Identity | None:
+    try:
+        return read_header(path)
+    except (SymbolFileError, FileNotFoundError):
+        return None

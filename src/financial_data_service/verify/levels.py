@@ -1,0 +1,201 @@
+"""Every stored block summary, recomputed from all of its prices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from financial_data_service.engine.layout import FIELDS, Geometry
+from financial_data_service.engine.ring_view import Held
+from financial_data_service.verify.arithmetic import summarise_each
+from financial_data_service.verify.tolerances import (
+    _SMALLEST,
+    CANCELLED_MAX,
+    EXACT_BELOW,
+    RELATIVE_MAX,
+    SMALLEST_UNITS,
+    STEP,
+    Advance,
+    Floats,
+)
+
+__all__ = ["Block", "LevelsReport", "verify_levels", "work_of_levels"]
+
+
+# Levels
+
+
+class Block(NamedTuple):
+    """A stored summary that differs from its prices.
+
+    Attributes
+    ----------
+    level, number : int
+        Which: block ``number`` of a level, counted from the first ever.
+    begin, end : int
+        The numbers of its prices.
+    field : str
+        The first field that differs: min, max, sum or m2.
+    stored, expected : str
+        What stands there, and what its prices say.
+    verdict : str
+        What has changed, as far as the other levels tell.
+    """
+
+    level: int
+    number: int
+    begin: int
+    end: int
+    field: str
+    stored: str
+    expected: str
+    verdict: str = ""
+
+    def __str__(self) -> str:
+        return (
+            f"level {self.level}, block {self.number:,} (prices {self.begin:,} to "
+            f"{self.end - 1:,}): {self.field} is stored as {self.stored}, by its prices it is "
+            f"{self.expected}: {self.verdict}"
+        )
+
+
+class LevelsReport(NamedTuple):
+    """What came of comparing the levels.
+
+    Attributes
+    ----------
+    blocks : int
+        Summaries compared.
+    wrong : list of Block
+        Those that differ, without those that only contain another one's fault.
+    """
+
+    blocks: int
+    wrong: list[Block]
+
+
+def work_of_levels(held: Held) -> int:
+    """Return how many prices :func:`verify_levels` will read, over all levels."""
+    return held.geometry.levels * (held.sequence - held.oldest)
+
+
+def verify_levels(held: Held, advance: Advance = lambda _prices: None) -> LevelsReport:
+    """Compare every summary of every level with its prices. O(prices × levels).
+
+    Reads from the oldest price on, faster than any writer follows.
+
+    Parameters
+    ----------
+    held : Held
+        The symbol.
+    advance : callable
+        Is told of prices dealt with, every few milliseconds.
+
+    Raises
+    ------
+    SymbolNotFoundError
+        When the symbol is deleted meanwhile.
+    """
+    compared = 0
+    wrong: list[Block] = []
+    for level in range(1, held.geometry.levels + 1):
+        for first, end in _steps(held, level, advance):
+            wrong += _compare(held, level, first, end)
+            compared += end - first
+    return LevelsReport(compared, _judged(held.geometry, held.sequence, held.oldest, wrong))
+
+
+def _steps(held: Held, level: int, advance: Advance) -> Iterator[tuple[int, int]]:
+    """Yield the runs of whole blocks of a level which are there, as of when the level is begun."""
+    geometry = held.geometry
+    shift = geometry.fanout_shift * level
+    blocks = geometry.capacity >> shift
+    begin, end_price = held.oldest, held.sequence
+    at_once = max(1, STEP >> shift)
+    while True:
+        begin = max(begin, held.oldest)
+        first = -(-begin >> shift)
+        end = min(first + at_once, end_price >> shift, (first // blocks + 1) * blocks)
+        if end <= first:
+            advance(max(0, end_price - begin))
+            return
+        yield first, end
+        advance((end << shift) - begin)
+        begin = end << shift
+
+
+def _compare(held: Held, level: int, first: int, end: int) -> list[Block]:
+    """Return the blocks of a run that differ from their prices, and are still there."""
+    geometry = held.geometry
+    shift = geometry.fanout_shift * level
+    stored = held.summaries(level, first, end)
+    expected = np.empty((FIELDS + 1, end - first))
+    summarise_each(held.run(first << shift, end << shift), 1 << shift, expected)
+    still_there = -(-held.oldest >> shift)
+    differs = _differences(stored, expected, 1 << shift, geometry.fanout)
+    return [
+        _block(level, first + index, shift, stored[:, index], expected[:, index], differs[:, index])
+        for index in np.flatnonzero(differs.any(axis=0)).tolist()
+        if first + index >= still_there
+    ]
+
+
+def _differences(
+    stored: Floats, expected: Floats, count: int, fanout: int
+) -> npt.NDArray[np.bool_]:
+    """Return which of min, max, sum and m2 differ by more than they may, as bool[4, n]."""
+    least, greatest, high, low, m2, smallest = expected
+    magnitude = np.maximum(np.abs(least), np.abs(greatest))
+    # What is stored may be anything, NaN included: what is not close enough is wrong.
+    with np.errstate(all="ignore"):
+        is_exact = magnitude / smallest * count * fanout < EXACT_BELOW
+        sum_off = np.abs((stored[2] - high) + (stored[3] - low))
+        sum_fits = sum_off <= np.where(is_exact, 0.0, CANCELLED_MAX * count * magnitude)
+        m2_fits = np.abs(stored[4] - m2) <= RELATIVE_MAX * m2 + SMALLEST_UNITS * _SMALLEST * count
+    return ~np.stack((stored[0] == least, stored[1] == greatest, sum_fits, m2_fits))
+
+
+def _block(
+    level: int,
+    number: int,
+    shift: int,
+    stored: Floats,
+    expected: Floats,
+    differs: npt.NDArray[np.bool_],
+) -> Block:
+    field = int(differs.argmax())
+    shown = [
+        f"{values[2]!r} + {values[3]!r}" if field == 2 else repr(values[4 if field == 3 else field])
+        for values in (stored.tolist(), expected.tolist())
+    ]
+    name = ("min", "max", "sum", "m2")[field]
+    return Block(level, number, number << shift, (number + 1) << shift, name, *shown)
+
+
+def _judged(geometry: Geometry, sequence: int, oldest: int, wrong: list[Block]) -> list[Block]:
+    """Return the blocks where a fault lies, each with what must have changed.
+
+    A summary is made from the level below when its block is full. So a price that changes later
+    contradicts every level above it, a summary that changes later only itself.
+    """
+    shift = geometry.fanout_shift
+    places = {(block.level, block.number) for block in wrong}
+    above_others = {(level + 1, number >> shift) for level, number in places}
+    judged = []
+    for block in wrong:
+        if (block.level, block.number) in above_others:
+            continue
+        above = block.level + 1, block.number >> shift
+        begin, end = (number << (shift * above[0]) for number in (above[1], above[1] + 1))
+        is_above = above[0] <= geometry.levels and oldest <= begin and end <= sequence
+        if block.level > 1 or (is_above and above not in places):
+            verdict = "the summary has changed, its prices have not"
+        elif is_above:
+            verdict = "one of these prices has changed, for the level above does not fit either"
+        else:
+            verdict = "the summary or one of these prices has changed"
+        judged.append(block._replace(verdict=verdict))
+    return judged

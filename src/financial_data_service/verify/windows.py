@@ -1,0 +1,251 @@
+"""The answers for the windows, recomputed from their prices."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from itertools import pairwise
+from typing import NamedTuple
+
+from financial_data_service.engine import kernels
+from financial_data_service.engine.ring_view import Held
+from financial_data_service.errors import OverwrittenError
+from financial_data_service.verify.arithmetic import add_squares, add_up
+from financial_data_service.verify.tolerances import (
+    _SMALLEST,
+    CANCELLED,
+    CANCELLED_MAX,
+    RELATIVE_MAX,
+    RUN,
+    SMALLEST_UNITS,
+    TRIES,
+    Advance,
+)
+from financial_data_service.windows import WindowStats, k_max_of
+
+__all__ = ["Exact", "WindowCheck", "check_window", "check_windows"]
+
+
+# Windows
+
+
+class Exact(NamedTuple):
+    """Statistics of a window, recomputed.
+
+    Attributes
+    ----------
+    min, max, last : float
+        As they come.
+    avg, var : Fraction or None
+        The exact mean; the variance to within a few units in the last place of a double. None
+        when something in the window is not a price.
+    values, sequence : int
+        Prices in the window, and the number of prices at its end.
+    size : float
+        Mean of the magnitudes, for the tolerance of ``avg``.
+    """
+
+    min: float
+    max: float
+    last: float
+    avg: Fraction | None
+    var: Fraction | None
+    values: int
+    sequence: int
+    size: float
+
+    def rounded(self) -> WindowStats:
+        """Return it in doubles."""
+        avg, var = (math.nan if value is None else float(value) for value in (self.avg, self.var))
+        return WindowStats(self.min, self.max, self.last, avg, var, self.values, self.sequence)
+
+
+class WindowCheck(NamedTuple):
+    """A window as it is served and as its prices say.
+
+    Attributes
+    ----------
+    length : int
+        Of the window.
+    served, recomputed : WindowStats
+        The two answers, as of the same moment.
+    differing : list of str
+        Fields that differ by more than they may.
+    """
+
+    length: int
+    served: WindowStats
+    recomputed: WindowStats
+    differing: list[str]
+
+    def __str__(self) -> str:
+        said = "; ".join(
+            f"{field} is answered {getattr(self.served, field)!r}, by its prices it is "
+            f"{getattr(self.recomputed, field)!r}"
+            for field in self.differing
+        )
+        return f"window of {self.length:,} prices as of {self.served.sequence:,}: {said}"
+
+
+class _Run(NamedTuple):
+    """Prices added up."""
+
+    begin: int
+    length: int
+    min: float
+    max: float
+    size: float
+    total: Fraction | None
+    m2: Fraction
+
+
+def check_window(held: Held, length: int) -> WindowCheck:
+    """Recompute one window, as of the newest price, and compare it; errors as of several."""
+    return check_windows(held, [length])[0]
+
+
+def check_windows(
+    held: Held, lengths: Iterable[int] | None = None, advance: Advance = lambda _prices: None
+) -> list[WindowCheck]:
+    """Recompute windows and compare them with what is served, all as of one moment.
+
+    O(longest window): one price after the other, from the oldest on, each once. Releases the GIL
+    for most of the time.
+
+    Parameters
+    ----------
+    held : Held
+        The symbol.
+    lengths : iterable of int, optional
+        1 to the largest window each; 10, 100, … if not given.
+    advance : callable
+        Is told of prices dealt with.
+
+    Raises
+    ------
+    OverwrittenError
+        When newer prices ran over the window again and again.
+    SymbolNotFoundError
+        When the symbol is deleted meanwhile.
+    """
+    if lengths is None:
+        lengths = (10**k for k in range(1, k_max_of(held.geometry.largest_window) + 1))
+    wanted = list(lengths)
+    done = 0
+
+    def advance_beyond(prices: int) -> None:
+        # A window that is begun anew must not move a bar twice.
+        nonlocal done
+        done += prices
+        if done > 0:
+            advance(min(done, prices))
+
+    for remaining in range(TRIES - 1, -1, -1):
+        try:
+            return _checked(held, wanted, held.sequence, advance_beyond)
+        except OverwrittenError:
+            if not remaining:
+                raise
+            done = -max(0, done)
+    raise AssertionError("unreachable")
+
+
+def _checked(held: Held, lengths: list[int], sequence: int, advance: Advance) -> list[WindowCheck]:
+    if sequence == 0:
+        return []
+    served = [held.window(length, sequence) for length in lengths]
+    exact = _recomputed(held, lengths, sequence, advance)
+    return [
+        WindowCheck(length, answer, truth.rounded(), _differing(answer, truth))
+        for length, answer, truth in zip(lengths, served, exact, strict=True)
+    ]
+
+
+def _recomputed(held: Held, lengths: list[int], sequence: int, advance: Advance) -> list[Exact]:
+    """Return windows that end at a price, each from the runs of prices it consists of."""
+    begins = [max(0, sequence - length) for length in lengths]
+    runs = []
+    for begin, end in _cuts(held.geometry.capacity, begins, sequence):
+        runs.append(_add_up(held, begin, end))
+        held.must_hold(begin)
+        advance(end - begin)
+    last = float(held.run(sequence - 1, sequence)[0])
+    held.must_hold(sequence - 1)
+    return [
+        _together([run for run in runs if run.begin >= begin], last, sequence) for begin in begins
+    ]
+
+
+def _cuts(capacity: int, begins: list[int], end: int) -> Iterator[tuple[int, int]]:
+    """Cut the longest window into runs: where a window begins, and where the ring does."""
+    start = min(begins)
+    wraps = range(-(-start // capacity) * capacity, end, capacity)
+    return pairwise(sorted({*begins, end, *range(start, end, RUN), *wraps}))
+
+
+def _add_up(held: Held, begin: int, end: int) -> _Run:
+    prices = held.run(begin, end)
+    least, greatest, _, size, *parts = add_up(prices)
+    if math.isnan(size) or max(-least, greatest) > kernels.PRICE_MAX:
+        return _Run(begin, end - begin, least, greatest, size, None, Fraction())
+    total = sum(map(Fraction, parts), Fraction())
+    exact = total / len(prices)
+    mean = float(exact)
+    m2 = add_squares(prices, mean, float(exact - Fraction(mean)))
+    return _Run(begin, end - begin, least, greatest, size, total, Fraction(m2))
+
+
+def _together(runs: list[_Run], last: float, sequence: int) -> Exact:
+    """Put runs together: in fractions, the textbook formula for the variance is as good as any."""
+    count = sum(run.length for run in runs)
+    avg, var = _moments(runs, count)
+    return Exact(
+        min(run.min for run in runs),
+        max(run.max for run in runs),
+        last,
+        avg,
+        var,
+        count,
+        sequence,
+        sum(run.size for run in runs) / count,
+    )
+
+
+def _moments(runs: list[_Run], count: int) -> tuple[Fraction, Fraction] | tuple[None, None]:
+    total = about_zero = Fraction()
+    for run in runs:
+        if run.total is None:
+            return None, None
+        total += run.total
+        about_zero += run.m2 + run.total**2 / run.length
+    return total / count, (about_zero - total**2 / count) / count
+
+
+def _differing(served: WindowStats, exact: Exact) -> list[str]:
+    fits = {
+        "min": served.min == exact.min,
+        "max": served.max == exact.max,
+        "last": struct.pack("<d", served.last) == struct.pack("<d", exact.last),
+        "avg": _is_close_avg(served.avg, exact),
+        "var": _is_close_var(served.var, exact),
+        "values": served.values == exact.values,
+    }
+    return [field for field, fit in fits.items() if not fit]
+
+
+def _is_close_avg(served: float, exact: Exact) -> bool:
+    if exact.avg is None or not math.isfinite(served):
+        return False
+    avg = float(exact.avg)
+    largest = max(abs(exact.min), abs(exact.max))
+    cancelled = CANCELLED_MAX * largest if abs(avg) < CANCELLED * exact.size else 0.0
+    return abs(Fraction(served) - exact.avg) <= max(math.ulp(avg), cancelled)
+
+
+def _is_close_var(served: float, exact: Exact) -> bool:
+    if exact.var is None or not math.isfinite(served):
+        return False
+    off_max = Fraction(RELATIVE_MAX) * exact.var + SMALLEST_UNITS * Fraction(_SMALLEST)
+    return abs(Fraction(served) - exact.var) <= off_max

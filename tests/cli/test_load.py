@@ -1,0 +1,572 @@
+"""``fds load``: the exact float64 of every cell arrives, once, whatever breaks in between.
+
+Readers are tested alone (round trips by Hypothesis, variants of CSV by example), the load against a
+stand-in that loses replies, restarts and hangs on demand, and once against the real service. The
+interruption is a real SIGINT to a real process, sent while a known batch is under way.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import math
+import os
+import signal
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pyarrow import parquet
+from typer.testing import CliRunner
+
+from financial_data_service.cli import app
+from financial_data_service.cli.console import CliError
+from financial_data_service.cli.price_files import open_prices, sniff_delimiter
+from support.paths import ROOT
+from support.stub_service import Reply, StubService
+
+EXAMPLE = ROOT / "examples" / "btcusdt-trades.parquet"
+
+finite_floats = st.floats(allow_nan=False, allow_infinity=False)
+any_text = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20
+)
+
+
+def bits(prices: list[float]) -> bytes:
+    return struct.pack(f"{len(prices)}d", *prices)
+
+
+def prices_of(path: Path, column: str | None = None) -> list[float]:
+    with open_prices(str(path), column) as prices:
+        return list(prices)
+
+
+def load(*arguments: object) -> Any:
+    words = ["load", *map(str, arguments)]
+    return CliRunner().invoke(app, words, env={"NO_COLOR": "1"}, prog_name="fds")
+
+
+@pytest.fixture
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("financial_data_service.cli.service.RETRY_WAIT_SECONDS", 0.001)
+
+
+class TestCsv:
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
+    @given(
+        rows=st.lists(st.tuples(any_text, finite_floats), min_size=1),
+        delimiter=st.sampled_from(",;\t"),
+        line_end=st.sampled_from(["\n", "\r\n"]),
+        compress=st.booleans(),
+    )
+    def test_every_float_arrives_bit_for_bit_beside_any_text(
+        self,
+        tmp_path: Path,
+        rows: list[tuple[str, float]],
+        delimiter: str,
+        line_end: str,
+        compress: bool,
+    ) -> None:
+        text = io.StringIO()
+        writer = csv.writer(text, delimiter=delimiter, lineterminator=line_end)
+        writer.writerow(["note", "price"])
+        writer.writerows((note, repr(price)) for note, price in rows)
+        content = text.getvalue().encode()
+        path = tmp_path / "prices.csv"
+        path.write_bytes(gzip.compress(content) if compress else content)
+        expected = bits([price for _, price in rows])
+        assert bits(prices_of(path)) == expected
+        assert bits(prices_of(path, "2")) == expected
+
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+    @given(st.lists(st.decimals(-(10**9), 10**9, places=12), min_size=1))
+    def test_a_decimal_becomes_the_nearest_float64(
+        self, tmp_path: Path, decimals: list[Decimal]
+    ) -> None:
+        path = tmp_path / "prices.csv"
+        path.write_text("".join(f"{decimal:f}\n" for decimal in decimals))
+        assert bits(prices_of(path)) == bits([float(decimal) for decimal in decimals])
+
+    @pytest.mark.parametrize(
+        ("content", "column", "expected"),
+        [
+            (b"1.5\n2.5\n", None, [1.5, 2.5]),
+            (b"1.5", None, [1.5]),
+            (b"price\n1.5\n", None, [1.5]),
+            (b"\xef\xbb\xbfprice,size\n1.5,9\n", None, [1.5]),
+            (b"\xef\xbb\xbf1.5\n2.5\n", None, [1.5, 2.5]),
+            ("price\n1.5\n".encode("utf-16"), None, [1.5]),
+            (b"close\n1.5\n", None, [1.5]),
+            (b"\n\ntime,price\n\n1,1.5\n   \n2,2.5\n\n", None, [1.5, 2.5]),
+            (b"time;price\n1,5;1.5\n1,6;2.5\n", None, [1.5, 2.5]),
+            (b"1,5;1.5\n1,6;2.5\n", "2", [1.5, 2.5]),
+            (b"time\tprice\n1\t1.5\n", None, [1.5]),
+            (b"note,price\n'a;b',1.5\n'c;d;e',2.5\n", None, [1.5, 2.5]),
+            (b'note,price\n"a\n,b",1.5\n', None, [1.5]),
+            (b"time, price \n1, 1.5 \n", None, [1.5]),
+            (b"time,Price\n1,1.5\n", None, [1.5]),
+            (b"price,Price\n1.5,9\n", None, [1.5]),
+            (b"a,b,c\n1,2,3\n", "b", [2.0]),
+            (b"a,b,c\n1,2,3\n", "3", [3.0]),
+            (b"a,3,c\n1,2,9\n", "c", [9.0]),
+            (b"20200101 170000065,1.1212,1.12172,0\n", "3", [1.12172]),
+            (b"price,size\n1.5\n2.5,3,4\n", None, [1.5, 2.5]),
+            (b"price\n1e3\n-0.0\n+5\n.5\n1.\n", None, [1000.0, -0.0, 5.0, 0.5, 1.0]),
+            (b"caf\xe9,price\n\xff\xfe,1.5\n", None, [1.5]),
+            (b"price\r1.5\r2.5\r", None, [1.5, 2.5]),
+            (b"price\n", None, []),
+        ],
+    )
+    def test_variants(
+        self, tmp_path: Path, content: bytes, column: str | None, expected: list[float]
+    ) -> None:
+        path = tmp_path / "prices.csv"
+        path.write_bytes(content)
+        assert bits(prices_of(path, column)) == bits(expected)
+
+    @pytest.mark.parametrize(
+        ("content", "column", "sentence"),
+        [
+            (b"", None, "is empty."),
+            (b"\n \n", None, "is empty."),
+            (b"a,b\n1,2\n", None, "has no column 'price'; its columns are 1 'a', 2 'b'. Choose"),
+            (b"1,2\n", None, "has no header, its first row is 1 '1', 2 '2'. Choose"),
+            (b"a,b\n1,2\n", "c", "has no column 'c'"),
+            (b"a,b\n1,2\n", "3", "has no column '3'"),
+            (b"a,b\n1,2\n", "0", "has no column '0'"),
+            (b"price\n1\n", "size", "has no column 'size'; its columns are 1 'price'"),
+            (b"price,price\n1,2\n", None, "has 2 columns 'price'"),
+            (b"price\n1\n\nabc\n", None, "line 4, column 'price': 'abc' is not a number."),
+            (b"1\n2\nnan\n", None, "line 3, column 1: 'nan' is not a finite number."),
+            (b"nan\n", None, "line 1, column 1: 'nan' is not a finite number."),
+            (b"1\n-inf\n", None, "line 2, column 1: '-inf' is not a finite number."),
+            (b"1\n1e400\n", None, "line 2, column 1: '1e400' is not a finite number."),
+            (b"1\n1_000\n", None, "line 2, column 1: '1_000' is not a number."),
+            (b'1\n"1,000.5"\n', None, "line 2, column 1: '1,000.5' is not a number."),
+            (b"t,price\n1,2\n3,\n", None, "line 3, column 'price': the cell is empty."),
+            (b"t,price\n1,2\n3\n", None, "line 3, column 'price': the line has only 1 of"),
+            (b"t,price\n1,2\n3," + b"x" * 99, None, "…' is not a number."),
+            (b'price\n1\n"2\n' + b"3\n" * 99_999, None, "after line"),
+        ],
+    )
+    def test_what_is_refused_is_told_with_its_place(
+        self, tmp_path: Path, content: bytes, column: str | None, sentence: str
+    ) -> None:
+        path = tmp_path / "prices.csv"
+        path.write_bytes(content)
+        with pytest.raises(CliError) as caught:
+            prices_of(path, column)
+        assert str(path) in str(caught.value)
+        assert sentence in str(caught.value)
+
+    @pytest.mark.parametrize("kept_bytes", [20, 2000])
+    def test_a_damaged_gzip_file(self, tmp_path: Path, kept_bytes: int) -> None:
+        path = tmp_path / "prices.csv.gz"
+        content = "".join(f"{i * math.pi}\n" for i in range(1000)).encode()
+        path.write_bytes(gzip.compress(content)[:kept_bytes])
+        with pytest.raises(CliError, match=r"Cannot read .* after line"):
+            prices_of(path)
+
+    def test_position_ends_at_the_size(self, tmp_path: Path) -> None:
+        path = tmp_path / "prices.csv"
+        path.write_text("1.5\n" * 50_000)
+        with open_prices(str(path)) as prices:
+            rows = iter(prices)
+            next(rows)
+            assert 0 < prices.position < path.stat().st_size == prices.size
+            assert sum(1 for _ in rows) == 49_999
+            assert prices.position == prices.size
+
+    def test_a_stream_without_end_is_read_as_it_comes(self, tmp_path: Path) -> None:
+        path = tmp_path / "pipe"
+        os.mkfifo(path)
+        writer = threading.Thread(target=path.write_text, args=("1.5\n2.5\n",))
+        writer.start()
+        with open_prices(str(path)) as prices:
+            assert prices.size is None
+            assert list(prices) == [1.5, 2.5]
+        writer.join()
+
+    def test_one_column_has_no_delimiter(self) -> None:
+        assert sniff_delimiter(["price\n", "1.5\n"]) == ","
+
+
+class TestParquet:
+    def write(self, path: Path, **columns: pa.Array) -> Path:
+        parquet.write_table(pa.table(columns), path, row_group_size=7)
+        return path
+
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+    @given(st.lists(finite_floats, max_size=40))
+    def test_every_float_arrives_bit_for_bit(self, tmp_path: Path, expected: list[float]) -> None:
+        prices = pa.array(expected, pa.float64())
+        path = self.write(tmp_path / "p", time=pa.array(range(len(expected))), price=prices)
+        assert bits(prices_of(path)) == bits(expected)
+
+    @pytest.mark.parametrize(
+        ("values", "expected"),
+        [
+            (pa.array([1, -2], pa.int64()), [1.0, -2.0]),
+            (pa.array([0.1], pa.float32()), [struct.unpack("f", struct.pack("f", 0.1))[0]]),
+            (pa.array([Decimal("1.10"), Decimal("0.30")]), [1.1, 0.3]),
+        ],
+    )
+    def test_other_numbers(self, tmp_path: Path, values: pa.Array, expected: list[float]) -> None:
+        assert bits(prices_of(self.write(tmp_path / "p", price=values))) == bits(expected)
+
+    def test_columns_by_name_or_number(self, tmp_path: Path) -> None:
+        path = self.write(tmp_path / "p", **{"a.b": pa.array([1.0]), "1": pa.array([2.0])})
+        assert prices_of(path, "a.b") == [1.0]
+        assert prices_of(path, "1") == [2.0], "a name has priority"
+        assert prices_of(path, "2") == [2.0]
+        assert prices_of(self.write(path, close=pa.array([3.0]))) == [3.0]
+
+    @pytest.mark.parametrize(
+        ("values", "sentence"),
+        [
+            (pa.array([1.0, None]), "row 2, column 'price': the cell is empty."),
+            (pa.array([1.0, math.nan]), "row 2, column 'price': 'nan' is not a finite number."),
+            (pa.array([1.0] * 9 + [-math.inf]), "row 10, column 'price': '-inf' is not a finite"),
+            (pa.array(["1.0"]), "column 'price': expected numbers, got string."),
+            (pa.array([True]), "column 'price': expected numbers, got bool."),
+            (pa.array([[1.0]]), "column 'price': expected numbers, got list<"),
+        ],
+    )
+    def test_what_is_refused(self, tmp_path: Path, values: pa.Array, sentence: str) -> None:
+        with pytest.raises(CliError) as caught:
+            prices_of(self.write(tmp_path / "p", price=values))
+        assert sentence in str(caught.value)
+
+    def test_a_wrong_column_lists_them(self, tmp_path: Path) -> None:
+        path = self.write(tmp_path / "p", bid=pa.array([1.0]), ask=pa.array([2.0]))
+        with pytest.raises(CliError, match=r"no column 'price'; its columns are 1 'bid', 2 'ask'"):
+            prices_of(path)
+
+    def test_a_damaged_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "p"
+        path.write_bytes(EXAMPLE.read_bytes()[:5000])
+        with pytest.raises(CliError, match="is not a sound Parquet file"):
+            prices_of(path)
+
+    def test_without_pyarrow(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "pyarrow", None)
+        with pytest.raises(CliError, match=r"make install .* pip install pyarrow"):
+            prices_of(EXAMPLE)
+
+    def test_the_example(self) -> None:
+        expected = parquet.read_table(EXAMPLE)["price"].to_pylist()
+        assert len(expected) == 2001
+        assert bits(prices_of(EXAMPLE)) == bits(expected)
+
+
+@pytest.fixture
+def trades(tmp_path: Path) -> Path:
+    """25 prices, in the second column of a CSV file."""
+    path = tmp_path / "trades.csv"
+    rows = "".join(f"{i},{100 + i / 3!r}\n" for i in range(25))
+    path.write_text("time,price\n" + rows)
+    return path
+
+
+TRADES = [100 + i / 3 for i in range(25)]
+
+
+class TestLoad:
+    def test_a_file_is_loaded_in_batches(self, stub: StubService, trades: Path) -> None:
+        result = load(trades, "--symbol", "S", "--batch-size", 10, "--url", stub.url)
+        assert result.exit_code == 0, result.stderr
+        assert bits(stub.prices["S"]) == bits(TRADES)
+        assert stub.batch_requests == 3
+        assert result.stdout.startswith(f"S: 25 added from {trades}, column 'price', in ")
+        assert result.stdout.endswith("; 25 prices in all.\n")
+        assert result.stdout.count("\n") == 1
+
+    def test_again_changes_nothing(self, stub: StubService, trades: Path) -> None:
+        load(trades, "--symbol", "S", "--url", stub.url)
+        result = load(trades, "--symbol", "S", "--url", stub.url)
+        assert result.exit_code == 0
+        assert "S: 25 already stored, 0 added from" in result.stdout
+        assert stub.prices["S"] == TRADES
+
+    @pytest.mark.parametrize("held", range(26))
+    def test_again_adds_what_is_missing(self, stub: StubService, trades: Path, held: int) -> None:
+        stub.prices["S"] = TRADES[:held]
+        result = load(trades, "--symbol", "S", "--batch-size", 10, "--url", stub.url)
+        known = f"{held} already stored, " if held else ""
+        assert f"S: {known}{25 - held} added" in result.stdout
+        assert stub.prices["S"] == TRADES
+
+    @pytest.mark.parametrize("largest_window", [1, 7, 10, 25, 100])
+    def test_again_passes_over_what_cannot_be_compared(
+        self, stub: StubService, trades: Path, largest_window: int
+    ) -> None:
+        stub.prices["S"], stub.largest_window = TRADES[:21], largest_window
+        result = load(trades, "--symbol", "S", "--batch-size", 10, "--url", stub.url)
+        assert result.exit_code == 0, result.stderr
+        assert stub.prices["S"] == TRADES
+        skipped = max(0, 21 - largest_window)
+        told = f"{skipped} skipped since they have left the service's window, "
+        assert (told in result.stdout) == (skipped > 0)
+        assert f"{21 - skipped} already stored, 4 added" in result.stdout
+
+    def test_a_file_that_has_left_the_window_altogether(
+        self, stub: StubService, trades: Path
+    ) -> None:
+        stub.prices["S"], stub.largest_window = [5.0] * 99, 10
+        result = load(trades, "--symbol", "S", "--url", stub.url)
+        assert result.exit_code == 0
+        assert "S: 25 skipped since" in result.stdout
+        assert "None of the file could be compared; --append would put it after" in result.stdout
+        assert stub.batch_requests == 0
+
+    def test_other_prices_are_left_alone(self, stub: StubService, trades: Path) -> None:
+        stub.prices["S"] = [*TRADES[:12], 5.0]
+        result = load(trades, "--symbol", "S", "--batch-size", 10, "--url", stub.url)
+        assert result.exit_code == 1
+        assert "from row 11 on" in result.stderr
+        assert "Another program" in result.stderr
+        stub.prices["S"] = [5.0]
+        result = load(trades, "--symbol", "S", "--url", stub.url)
+        assert result.exit_code == 1
+        assert f"S holds other prices than {trades} from row 1 on" in result.stderr
+        assert "add --append" in result.stderr
+        assert stub.prices["S"] == [5.0]
+
+    def test_append(self, stub: StubService, trades: Path) -> None:
+        stub.prices["S"] = [5.0, 6.0]
+        result = load(trades, "--symbol", "S", "--append", "--url", stub.url)
+        assert result.exit_code == 0
+        assert stub.prices["S"] == [5.0, 6.0, *TRADES]
+        assert result.stdout.endswith("; 27 prices in all.\n")
+
+    def test_append_to_nothing(self, stub: StubService, trades: Path) -> None:
+        assert load(trades, "--symbol", "S", "--append", "--url", stub.url).exit_code == 0
+        assert stub.prices["S"] == TRADES
+
+    def test_from_sequence_goes_on_with_an_append(self, stub: StubService, trades: Path) -> None:
+        stub.prices["S"] = [5.0, 6.0, *TRADES[:9]]
+        result = load(trades, "--symbol", "S", "--from-sequence", 2, "--url", stub.url)
+        assert "9 already stored, 16 added" in result.stdout
+        assert stub.prices["S"] == [5.0, 6.0, *TRADES]
+
+    def test_from_sequence_beyond_the_end(self, stub: StubService, trades: Path) -> None:
+        stub.prices["S"] = [5.0]
+        result = load(trades, "--symbol", "S", "--from-sequence", 9, "--url", stub.url)
+        assert result.exit_code == 1
+        assert "--from-sequence 9 leaves a gap: S holds 1 price." in result.stderr
+
+    def test_append_and_from_sequence_exclude_each_other(self, trades: Path) -> None:
+        result = load(trades, "--symbol", "S", "--append", "--from-sequence", 0)
+        assert result.exit_code == 2
+        assert "exclude each other" in result.stderr
+
+    def test_a_bad_cell_leaves_all_batches_before_its_own(
+        self, stub: StubService, trades: Path
+    ) -> None:
+        trades.write_text(trades.read_text().replace("\n17,", "\n17,x"))
+        result = load(trades, "--symbol", "S", "--batch-size", 5, "--url", stub.url)
+        assert result.exit_code == 1
+        assert stub.prices["S"] == TRADES[:15]
+        assert f"{trades}, line 19, column 'price': 'x" in result.stderr
+        assert "Broken off after row 15; all prices up to it are stored. To go on: fds load" in (
+            result.stderr
+        )
+
+    def test_a_file_without_prices(self, stub: StubService, tmp_path: Path) -> None:
+        (tmp_path / "p.csv").write_text("price\n")
+        result = load(tmp_path / "p.csv", "--symbol", "S", "--url", stub.url)
+        assert result.exit_code == 1
+        assert "p.csv holds no prices." in result.stderr
+
+    @pytest.mark.parametrize("fault", [(0, None), (503, {"detail": "draining"}), (502, b"<html>")])
+    def test_lost_replies_are_asked_for_again(
+        self, stub: StubService, trades: Path, fault: Reply, quick_retries: None
+    ) -> None:
+        def lose_the_reply(request: int) -> Reply | None:
+            if request == 2:  # Stored, yet the client does not get to know.
+                stub.prices["S"] = TRADES[:20]
+            return fault if request in (2, 3, 4) else None
+
+        stub.before_batch = lose_the_reply
+        result = load(trades, "--symbol", "S", "--batch-size", 10, "--url", stub.url)
+        assert result.exit_code == 0, result.stderr
+        assert stub.prices["S"] == TRADES
+        assert stub.batch_requests == 6
+
+    def test_a_service_that_stays_away(
+        self, stub: StubService, trades: Path, quick_retries: None
+    ) -> None:
+        stub.before_batch = lambda request: (503, {"detail": "draining"}) if request > 1 else None
+        result = load(trades, "--symbol", "S", "--batch-size", 10, "--append", "--url", stub.url)
+        assert result.exit_code == 1
+        assert "is not available now (503 Service Unavailable)" in result.stderr
+        assert f"--from-sequence 0 --url {stub.url} --batch-size 10" in result.stderr
+        assert stub.batch_requests == 1 + 5
+
+    def test_a_service_that_forgot(self, stub: StubService, trades: Path) -> None:
+        stub.before_batch = lambda request: stub.prices.clear() if request == 2 else None
+        result = load(trades, "--symbol", "S", "--batch-size", 10, "--url", stub.url)
+        assert result.exit_code == 1
+        assert "S held 10 prices and now holds 0: the service was restarted" in result.stderr
+
+    @pytest.mark.parametrize(
+        ("reply", "reason"),
+        [
+            ((400, {"detail": "Maximum number of symbols (10) reached"}), "Maximum number of symb"),
+            ((413, {"detail": "Body too large"}), "Body too large"),
+            (
+                (422, {"detail": [{"loc": ["body", "values", 3], "msg": "too large a price"}]}),
+                "values[3]: too large a price",
+            ),
+        ],
+    )
+    def test_a_refusal_is_told_in_the_service_s_words(
+        self, stub: StubService, trades: Path, reply: Reply, reason: str
+    ) -> None:
+        stub.before_batch = lambda _: reply
+        result = load(trades, "--symbol", "S", "--url", stub.url)
+        assert result.exit_code == 1
+        assert f"The service refused rows 1 to 25 of {trades}: {reason}" in result.stderr
+
+    def test_a_refusal_of_all_has_nothing_to_go_on_from(
+        self, stub: StubService, trades: Path
+    ) -> None:
+        stub.before_batch = lambda _: (400, {"detail": "Maximum number of symbols (10) reached"})
+        result = load(trades, "--symbol", "S", "--append", "--url", stub.url)
+        assert result.stderr.endswith("Maximum number of symbols (10) reached\n")
+
+    def test_a_symbol_that_is_not_utf8(self, trades: Path) -> None:
+        result = load(trades, "--symbol", "a\udcff")
+        assert result.exit_code == 2
+        assert "Expected a symbol in UTF-8, got 'a\\udcff'." in result.stderr
+
+    def test_standard_input(self, stub: StubService) -> None:
+        command = [sys.executable, "-m", "financial_data_service", "load", "-"]
+        result = subprocess.run(
+            [*command, "--symbol", "S", "--url", stub.url],
+            input=gzip.compress(b"price\n1.5\n2.5\n"),
+            capture_output=True,
+            timeout=30,
+            check=True,
+        )
+        assert stub.prices["S"] == [1.5, 2.5]
+        assert b"2 added from the standard input, column 'price'" in result.stdout
+
+
+class TestInterruption:
+    """SIGINT while the third batch is under way."""
+
+    @pytest.fixture(autouse=True)
+    def _children_hear_sigint(self) -> Iterator[None]:
+        # A test run in the background of a shell would hand down its ignored SIGINT.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        yield
+        signal.signal(signal.SIGINT, before)
+
+    def interrupted(
+        self, stub: StubService, *arguments: object
+    ) -> subprocess.CompletedProcess[str]:
+        arrived, release = threading.Event(), threading.Event()
+
+        def hold_the_third(request: int) -> Reply | None:
+            if request == 3:
+                arrived.set()
+                release.wait(20)
+            return None
+
+        stub.before_batch = hold_the_third
+        command = [sys.executable, "-m", "financial_data_service", "load", *map(str, arguments)]
+        with subprocess.Popen(
+            [*command, "--url", stub.url, "--batch-size", "10"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            try:
+                assert arrived.wait(20)
+                process.send_signal(signal.SIGINT)
+                stdout, stderr = process.communicate(timeout=20)
+            finally:
+                release.set()
+                process.kill()
+        stub.before_batch = lambda _: None
+        return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+
+    def test_one_line_tells_how_to_go_on_and_it_does(self, stub: StubService, trades: Path) -> None:
+        result = self.interrupted(stub, trades, "--symbol", "S")
+        assert result.returncode == 130
+        assert result.stdout == ""
+        assert result.stderr == (
+            "fds: Interrupted after row 20; all prices up to it are stored. To go on: "
+            f"fds load {trades} --symbol S --url {stub.url} --batch-size 10\n"
+        )
+        again = load(trades, "--symbol", "S", "--url", stub.url)
+        assert again.exit_code == 0
+        # The third batch may or may not have been stored behind the client's back.
+        assert "20 already stored, 5 added" in again.stdout or "25 already" in again.stdout
+        assert stub.prices["S"] == TRADES
+
+    def test_an_append_goes_on_where_it_began(self, stub: StubService, trades: Path) -> None:
+        stub.prices["a b"] = [5.0, 6.0]
+        result = self.interrupted(stub, trades, "--symbol", "a b", "--append", "-c", "price")
+        assert result.returncode == 130
+        _, _, command = result.stderr.partition("To go on: fds ")
+        assert command == (
+            f"load {trades} --symbol 'a b' --column price --from-sequence 2 "
+            f"--url {stub.url} --batch-size 10\n"
+        )
+        shell = f"{sys.executable} -m financial_data_service {command}"
+        subprocess.run(shell, shell=True, check=True, capture_output=True, timeout=30)
+        assert stub.prices["a b"] == [5.0, 6.0, *TRADES]
+
+
+class TestRealService:
+    def test_the_example_and_again(self, live_server: str) -> None:
+        first = load(EXAMPLE, "--symbol", "BTCUSDT", "--batch-size", 700, "--url", live_server)
+        assert "BTCUSDT: 2,001 added" in first.stdout, first.stderr
+        again = load(EXAMPLE, "--symbol", "BTCUSDT", "--url", live_server)
+        assert "BTCUSDT: 2,001 already stored, 0 added" in again.stdout, again.stderr
+
+    def test_one_more_row(self, live_server: str, tmp_path: Path) -> None:
+        path = tmp_path / "p.csv"
+        path.write_text("".join(f"{price!r}\n" for price in TRADES))
+        load(path, "--symbol", "T", "--url", live_server)
+        with path.open("a") as file:
+            file.write("0.1\n")
+        result = load(path, "--symbol", "T", "--batch-size", 10, "--url", live_server)
+        assert "T: 25 already stored, 1 added" in result.stdout, result.stderr
+
+    def test_a_file_longer_than_the_window(self, live_server: str, tmp_path: Path) -> None:
+        path = tmp_path / "p.csv"
+        path.write_text("".join(f"{100 + i % 977 / 7!r}\n" for i in range(250_123)))
+        first = load(path, "--symbol", "LONG", "--url", live_server)
+        assert "LONG: 250,123 added" in first.stdout, first.stderr
+        again = load(path, "--symbol", "LONG", "--url", live_server)
+        assert again.exit_code == 0, again.stderr
+        assert "150,123 skipped since they have left the service's window" in again.stdout
+        assert "100,000 already stored, 0 added" in again.stdout
+
+    def test_other_prices_and_refusals(self, live_server: str, tmp_path: Path) -> None:
+        path = tmp_path / "p.csv"
+        path.write_text("1\n2\n")
+        load(path, "--symbol", "U", "--url", live_server)
+        path.write_text("1\n3\n")
+        result = load(path, "--symbol", "U", "--url", live_server)
+        assert result.exit_code == 1
+        assert "add --append" in result.stderr
+        path.write_text("1\n2\n1e151\n")
+        result = load(path, "--symbol", "V", "--url", live_server)
+        assert result.exit_code == 1
+        assert "The service refused rows 1 to 3" in result.stderr
+        assert "values[2]" in result.stderr

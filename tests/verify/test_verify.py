@@ -1,0 +1,487 @@
+"""Verification must find what is wrong and only that: nothing to complain of in any series, every
+planted fault named by level, block and field, no false alarm while others append.
+
+What it computes itself is held against fractions: its sums are exact, its windows those of the
+oracle. Kernels run compiled and as plain Python.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from financial_data_service.engine import kernels
+from financial_data_service.engine.layout import (
+    DELETED,
+    FIELDS,
+    WORD_COUNT,
+    WORD_FLOOR,
+    Geometry,
+)
+from financial_data_service.engine.ring import Ring
+from financial_data_service.engine.ring_view import Held
+from financial_data_service.engine.running_stats import RunningStats
+from financial_data_service.errors import OverwrittenError, SymbolNotFoundError
+from financial_data_service.verify import arithmetic, levels, windows
+from financial_data_service.verify.levels import verify_levels, work_of_levels
+from financial_data_service.verify.windows import check_window, check_windows
+from financial_data_service.windows import WindowStats
+from support import series
+from support.oracle import Oracle
+from support.paths import ROOT
+from support.series import Prices
+
+TRADES = ROOT / "examples" / "btcusdt-trades.csv"
+SMALL = Geometry(64, 4, 8)
+
+
+@pytest.fixture(params=["compiled", "python"])
+def kernel(request: pytest.FixtureRequest) -> Callable[[str], Any]:
+    def choose(name: str) -> Any:
+        function = getattr(arithmetic, name)
+        return function if request.param == "compiled" else function.py_func
+
+    return choose
+
+
+def trades() -> Prices:
+    return np.loadtxt(TRADES, delimiter=",", skiprows=1, usecols=_price_column())
+
+
+def _price_column() -> int:
+    return TRADES.read_text().splitlines()[0].split(",").index("price")
+
+
+def filled(geometry: Geometry, prices: Prices) -> Ring:
+    ring = Ring(geometry)
+    for begin in range(0, len(prices), geometry.batch_max):
+        kernels.append(ring.header, ring.region, prices[begin : begin + geometry.batch_max])
+    return ring
+
+
+def verified(ring: Ring) -> tuple[list[levels.Block], list[windows.WindowCheck]]:
+    """What is wrong with a ring."""
+    held = Held("A", ring)
+    return verify_levels(held).wrong, [check for check in check_windows(held) if check.differing]
+
+
+# What it computes
+
+
+@pytest.mark.parametrize("name", series.ALL)
+def test_sums_are_exact(kernel: Callable[[str], Any], name: str) -> None:
+    prices = series.make(name, 1000)
+    least, greatest, smallest, size, *parts = kernel("add_up")(prices)
+    assert (least, greatest) == (prices.min(), prices.max())
+    magnitudes = np.abs(prices)
+    assert smallest == min((each for each in magnitudes.tolist() if each), default=np.inf)
+    assert size == pytest.approx(float(magnitudes.sum()), rel=1e-12)
+    off = abs(
+        sum(map(Fraction, parts), Fraction()) - sum(map(Fraction, prices.tolist()), Fraction())
+    )
+    # Three doubles hold 159 bits; what does not fit them is of no account.
+    assert off <= Fraction(size) * Fraction(1, 2**140)
+    if name in series.ORDINARY:
+        assert off == 0
+
+
+@pytest.mark.parametrize("name", series.ORDINARY)
+def test_squares_are_exact_to_a_few_units(kernel: Callable[[str], Any], name: str) -> None:
+    prices = series.make(name, 1000)
+    exact = list(map(Fraction, prices.tolist()))
+    mean = sum(exact, Fraction()) / len(exact)
+    m2 = sum(((price - mean) * (price - mean) for price in exact), Fraction())
+    high = float(mean)
+    computed = kernel("add_squares")(prices, high, float(mean - Fraction(high)))
+    assert abs(Fraction(computed) - m2) <= m2 * Fraction(1, 10**15)
+
+
+@pytest.mark.parametrize("name", series.ALL)
+@pytest.mark.parametrize("length", [4, 128])
+def test_summaries_of_blocks(kernel: Callable[[str], Any], name: str, length: int) -> None:
+    prices = series.make(name, 4 * length)
+    summaries = np.empty((6, 4))
+    kernel("summarise_each")(prices, length, summaries)
+    for block in range(4):
+        run = prices[block * length : (block + 1) * length].tolist()
+        least, greatest, high, low, _, _ = summaries[:, block].tolist()
+        assert (least, greatest) == (min(run), max(run))
+        total = sum(map(Fraction, run))
+        assert high == float(total)
+        size = sum(map(abs, map(Fraction, run)))
+        assert abs(Fraction(high) + Fraction(low) - total) <= size / 2**104
+        if name in series.ORDINARY:
+            assert Fraction(high) + Fraction(low) == total
+
+
+@pytest.mark.parametrize("name", series.ALL)
+def test_recomputed_windows_are_those_of_the_oracle(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In runs of 100 prices: put together from many, they are as exact as from one."""
+    monkeypatch.setattr(windows, "RUN", 100)
+    prices = series.make(name, 1500)
+    oracle = Oracle(prices)
+    held = Held("A", filled(Geometry(1000, 8, 100), prices))
+    lengths = [1, 2, 7, 10, 99, 100, 101, 640, 1000]
+    for check in check_windows(held, lengths):
+        oracle.check(check.recomputed, check.length)
+        if name in series.ORDINARY:
+            exact = oracle.mean(1500 - check.length, 1500)
+            assert check.recomputed.avg == float(exact), "rounded once"
+        assert check.served == kernels.window(
+            held._header,
+            held._region,
+            check.length,
+            -1,
+        )
+
+
+# Nothing to complain of
+
+
+@pytest.mark.parametrize("geometry", [Geometry(64, 2, 8), Geometry(2000, 16), Geometry(2000)])
+@pytest.mark.parametrize("name", series.ALL)
+def test_every_series_is_sound(name: str, geometry: Geometry) -> None:
+    assert verified(filled(geometry, series.make(name, 2 * geometry.capacity - 5))) == ([], [])
+
+
+@pytest.mark.parametrize("fanout", [2, 8, 128, 1024])
+@pytest.mark.parametrize("orders", range(0, 56, 5))
+def test_sums_that_are_taken_for_exact_are(fanout: int, orders: int) -> None:
+    """Prices of ever wider spans: on both sides of the bound to which sums are compared exactly."""
+    prices = np.asarray(
+        series.of_exponents(0, orders + 1, signed=True)(np.random.default_rng(orders), 5000)
+    )
+    assert verify_levels(Held("A", filled(Geometry(4096, fanout, 500), prices))).wrong == []
+
+
+@pytest.mark.parametrize("count", range(200))
+def test_rings_of_every_fill(count: int) -> None:
+    prices = np.linspace(1.0, 2.0, count)
+    held = Held("A", filled(SMALL, prices))
+    report = verify_levels(held)
+    assert report.wrong == []
+    oldest = max(0, count - (SMALL.capacity - SMALL.batch_max))
+    expected = sum(count // size - -(-oldest // size) for size in (4, 16, 64))
+    assert report.blocks == expected
+    assert [check.differing for check in check_windows(held)] == ([[]] if count else [])
+
+
+def test_what_lies_below_the_floor_is_left_out() -> None:
+    """Prices that were overwritten by some which a loss of power took back."""
+    ring = filled(SMALL, np.linspace(1.0, 2.0, 100))
+    ring.header[WORD_FLOOR] = 37
+    ring.region[SMALL.offsets[0] + 36] = 1e6
+    assert verified(ring) == ([], [])
+    ring.region[SMALL.offsets[0] + 40] = 1e6
+    assert [block.number for block in verified(ring)[0]] == [10]
+
+
+@pytest.mark.parametrize("fanout", [2, 128])
+def test_real_prices(fanout: int) -> None:
+    prices = trades()
+    assert len(prices) == 2001
+    for largest_window in (100, 1000, 5000):
+        ring = filled(Geometry(largest_window, fanout, 100), prices)
+        assert verified(ring) == ([], [])
+        exact = Oracle(prices)
+        for check in check_windows(Held("A", ring)):
+            assert exact.check(check.recomputed, check.length).var_relative <= 1e-15
+
+
+def test_progress_adds_up_to_what_was_announced() -> None:
+    held = Held("A", filled(Geometry(10_000, 16), np.linspace(1.0, 2.0, 25_000)))
+    steps: list[int] = []
+    verify_levels(held, steps.append)
+    assert sum(steps) == work_of_levels(held)
+    steps.clear()
+    check_windows(held, advance=steps.append)
+    assert sum(steps) == held.longest_window == 10_000
+
+
+# What is wrong
+
+
+def flip(ring: Ring, index: int, bit: int) -> None:
+    """Flip one bit of a float64 of the region."""
+    ring.region.view(np.uint64)[index] ^= np.uint64(1 << bit)
+
+
+def summaries_of(geometry: Geometry) -> Iterator[tuple[int, int, int, int]]:
+    """Every word of every level: level, block, field, index in the region."""
+    for level in range(1, geometry.levels + 1):
+        blocks = geometry.capacity >> (geometry.fanout_shift * level)
+        for field in range(FIELDS):
+            for block in range(blocks):
+                yield level, block, field, geometry.offsets[level] + field * blocks + block
+
+
+# Sign, exponent, and mantissa from its highest bit to the lowest that counts.
+BITS = {0: (63, 62, 52, 51, 20, 0), 4: (63, 62, 52, 51, 20, 10)}
+
+
+def test_every_flipped_bit_of_a_summary_is_found_and_named() -> None:
+    prices = np.round(np.random.default_rng(5).normal(100, 3, SMALL.capacity), 2)
+    prices[:8] = [1e6, -1e6, 3.0, 0.1, 0.2, 0.3, 0.4, 0.7]
+    ring = filled(SMALL, prices)
+    assert ring.geometry.levels == 3
+    names = ("min", "max", "sum", "sum", "m2")
+    found = 0
+    for level, block, field, index in summaries_of(SMALL):
+        size = SMALL.fanout**level
+        begin, end = block * size, (block + 1) * size
+        if begin < ring.oldest:
+            continue
+        for bit in BITS.get(field, BITS[0]):
+            before = float(ring.region[index])
+            flip(ring, index, bit)
+            after = float(ring.region[index])
+            (fault,) = verify_levels(Held("A", ring)).wrong if after != before else [None]
+            if fault is not None:
+                found += 1
+                assert fault[:5] == (level, block, begin, end, names[field])
+                stored, expected = repr(after), repr(before)
+                assert stored in fault.stored
+                if field < 2:
+                    assert (stored, expected) == (fault.stored, fault.expected)
+                if level > 1 or begin // 16 * 16 >= ring.oldest:
+                    assert fault.verdict == "the summary has changed, its prices have not"
+            flip(ring, index, bit)
+    assert found > 500
+    assert verified(ring) == ([], [])
+
+
+def test_every_flipped_bit_of_a_price_is_found_and_its_block_named() -> None:
+    prices = np.round(np.random.default_rng(6).normal(100, 3, 107), 2)
+    ring = filled(SMALL, prices)
+    start = SMALL.offsets[0]
+    for number in range(ring.oldest, 104):
+        for bit in (63, 62, 52, 51, 20, 1, 0):
+            flip(ring, start + number % SMALL.capacity, bit)
+            (fault,) = verify_levels(Held("A", ring)).wrong
+            assert fault.level == 1
+            assert fault.begin <= number < fault.end == fault.begin + 4
+            has_level_above = number < 96
+            assert fault.verdict == (
+                "one of these prices has changed, for the level above does not fit either"
+                if has_level_above
+                else "the summary or one of these prices has changed"
+            )
+            flip(ring, start + number % SMALL.capacity, bit)
+    # The newest three are in no block yet.
+    flip(ring, start + 105 % SMALL.capacity, 40)
+    assert verify_levels(Held("A", ring)).wrong == []
+
+
+def test_a_fault_is_a_sentence() -> None:
+    ring = filled(SMALL, np.arange(1.0, 65.0))
+    maxima = SMALL.offsets[1] + (SMALL.capacity >> 2)
+    ring.region[maxima + 5] = 1000.0
+    (fault,), _ = verified(ring)
+    assert str(fault) == (
+        "level 1, block 5 (prices 20 to 23): max is stored as 1000.0, by its prices it is 24.0: "
+        "the summary has changed, its prices have not"
+    )
+    sums = SMALL.offsets[2] + 2 * (SMALL.capacity >> 4)
+    ring.region[maxima + 5] = 24.0
+    ring.region[sums] = 137.0
+    (fault,), _ = verified(ring)
+    assert "sum is stored as 137.0 + 0.0, by its prices it is 136.0 + 0.0" in str(fault)
+
+
+@given(st.data())
+def test_what_stands_in_a_summary_may_be_anything(data: st.DataObject) -> None:
+    ring = filled(SMALL, np.linspace(1.0, 2.0, 64))
+    level, block, field, index = data.draw(
+        st.sampled_from(
+            [each for each in summaries_of(SMALL) if (each[1] + 1) * 4 ** each[0] <= 64]
+        )
+    )
+    before = float(ring.region[index])
+    ring.region[index] = data.draw(st.floats(width=64))
+    after = float(ring.region[index])
+    wrong, _ = verified(ring)
+    if after != after or abs(after - before) > 1e-14 * abs(before):
+        assert [fault[:2] for fault in wrong] == [(level, block)]
+    elif field != 4 and after != before:
+        assert wrong
+    elif after == before:
+        assert not wrong
+
+
+@pytest.mark.parametrize("damage", [np.nan, np.inf, -np.inf, 1e300, -1.1e150])
+def test_what_is_no_price_is_found(damage: float) -> None:
+    ring = filled(SMALL, np.linspace(1.0, 2.0, 64))
+    ring.region[SMALL.offsets[0] + 60] = damage
+    (fault,), (check,) = verified(ring)
+    assert (fault.level, fault.number) == (1, 15)
+    assert {"avg", "var"} <= set(check.differing)
+    assert "var is answered" in str(check)
+
+
+def served_by(change: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The fields found to differ when the service answers something else."""
+    held = Held("A", filled(SMALL, np.linspace(1.0, 2.0, 64)))
+    window = Held.window
+
+    def wrong(held: Held, length: int, as_of: int) -> WindowStats:
+        answer = window(held, length, as_of)
+        return answer._replace(
+            **{field: getattr(answer, field) * (1 + relative) for field, relative in change.items()}
+        )
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Held, "window", wrong)
+        (check,) = check_windows(held, [64])
+    return check.differing
+
+
+def test_windows_that_are_answered_wrongly_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    for field in ("min", "max", "last"):
+        assert served_by({field: 3e-16}, monkeypatch) == [field]
+    assert served_by({"avg": 6e-16}, monkeypatch) == ["avg"]
+    assert served_by({"avg": 1e-16}, monkeypatch) == []
+    assert served_by({"var": 2e-14}, monkeypatch) == ["var"]
+    assert served_by({"var": 0.5e-14}, monkeypatch) == []
+    assert served_by({"avg": np.nan, "var": np.inf}, monkeypatch) == ["avg", "var"]
+
+
+def test_the_sign_of_the_last_price_counts() -> None:
+    ring = filled(SMALL, np.array([1.0, -0.0]))
+    assert verified(ring) == ([], [])
+    assert struct.pack("<d", check_window(Held("A", ring), 2).recomputed.last)[-1] == 0x80
+
+
+# While others append
+
+
+def test_a_window_that_is_overwritten_is_begun_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    ring = filled(SMALL, np.linspace(1.0, 2.0, 100))
+    add_up, overtaken = windows._add_up, iter([True])
+
+    def slow(held: Held, begin: int, end: int) -> Any:
+        if next(overtaken, False):
+            for _ in range(10):
+                kernels.append(ring.header, ring.region, np.full(8, 7.0))
+        return add_up(held, begin, end)
+
+    monkeypatch.setattr(windows, "_add_up", slow)
+    monkeypatch.setattr(windows, "RUN", 16)
+    steps: list[int] = []
+    (check,) = check_windows(Held("A", ring), [64], steps.append)
+    assert check.served.sequence == 180
+    assert check.differing == []
+    assert sum(steps) == 64, "a bar does not go back"
+
+
+def test_a_window_that_is_overwritten_again_and_again_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ring = filled(SMALL, np.linspace(1.0, 2.0, 100))
+    add_up = windows._add_up
+
+    def slow(held: Held, begin: int, end: int) -> Any:
+        ring.header[WORD_COUNT] += SMALL.capacity
+        return add_up(held, begin, end)
+
+    monkeypatch.setattr(windows, "_add_up", slow)
+    with pytest.raises(OverwrittenError, match=r"^Prices [\d,]+ to [\d,]+ of symbol A were over"):
+        check_windows(Held("A", ring), [64])
+
+
+def test_a_block_that_is_overwritten_is_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The prices change once the summaries have been read; the count says so."""
+    ring = filled(SMALL, np.linspace(1.0, 2.0, 128))
+    summaries = Held.summaries
+
+    def slow(held: Held, level: int, first: int, end: int) -> Prices:
+        stored = summaries(held, level, first, end)
+        for _ in range(5):
+            kernels.append(ring.header, ring.region, np.full(8, 7.0))
+        return stored
+
+    monkeypatch.setattr(Held, "summaries", slow)
+    assert verify_levels(Held("A", ring)).wrong == []
+
+
+def test_a_symbol_that_is_deleted_meanwhile() -> None:
+    ring = filled(SMALL, np.linspace(1.0, 2.0, 100))
+    held = Held("A", ring)
+    ring.header[WORD_COUNT] = DELETED
+    for ask in (verify_levels, check_windows):
+        with pytest.raises(SymbolNotFoundError, match=r"^Symbol A not found$"):
+            ask(held)
+
+
+def test_a_ring_that_is_closed_meanwhile() -> None:
+    ring = filled(SMALL, np.linspace(1.0, 2.0, 100))
+    held = Held("A", ring)
+    ring.close()
+    assert verify_levels(held).wrong == []
+    assert check_window(held, 10).served.sequence == 100
+    with pytest.raises(SymbolNotFoundError):
+        Held("A", ring)
+
+
+@pytest.mark.parametrize("largest_window", [64, 10_000])
+def test_no_false_alarm_while_prices_come(largest_window: int) -> None:
+    """A thread appends as fast as it can (kernels release the GIL) while another verifies."""
+    stats = RunningStats(largest_window, fanout=4, batch_max=largest_window // 8)
+    rng = np.random.default_rng(3)
+    batches = [
+        np.round(rng.normal(100, 3, largest_window // 8) * 10.0**exponent, 2)
+        for exponent in range(5)
+    ]
+    stats.append(batches[0])
+    held = Held("A", stats.ring)
+    is_over = threading.Event()
+
+    def write() -> None:
+        while not is_over.is_set():
+            for batch in batches:
+                stats.append_prices(batch)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        begin = stats.sequence
+        compared = windows = 0
+        while windows < 20 or compared < 100 or stats.sequence < begin + 20 * largest_window:
+            report = verify_levels(held)
+            assert report.wrong == []
+            compared += report.blocks
+            for length in (10, largest_window // 4):
+                try:
+                    check = check_window(held, length)
+                except OverwrittenError:
+                    continue
+                assert check.differing == [], str(check)
+                windows += 1
+    finally:
+        is_over.set()
+        writer.join()
+
+
+@pytest.mark.deep
+def test_a_full_ring_of_the_largest_size() -> None:
+    """10^8 prices and some more: sound, and one flipped bit of one price is found."""
+    stats = RunningStats()
+    rng = np.random.default_rng(8)
+    for _ in range(11_000):
+        stats.append(np.round(40_000 + np.cumsum(rng.integers(-50, 51, 10_000)) * 0.01, 2))
+    assert verified(stats.ring) == ([], [])
+    number = 98_765_432
+    flip(stats.ring, stats.geometry.offsets[0] + number % stats.geometry.capacity, 3)
+    (fault,), wrong = verified(stats.ring)
+    assert fault.begin <= number < fault.end == fault.begin + 128
+    assert wrong == [], "so small a change is within what windows promise"
+    stats.close()
