@@ -12,7 +12,7 @@ import pytest
 from support.paths import ROOT
 
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
-REQUIREMENT = re.compile(r"^([a-z0-9-]+)==([^ ]+)( ; [^\\]+)? \\$")
+REQUIREMENT = re.compile(r"^([a-z0-9-]+)(?:\[[a-z0-9,-]+\])?==([^ ]+)( ; [^\\]+)? \\$")
 HASH = re.compile(r"^    --hash=sha256:[0-9a-f]{64}( \\)?$")
 
 
