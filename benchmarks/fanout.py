@@ -75,7 +75,7 @@ def _fill(rings: list[RunningStats], copy: CopyRing, walk: RandomWalk, prices: i
             copy.append(chunk[start : start + _BATCH])
             for stats in rings:
                 stats.append(chunk[start : start + _BATCH])
-    assert all(stats.values == prices for stats in rings)
+    assert all(stats.window(prices).is_full for stats in rings)
 
 
 def _appends(

@@ -71,7 +71,7 @@ class CopyRing:
         AssertionError
             When it does not.
         """
-        begin, end = max(0, self.sequence - stats.values), self.sequence
+        begin, end = max(0, self.sequence - stats.largest_window), self.sequence
         assert stats.sequence == end
         for first in range(begin, end, 1 << 20):
             prices = stats.prices(first, min(end, first + (1 << 20)))

@@ -29,7 +29,7 @@ print(imported - begin, perf_counter() - imported)
 
 def measure_memory(bench: Bench) -> Table:
     """Count the bytes of the full ring, of empty ones, and of the deques."""
-    held = bench.stats.values
+    held = min(bench.stats.sequence, bench.stats.largest_window)
     mapped = bench.stats.size_bytes / held
     resident = resident_bytes(bench.stats._ring.region) / held
     table = Table("Memory", ("what", "bytes a price", "MB"))

@@ -183,7 +183,7 @@ def _take_turns(
         for name, append in appends.items()
     ]
     found = alternate(sides, bench.scale.power_rounds)
-    newest = files[_OURS].last_values(length)
+    newest = files[_OURS].values(length)
     assert device.last() == newest.tobytes()
     return found
 

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from financial_data_service.client import AsyncClient, Client
     from financial_data_service.engine.running_stats import RunningStats
     from financial_data_service.engine.symbol_manager import BatchReceipt, SymbolManager
-    from financial_data_service.storage.reader import DataDirectory, SymbolReader, open
+    from financial_data_service.storage.reader import DataDirectory, SymbolReader
+    from financial_data_service.storage.reader import open as open
     from financial_data_service.windows import WindowStats
 
 __version__ = "0.1.0"
@@ -67,10 +68,12 @@ __all__ = [
     "WindowSizeError",
     "WindowStats",
     "__version__",
-    "open",
 ]
 
-_LOADED_WHEN_ASKED_FOR = {
+# ``open`` is public too, as ``financial_data_service.open``. It is not in ``__all__``, so that
+# ``from financial_data_service import *`` leaves the builtin alone.
+
+_LAZY_NAMES = {
     "AsyncClient": "client",
     "Client": "client",
     "BatchReceipt": "engine.symbol_manager",
@@ -85,9 +88,14 @@ _LOADED_WHEN_ASKED_FOR = {
 
 def __getattr__(name: str) -> Any:
     """Load the engine and Numba, or the client and HTTP, when first asked for."""
-    if name not in _LOADED_WHEN_ASKED_FOR:
+    if name not in _LAZY_NAMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    module = import_module(f"financial_data_service.{_LOADED_WHEN_ASKED_FOR[name]}")
+    module = import_module(f"financial_data_service.{_LAZY_NAMES[name]}")
     return getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    """Return all names, those that are not loaded yet included: tab completion shows them."""
+    return sorted(globals().keys() | _LAZY_NAMES.keys())

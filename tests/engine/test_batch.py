@@ -189,8 +189,8 @@ def test_what_is_refused_creates_no_symbol(values: Any, message: str) -> None:
 def test_what_is_accepted(values: Any) -> None:
     stats = small_stats(4)
     assert stats.append(values) == 7
-    assert stats.last_values(3).tolist() == WANTED
-    assert stats.window(3)[:4] == (-3.0, 2.0, -3.0, 0.5 / 3)
+    assert stats.values(3).tolist() == WANTED
+    assert stats.window(3)[1:5] == (-3.0, 2.0, -3.0, 0.5 / 3)
 
 
 @pytest.mark.parametrize("kind", INTEGERS)
@@ -198,7 +198,7 @@ def test_integers_of_all_widths(kind: type[np.integer[Any]]) -> None:
     stats = small_stats()
     stats.append(np.array([1, 2, 127], kind))
     stats.append([kind(5)])
-    assert stats.last_values(4).tolist() == [1, 2, 127, 5]
+    assert stats.values(4).tolist() == [1, 2, 127, 5]
 
 
 def test_an_enumeration_of_integers() -> None:
@@ -212,7 +212,7 @@ def test_ranges() -> None:
 def test_integers_up_to_the_limit() -> None:
     stats = small_stats()
     stats.append([10**150, -(10**150), 10**100])
-    assert stats.last_values(3).tolist() == [1e150, -1e150, 1e100]
+    assert stats.values(3).tolist() == [1e150, -1e150, 1e100]
 
 
 def test_the_limits_themselves_are_prices() -> None:
@@ -231,14 +231,14 @@ def test_a_batch_is_copied() -> None:
     stats = small_stats()
     stats.append(values)
     values[:] = 99
-    assert stats.last_values(3).tolist() == WANTED
+    assert stats.values(3).tolist() == WANTED
 
 
 def test_last_values_is_a_copy() -> None:
     stats = small_stats()
     stats.append(WANTED)
-    stats.last_values(3)[:] = 99
-    assert stats.last_values(3).tolist() == WANTED
+    stats.values(3)[:] = 99
+    assert stats.values(3).tolist() == WANTED
 
 
 def test_a_float64_array_is_not_copied_on_its_way() -> None:
@@ -251,7 +251,7 @@ def test_memory_maps(tmp_path: Any) -> None:
     np.array(WANTED).tofile(tmp_path / "prices")
     stats = small_stats()
     stats.append(np.memmap(tmp_path / "prices", dtype=np.float64, mode="r"))
-    assert stats.last_values(3).tolist() == WANTED
+    assert stats.values(3).tolist() == WANTED
 
 
 def test_refuse_unfit_names_the_first() -> None:
@@ -293,7 +293,7 @@ def frames() -> dict[str, Callable[[Any], Any]]:
 def test_columns_of_data_frames(column: Callable[[Any], Any]) -> None:
     stats = small_stats()
     stats.append(column(WANTED))
-    assert stats.last_values(3).tolist() == WANTED
+    assert stats.values(3).tolist() == WANTED
 
 
 @pytest.mark.parametrize("column", frames().values(), ids=frames())
@@ -337,7 +337,7 @@ def test_anything_is_stored_or_refused(values: Any) -> None:
     )
     if fit:
         assert stats.append(values) == 3 + len(values)
-        assert stats.last_values(len(values)).tolist() == [float(value) for value in values]
+        assert stats.values(len(values)).tolist() == [float(value) for value in values]
     else:
         with pytest.raises(InvalidBatchError):
             stats.append(values)

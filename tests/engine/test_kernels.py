@@ -167,7 +167,8 @@ def test_sums_of_sums_are_exact(kernel: Kernel, name: str, count: int) -> None:
 def as_stats(found: Any, last: float) -> WindowStats:
     found = summary.Summary(*found)
     least, greatest, avg, var = summary.lower(found)
-    return WindowStats(least, greatest, last, avg, var, found.count, found.count)
+    count = found.count
+    return WindowStats(count, least, greatest, last, avg, var, count, count)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -237,7 +238,7 @@ def run_a_ring(append: Any, window: Any, name: str, geometry: Geometry, length: 
         assert append(ring.header, ring.region, values[sequence:end]) == end
         sequence, batch = end, batch % geometry.batch_max + 1
         for asked in range(1, geometry.largest_window + 1):
-            answer = WindowStats(*window(ring.header, ring.region, asked, -1))
+            answer = WindowStats(asked, *window(ring.header, ring.region, asked, -1))
             oracle.check(answer, asked, sequence)
     ring.close()
 

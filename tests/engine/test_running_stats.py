@@ -61,31 +61,31 @@ def worst(errors: list[Errors]) -> Errors:
 
 def test_running_stats_initialization() -> None:
     stats = RunningStats()
-    assert (stats.sequence, stats.values, stats.oldest) == (0, 0, 0)
+    assert (stats.sequence, stats.oldest) == (0, 0)
     assert (stats.largest_window, stats.k_max) == (10**8, 8)
     assert 8 * 10**8 < stats.size_bytes <= 8.5 * 10**8
     for k in range(1, 9):
         empty = stats.stats(k)
-        assert (empty.values, empty.sequence) == (0, 0)
-        assert all(map(math.isnan, empty[:5]))
+        assert (empty.window, empty.values, empty.sequence) == (10**k, 0, 0)
+        assert all(map(math.isnan, empty[1:6]))
     assert len(stats.all_stats()) == 8
-    assert stats.last_values(10).tolist() == []
+    assert stats.values(10).tolist() == []
     stats.close()
 
 
 def test_first_price_is_every_statistic() -> None:
     stats = RunningStats()
     assert stats.append([42.5]) == 1
-    for window in stats.all_stats():
-        assert window == WindowStats(42.5, 42.5, 42.5, 42.5, 0.0, 1, 1)
-        assert [type(value) for value in window] == [float] * 5 + [int] * 2
+    for k, window in enumerate(stats.all_stats(), 1):
+        assert window == WindowStats(10**k, 42.5, 42.5, 42.5, 42.5, 0.0, 1, 1)
+        assert [type(value) for value in window] == [int] + [float] * 5 + [int] * 2
 
 
 def test_answers_can_be_pickled_and_unpacked() -> None:
     stats = RunningStats(10)
     stats.append([1.0, 3.0])
     window = stats.window(10)
-    assert pickle.loads(pickle.dumps(window)) == window == (1.0, 3.0, 3.0, 2.0, 1.0, 2, 2)
+    assert pickle.loads(pickle.dumps(window)) == window == (10, 1.0, 3.0, 3.0, 2.0, 1.0, 2, 2)
 
 
 def test_warm_up_can_be_repeated() -> None:
@@ -126,7 +126,7 @@ def test_lengths_out_of_range_are_refused(length: int) -> None:
     with pytest.raises(WindowSizeError, match=rf"\(last={length}\) must be between 1 and 100$"):
         stats.window(length)
     with pytest.raises(WindowSizeError, match=rf"\(last={length}\) must be between 1 and 100$"):
-        stats.last_values(length)
+        stats.values(length)
 
 
 def test_lengths_are_integers_of_any_kind_and_nothing_else() -> None:
@@ -202,7 +202,7 @@ def test_accuracy_at_every_largest_window(largest: int, fanout: int) -> None:
         for length in some_windows(stats, rng, 20):
             errors = oracle.check(stats.window(length), length, end)
             assert errors.var_relative <= ORDINARY_VAR
-        assert stats.last_values(largest).tolist() == oracle.prices[max(0, end - largest) : end]
+        assert stats.values(largest).tolist() == oracle.prices[max(0, end - largest) : end]
 
 
 @pytest.mark.parametrize("fanout", [2, 128])
@@ -257,7 +257,7 @@ def test_equal_prices_have_no_variance(price: float, count: int) -> None:
     stats = RunningStats(1000)
     for _ in range(count):
         stats.append([price])
-    assert stats.window(1000) == WindowStats(price, price, price, price, 0.0, count, count)
+    assert stats.window(1000) == WindowStats(1000, price, price, price, price, 0.0, count, count)
 
 
 def test_no_variance_is_negative_or_overflows_at_the_limit() -> None:
@@ -289,7 +289,7 @@ def test_zeros_keep_their_sign_in_last() -> None:
     assert same_bits(stats.window(2).last, -0.0)
     stats.append([0.0])
     assert same_bits(stats.window(2).last, 0.0)
-    assert [math.copysign(1, value) for value in stats.last_values(3)] == [1, -1, 1]
+    assert [math.copysign(1, value) for value in stats.values(3)] == [1, -1, 1]
 
 
 # Lockstep, one price at a time
@@ -459,8 +459,8 @@ class RunningStatsMachine(RuleBasedStateMachine):
             self.oracle.check(self.stats.window(length), length)
         assert repr(self.stats.all_stats()) == repr([self.stats.window(10)])  # NaN when empty
         assert self.stats.sequence == len(self.oracle)
-        assert self.stats.values == min(len(self.oracle), largest)
-        assert self.stats.last_values(largest).tolist() == self.oracle.prices[-largest:]
+        assert self.stats.window(largest).values == min(len(self.oracle), largest)
+        assert self.stats.values(largest).tolist() == self.oracle.prices[-largest:]
         assert self.stats.oldest <= max(0, len(self.oracle) - largest)
         held = self.stats.prices(self.stats.oldest, len(self.oracle)).tolist()
         assert held == self.oracle.prices[self.stats.oldest :]

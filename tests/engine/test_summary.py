@@ -54,7 +54,8 @@ def exact(pair: tuple[float, float]) -> Fraction:
 
 def as_stats(summary: Summary, last: float) -> WindowStats:
     least, greatest, avg, var = lower(summary)
-    return WindowStats(least, greatest, last, avg, var, summary.count, summary.count)
+    count = summary.count
+    return WindowStats(count, least, greatest, last, avg, var, count, count)
 
 
 # Laws

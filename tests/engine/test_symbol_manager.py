@@ -62,7 +62,7 @@ def test_a_symbol_comes_with_its_first_batch() -> None:
     assert manager.add_batch("AAPL", [1.0, 2.0]) == BatchReceipt("AAPL", 2, 2)
     assert manager.add_batch("AAPL", np.array([3.0])) == BatchReceipt("AAPL", 1, 3)
     assert (len(manager), manager.symbols(), "AAPL" in manager) == (1, ["AAPL"], True)
-    assert manager.stats("AAPL", 1) == (1.0, 3.0, 3.0, 2.0, 2 / 3, 3, 3)
+    assert manager.stats("AAPL", 1) == (10, 1.0, 3.0, 3.0, 2.0, 2 / 3, 3, 3)
     assert manager.all_stats("AAPL") == [manager.window("AAPL", 10)] == [manager.stats("AAPL", 1)]
 
 
@@ -365,7 +365,7 @@ def test_a_deleted_symbol_starts_anew(ten: SymbolManager) -> None:
     with pytest.raises(SymbolNotFoundError):
         ten.delete("S")
     assert ten.add_batch("S", [7.0], 0) == BatchReceipt("S", 1, 1)
-    assert ten.stats("S", 1) == (7.0, 7.0, 7.0, 7.0, 0.0, 1, 1)
+    assert ten.stats("S", 1) == (10, 7.0, 7.0, 7.0, 7.0, 0.0, 1, 1)
 
 
 def test_who_still_holds_a_deleted_symbol_reads_nothing(ten: SymbolManager) -> None:
@@ -476,7 +476,7 @@ class SymbolManagerMachine(RuleBasedStateMachine):
             for length in (1, 5, 10, 12):
                 oracle.check(self.manager.window(symbol, length), length)
             assert self.manager.all_stats(symbol) == [self.manager.stats(symbol, 1)]
-            assert self.manager[symbol].last_values(12).tolist() == oracle.prices[-12:]
+            assert self.manager[symbol].values(12).tolist() == oracle.prices[-12:]
         for symbol in {"A", "B", "C", "D"} - self.model.keys():
             assert symbol not in self.manager
             with pytest.raises(FdsError):

@@ -141,7 +141,7 @@ def race(path: Path, seconds: float) -> tuple[int, int, int]:
 def values_are_true(manager: SymbolManager, length: int) -> bool:
     """Check that the last values are a run of the series; False when the writer overtook them."""
     try:
-        values = manager["S"].last_values(length)
+        values = manager["S"].values(length)
     except OverwrittenError:
         return False
     # 7919 is prime to 1023, so one price tells the number modulo 1023, and the next must follow.

@@ -58,7 +58,7 @@ def check(manager: SymbolManager, symbol: str, prices: npt.NDArray[np.float64]) 
     assert stats.sequence == len(prices)
     for length in (1, 2, 9, 10, 57, 100):
         oracle.check(stats.window(length), length)
-    assert np.array_equal(stats.last_values(100), prices[-100:])
+    assert np.array_equal(stats.values(100), prices[-100:])
 
 
 def sentence_of(path: Path) -> str:

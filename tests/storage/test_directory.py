@@ -223,7 +223,7 @@ def test_values_of_a_symbol_overwritten_and_then_deleted_while_they_are_read(
     for begin in range(0, 30, 5):
         one.add_batch("A", np.arange(begin, begin + 5.0))
     stats = two["A"]
-    assert stats.last_values(12).tolist() == list(range(18, 30))
+    assert stats.values(12).tolist() == list(range(18, 30))
 
     def overrun() -> None:
         for _ in range(10):
@@ -231,7 +231,7 @@ def test_values_of_a_symbol_overwritten_and_then_deleted_while_they_are_read(
         one.delete("A")
 
     meanwhile(monkeypatch, SymbolFile, "read", overrun)
-    assert stats.last_values(12).tolist() == []
+    assert stats.values(12).tolist() == []
 
 
 def test_a_symbol_made_anew_is_the_youngest(path: Path, opened: Opened) -> None:

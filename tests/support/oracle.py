@@ -86,10 +86,11 @@ class Oracle:
         """Assert that statistics are those of the last `length` of the first `sequence` prices."""
         end = len(self.prices) if sequence is None else sequence
         begin = max(0, end - length)
+        assert stats.window == length
         assert stats.sequence == end
         assert stats.values == end - begin
         if end == 0:
-            assert all(math.isnan(value) for value in stats[:5])
+            assert all(math.isnan(value) for value in stats[1:6])
             return Errors(0.0, 0.0)
         window = self.prices[begin:end]
         assert stats.min == min(window)

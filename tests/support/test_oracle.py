@@ -29,7 +29,14 @@ def by_fractions(prices: list[float]) -> tuple[Fraction, Fraction]:
 def true_stats(prices: list[float]) -> WindowStats:
     mean, var = by_fractions(prices)
     return WindowStats(
-        min(prices), max(prices), prices[-1], float(mean), float(var), len(prices), len(prices)
+        len(prices),
+        min(prices),
+        max(prices),
+        prices[-1],
+        float(mean),
+        float(var),
+        len(prices),
+        len(prices),
     )
 
 
@@ -81,7 +88,7 @@ def test_wrong_answers_do_not(wrong: WindowStats) -> None:
 
 
 def test_constants_must_have_no_variance_at_all() -> None:
-    constant = WindowStats(0.1, 0.1, 0.1, 0.1, 5e-324, 10, 10)
+    constant = WindowStats(10, 0.1, 0.1, 0.1, 0.1, 5e-324, 10, 10)
     with pytest.raises(AssertionError):
         Oracle([0.1] * 10).check(constant, 10)
 

@@ -137,7 +137,7 @@ def test_recomputed_windows_are_those_of_the_oracle(
         if name in series.ORDINARY:
             exact = oracle.mean(1500 - check.length, 1500)
             assert check.recomputed.avg == float(exact), "rounded once"
-        assert check.served == kernels.window(
+        assert check.served[1:] == kernels.window(
             held._header,
             held._region,
             check.length,

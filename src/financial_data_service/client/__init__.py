@@ -68,3 +68,8 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module(f"{__name__}.{_MODULES.get(name, 'results')}"), name)
+
+
+def __dir__() -> list[str]:
+    """Return all names, those that are not loaded yet included: tab completion shows them."""
+    return sorted(globals().keys() | set(__all__))

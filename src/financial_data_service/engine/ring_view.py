@@ -126,7 +126,9 @@ class Held:
         OverwrittenError
             When some of its prices are no longer there.
         """
-        answer = WindowStats._make(kernels.window(self._header, self._region, length, as_of))
+        answer = WindowStats._make(
+            (length, *kernels.window(self._header, self._region, length, as_of))
+        )
         if answer.values < 0:
             self.must_hold(max(0, as_of - length))
         if answer.sequence < 0:

@@ -25,7 +25,7 @@ from financial_data_service.engine.batch import as_prices, refuse_unfit
 from financial_data_service.engine.layout import DEFAULT_FANOUT, LARGEST_WINDOW_MAX, Geometry
 from financial_data_service.engine.ring import Ring
 from financial_data_service.errors import WindowSizeError
-from financial_data_service.windows import WindowStats, check_exponent, k_max_of
+from financial_data_service.windows import WindowStats, check_exponent, check_length, k_max_of
 
 __all__ = ["RunningStats"]
 
@@ -110,26 +110,23 @@ class RunningStats:
         """Return a context in which nobody else appends; in memory there is nobody else."""
         return nullcontext()
 
-    def window(self, length: int) -> WindowStats:
-        """Return the statistics of the last `length` prices. O(1): 0.7 to 2 µs.
+    def window(self, last: int) -> WindowStats:
+        """Return the statistics of the `last` prices. O(1): 0.7 to 2 µs.
 
         Parameters
         ----------
-        length : int
-            1 to the largest window. While fewer prices have come, all of them are the window;
-            with no price at all the statistics are NaN and ``values`` is 0.
+        last : int
+            1 to the largest window. If fewer prices were appended, the window is all of them. If
+            none were, the statistics are NaN and ``values`` is 0.
 
         Raises
         ------
         WindowSizeError
             When the length is out of range.
         """
-        length = operator.index(length)
-        if not 1 <= length <= self._geometry.largest_window:
-            raise WindowSizeError(
-                f"Window size (last={length}) must be between 1 and {self._geometry.largest_window}"
-            )
-        return self._window(length)
+        last = operator.index(last)
+        check_length(last, self._geometry.largest_window)
+        return self._window(last)
 
     def stats(self, k: int) -> WindowStats:
         """Return the statistics of the last ``10**k`` prices. O(1).
@@ -145,7 +142,7 @@ class RunningStats:
 
     def _window(self, length: int, as_of: int = -1) -> WindowStats:
         return WindowStats._make(
-            kernels.window(self._ring.header, self._ring.region, length, as_of)
+            (length, *kernels.window(self._ring.header, self._ring.region, length, as_of))
         )
 
     def all_stats(self) -> list[WindowStats]:
@@ -187,21 +184,18 @@ class RunningStats:
             )
         return self._ring.read(begin, end)
 
-    def last_values(self, length: int) -> npt.NDArray[np.float64]:
-        """Return a copy of the last `length` prices, oldest first, or of all if there are fewer.
+    def values(self, last: int) -> npt.NDArray[np.float64]:
+        """Return a copy of the `last` prices, oldest first, or of all if there are fewer. O(n).
 
         Raises
         ------
         WindowSizeError
             When the length is out of range.
         """
-        if not 1 <= length <= self._geometry.largest_window:
-            raise WindowSizeError(
-                f"Window size (last={length}) must be between 1 and {self._geometry.largest_window}"
-            )
+        check_length(last, self._geometry.largest_window)
         while True:
             sequence = max(0, self.sequence)
-            begin = max(0, sequence - length)
+            begin = max(0, sequence - last)
             values = self._ring.read(begin, sequence).copy()
             oldest = self.oldest
             # Of a symbol that was deleted meanwhile nobody can say what was overwritten before.
@@ -232,11 +226,6 @@ class RunningStats:
     def sequence(self) -> int:
         """Number of prices ever appended; -1 once another process has deleted the symbol."""
         return self._ring.sequence
-
-    @property
-    def values(self) -> int:
-        """Number of prices in the largest window."""
-        return min(self.sequence, self._geometry.largest_window)
 
     @property
     def oldest(self) -> int:

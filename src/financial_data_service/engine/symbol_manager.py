@@ -178,9 +178,9 @@ class SymbolManager:
         """
         return _still_there(symbol, self[symbol].stats(k))
 
-    def window(self, symbol: str, length: int) -> WindowStats:
-        """Return the statistics of a symbol's last `length` prices; errors as :meth:`stats`."""
-        return _still_there(symbol, self[symbol].window(length))
+    def window(self, symbol: str, last: int) -> WindowStats:
+        """Return the statistics of a symbol's `last` prices. Errors as for :meth:`stats`."""
+        return _still_there(symbol, self[symbol].window(last))
 
     def all_stats(self, symbol: str) -> list[WindowStats]:
         """Return the statistics of every window of a symbol; errors as :meth:`stats`."""

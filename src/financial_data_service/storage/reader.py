@@ -270,10 +270,10 @@ class SymbolReader:
         self._must_be_open()
         return self._there(self._stats.stats(k))
 
-    def window(self, length: int) -> WindowStats:
-        """Return the statistics of the last `length` prices. O(1); errors as of :meth:`stats`."""
+    def window(self, last: int) -> WindowStats:
+        """Return the statistics of the `last` prices. O(1). Errors as for :meth:`stats`."""
         self._must_be_open()
-        return self._there(self._stats.window(length))
+        return self._there(self._stats.window(last))
 
     def all_stats(self) -> list[WindowStats]:
         """Return the statistics of every window, ``k = 1 … k_max``, as of one moment."""

@@ -56,10 +56,12 @@ class Exact(NamedTuple):
     sequence: int
     size: float
 
-    def rounded(self) -> WindowStats:
-        """Return it in doubles."""
+    def rounded(self, length: int) -> WindowStats:
+        """Return it in doubles, as the answer for a window of `length` prices."""
         avg, var = (math.nan if value is None else float(value) for value in (self.avg, self.var))
-        return WindowStats(self.min, self.max, self.last, avg, var, self.values, self.sequence)
+        return WindowStats(
+            length, self.min, self.max, self.last, avg, var, self.values, self.sequence
+        )
 
 
 class WindowCheck(NamedTuple):
@@ -158,7 +160,7 @@ def _checked(held: Held, lengths: list[int], sequence: int, advance: Advance) ->
     served = [held.window(length, sequence) for length in lengths]
     exact = _recomputed(held, lengths, sequence, advance)
     return [
-        WindowCheck(length, answer, truth.rounded(), _differing(answer, truth))
+        WindowCheck(length, answer, truth.rounded(length), _differing(answer, truth))
         for length, answer, truth in zip(lengths, served, exact, strict=True)
     ]
 

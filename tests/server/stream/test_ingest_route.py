@@ -323,6 +323,6 @@ def test_frames_and_retries_from_anywhere(batches: Sequence[list[float]], cuts: 
         for answer in answers(first, last):
             assert answer["sequence"] <= len(whole)
         reached = max(reached, last)
-    stored = manager["A"].last_values(1000)
+    stored = manager["A"].values(1000)
     assert stored.tobytes() == np.array(whole).tobytes()
     manager.close()

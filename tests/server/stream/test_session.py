@@ -380,8 +380,8 @@ def test_whatever_comes_has_one_answer(message: str) -> None:
 
 
 def test_an_update_holds_what_get_stats_answers() -> None:
-    answer = WindowStats(1.5, 1e300, -0.0, 0.1 + 0.2, 1e-310, 7, 99)
-    stats = json.loads(replies.stats("a.b", 3, 1000, answer))
+    answer = WindowStats(1000, 1.5, 1e300, -0.0, 0.1 + 0.2, 1e-310, 7, 99)
+    stats = json.loads(replies.stats("a.b", 3, answer))
     said = json.loads(update_message("a.b", 3, Kind.UPDATE, answer))
     assert said == {"stream": "stats.a%2Eb.3", **stats, "event": "update"}
     assert json.loads(update_message("a.b", 3, Kind.SNAPSHOT, answer))["event"] == "snapshot"

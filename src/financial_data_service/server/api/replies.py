@@ -49,8 +49,8 @@ def added(receipt: BatchReceipt) -> bytes:
 class _Stats(msgspec.Struct):
     symbol: str
     k: int | None
-    window: int
     # From here on the fields of WindowStats, in their order.
+    window: int
     min: float
     max: float
     last: float
@@ -60,9 +60,9 @@ class _Stats(msgspec.Struct):
     sequence: int
 
 
-def stats(symbol: str, k: int | None, window: int, answer: WindowStats) -> bytes:
+def stats(symbol: str, k: int | None, answer: WindowStats) -> bytes:
     """Return the reply for one window of one symbol."""
-    return encode(_Stats(symbol, k, window, *answer))
+    return encode(_Stats(symbol, k, *answer))
 
 
 def symbol_stats(symbol: str, running_stats: RunningStats) -> bytes:
@@ -153,21 +153,17 @@ def _numbers(answer: WindowStats) -> dict[str, float]:
     }
 
 
-def _window(k: int | None, window: int, answer: WindowStats) -> dict[str, Any]:
-    return {"k": k, "window": window, **_numbers(answer), "values": answer.values}
+def _window(answer: WindowStats) -> dict[str, Any]:
+    return {"k": answer.k, "window": answer.window, **_numbers(answer), "values": answer.values}
 
 
 def _symbol_stats(symbol: str, running_stats: RunningStats, ks: Iterable[int]) -> dict[str, Any]:
-    windows = {k: 10**k for k in ks}
-    answers = running_stats.windows_as_of(windows.values())
+    answers = running_stats.windows_as_of(10**k for k in ks)
     sequence = answers[0].sequence
     if sequence < 0:
         raise SymbolNotFoundError(symbol)
     return {
         "symbol": symbol,
         "sequence": sequence,
-        "stats": [
-            _window(k, window, answer)
-            for (k, window), answer in zip(windows.items(), answers, strict=True)
-        ],
+        "stats": [_window(answer) for answer in answers],
     }

@@ -169,16 +169,16 @@ def _answer(
         return _json(replies.all_stats(manager, k))
     if k is not None:
         answer = manager.stats(symbol, k)  # It refuses a k whose power would take forever.
-        return _one_window(symbol, k, 10**k, answer)
+        return _one_window(symbol, k, answer)
     if last is not None:
-        return _one_window(symbol, None, last, manager.window(symbol, last))
+        return _one_window(symbol, None, manager.window(symbol, last))
     return _json(replies.symbol_stats(symbol, manager[symbol]))
 
 
-def _one_window(symbol: str, k: int | None, window: int, answer: WindowStats) -> Response:
+def _one_window(symbol: str, k: int | None, answer: WindowStats) -> Response:
     if answer.sequence < 0:  # Another process has deleted it just now.
         raise SymbolNotFoundError(symbol)
-    return _json(replies.stats(symbol, k, window, answer))
+    return _json(replies.stats(symbol, k, answer))
 
 
 _VERIFY = """\

@@ -97,7 +97,7 @@ class KnownQuery:
             answer = running_stats.stats(self.k)
             if answer.sequence < 0:  # Another process has just deleted the symbol.
                 return None
-            body = replies.stats(self.symbol, self.k, 10**self.k, answer)
+            body = replies.stats(self.symbol, self.k, answer)
             self._reply = _response(b"200 OK", headers, body)
             self._sequence = answer.sequence
             self._headers = headers

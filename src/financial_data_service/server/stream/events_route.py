@@ -61,7 +61,7 @@ def event_text(symbol: str, k: int, kind: Kind, answer: WindowStats | None) -> s
     if answer is None:
         data = encode({"symbol": symbol, "k": k}).decode()
         return format_sse_event(data_str=data, event=_DELETED).decode()
-    data = replies.stats(symbol, k, 10**k, answer).decode()
+    data = replies.stats(symbol, k, answer).decode()
     return format_sse_event(data_str=data, event="stats", id=str(answer.sequence)).decode()
 
 

@@ -47,8 +47,8 @@ class _Update(msgspec.Struct):
     stream: str
     symbol: str
     k: int
-    window: int
     # From here on the fields of WindowStats, in their order.
+    window: int
     min: float
     max: float
     last: float
@@ -64,7 +64,7 @@ def update_message(symbol: str, k: int, kind: Kind, answer: WindowStats | None) 
     name = name_of(Stream(symbol, k))
     if answer is None:
         return _encode({"stream": name, "symbol": symbol, "event": kind.value}).decode()
-    return _encode(_Update(name, symbol, k, 10**k, *answer, kind.value)).decode()
+    return _encode(_Update(name, symbol, k, *answer, kind.value)).decode()
 
 
 def error_message(code: int, message: str, **more: object) -> str:
