@@ -27,7 +27,7 @@ __all__ = [
     "as_prices",
     "check_prices",
     "check_symbol",
-    "unfit_price",
+    "invalid_price",
 ]
 
 # A price whose square, times the prices of a window, is still a float64. The kernels have it as a
@@ -114,10 +114,10 @@ def check_prices(prices: npt.NDArray[np.float64]) -> None:
     if prices.min() >= -PRICE_MAX and prices.max() <= PRICE_MAX:
         return
     index = int(np.argmin(np.abs(prices) <= PRICE_MAX))
-    raise unfit_price(index, repr(float(prices[index])))
+    raise invalid_price(index, repr(float(prices[index])))
 
 
-def unfit_price(index: int, got: str) -> InvalidBatchError:
+def invalid_price(index: int, got: str) -> InvalidBatchError:
     """Return the error for a value that is not finite or too large."""
     return InvalidBatchError(
         f"Expected a finite price of magnitude {PRICE_MAX:g} at most, got {got} "
@@ -140,7 +140,7 @@ def _from_sequence(values: Any) -> npt.NDArray[Any]:
         index = next(i for i, value in enumerate(values) if not abs(value) <= PRICE_MAX)
         value = values[index]
         got = f"an integer of {value.bit_length()} bits" if isinstance(value, int) else repr(value)
-        raise unfit_price(index, got) from None
+        raise invalid_price(index, got) from None
 
 
 def _refuse_other_types(values: Sequence[Any]) -> None:

@@ -23,10 +23,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from financial_data_service.engine.batch import as_prices, refuse_unfit
-from financial_data_service.engine.running_stats import RunningStats
+from financial_data_service.engine.running_stats import RunningStats, raise_invalid
 from financial_data_service.engine.symbol_manager import SymbolManager
 from financial_data_service.errors import FdsError, InvalidBatchError
+from financial_data_service.prices import as_prices
 
 BATCH_MAX = 20
 ABOVE = math.nextafter(1e150, math.inf)
@@ -256,7 +256,7 @@ def test_memory_maps(tmp_path: Any) -> None:
 
 def test_refuse_unfit_names_the_first() -> None:
     with pytest.raises(InvalidBatchError, match=r"got nan - at `values\[1\]`") as caught:
-        refuse_unfit(np.array([1.0, np.nan, np.inf]))
+        raise_invalid(np.array([1.0, np.nan, np.inf]))
     assert caught.value.index == 1
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from numba import njit
 
-from financial_data_service.engine.compile_notice import SENTENCE, compilation_told
+from financial_data_service.engine.compile_notice import SENTENCE, announce_compilation
 
 
 def kernel() -> Any:
@@ -24,7 +24,7 @@ def test_it_is_told_of_before_the_first_of_many() -> None:
         assert not one.signatures
         said.append(sentence)
 
-    with compilation_told(say):
+    with announce_compilation(say):
         assert said == []
         assert one(1) == 2
         assert other(1) == 2
@@ -35,7 +35,7 @@ def test_it_is_told_of_before_the_first_of_many() -> None:
 def test_what_is_compiled_already_or_elsewhere_is_nothing_to_tell() -> None:
     compiled = kernel()
     compiled(1)
-    with compilation_told(pytest.fail):
+    with announce_compilation(pytest.fail):
         compiled(2)
     kernel()(1)
 
@@ -54,6 +54,6 @@ def test_what_comes_from_the_cache_is_nothing_to_tell(
 
     said: list[str] = []
     for _ in range(2):
-        with compilation_told(said.append):
+        with announce_compilation(said.append):
             assert loaded()(1) == 2
     assert said == [SENTENCE]

@@ -67,10 +67,10 @@ def test_unfit_values_are_found_wherever_they_are(kernel: Kernel, value: float) 
         for position in range(length):
             values = np.ones(length)
             values[position] = value
-            assert kernel("find_unfit")(values) == position
+            assert kernel("find_invalid")(values) == position
             assert kernel("copy_prices")(values, target)[0] == 1
             values[-1] = math.nan
-            assert kernel("find_unfit")(values) == position
+            assert kernel("find_invalid")(values) == position
             assert kernel("copy_prices")(values, target)[0] == 1 + (position < length - 1)
 
 
@@ -78,7 +78,7 @@ def test_prices_are_copied_bit_by_bit(kernel: Kernel) -> None:
     for length in range(1, 40):
         values = np.resize(np.array(FIT), length)
         target = np.full(length, np.nan)
-        assert kernel("find_unfit")(values) == -1
+        assert kernel("find_invalid")(values) == -1
         assert kernel("copy_prices")(values, target) == (0, values.min(), values.max())
         assert target.tobytes() == values.tobytes()
 
@@ -87,7 +87,7 @@ def test_read_only_arrays(kernel: Kernel) -> None:
     values = np.array(FIT)
     values.flags.writeable = False
     target = np.zeros(len(FIT))
-    assert kernel("find_unfit")(values) == -1
+    assert kernel("find_invalid")(values) == -1
     assert kernel("copy_prices")(values, target) == (0, values.min(), values.max())
     assert kernel("summarise_prices")(values)[1:3] == (-1e150, 1e150)
 

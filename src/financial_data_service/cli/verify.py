@@ -51,11 +51,11 @@ def verify(
     expected.
     """
     try:
-        from financial_data_service.engine.compile_notice import compilation_told
+        from financial_data_service.engine.compile_notice import announce_compilation
         from financial_data_service.engine.running_stats import warm_up
         from financial_data_service.storage import reader
 
-        with compilation_told(_note), reader.open(data_dir) as data:
+        with announce_compilation(_note), reader.open(data_dir) as data:
             warm_up()  # Or the first symbol would seem to take longer.
             verified = [_verify(data[symbol])] if symbol is not None else list(_verify_all(data))
     except KeyboardInterrupt:

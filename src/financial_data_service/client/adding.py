@@ -22,7 +22,7 @@ from financial_data_service.prices import (
     as_prices,
     check_prices,
     check_symbol,
-    unfit_price,
+    invalid_price,
 )
 
 __all__ = ["PIECE_MAX", "as_float64", "begin_ingest"]
@@ -49,7 +49,7 @@ def as_float64(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
     except InvalidBatchError as error:
         if error.index is None or not _is_null(values, error.index):
             raise
-        raise unfit_price(error.index, "null") from None
+        raise invalid_price(error.index, "null") from None
     return prices
 
 

@@ -1,7 +1,7 @@
-"""Telling of kernels that are compiled: whoever waits for the first time on a machine learns why.
+"""A notice while Numba compiles: the first start on a machine takes some ten seconds.
 
-Numba tells of each kernel that it compiles, and of none that it loads from its cache: nothing is
-said where nothing takes long.
+Numba reports each kernel that it compiles, and none that it loads from its cache. So nothing is
+announced where nothing takes long.
 """
 
 from __future__ import annotations
@@ -12,33 +12,36 @@ from typing import Any
 
 from numba.core import event
 
-__all__ = ["compilation_told"]
+__all__ = ["SENTENCE", "announce_compilation"]
 
 SENTENCE = "Compiling kernels; that takes some ten seconds, once for this machine."
 
 
 @contextmanager
-def compilation_told(say: Callable[[str], object]) -> Iterator[None]:
-    """Say a sentence before the first kernel is compiled in the block, if any is.
+def announce_compilation(announce: Callable[[str], object]) -> Iterator[None]:
+    """Announce the first compilation of a kernel in the block, if there is one.
 
     Parameters
     ----------
-    say : callable
-        Takes the sentence; is called once at most, in the thread that is to compile.
+    announce : callable
+        Takes the sentence. It is called at most once, before the compilation, in the thread that
+        compiles.
     """
-    with event.install_listener("numba:compile", _Teller(say)):
+    with event.install_listener("numba:compile", _FirstCompilation(announce)):
         yield
 
 
-class _Teller(event.Listener):  # type: ignore[misc]  # Numba has no types.
-    def __init__(self, say: Callable[[str], object]) -> None:
-        self._say = say
-        self._has_told = False
+class _FirstCompilation(event.Listener):  # type: ignore[misc]  # Numba has no types.
+    """Calls back at the first compilation and never again."""
+
+    def __init__(self, announce: Callable[[str], object]) -> None:
+        self._announce = announce
+        self._has_announced = False
 
     def on_start(self, _event: Any) -> None:
-        if not self._has_told:
-            self._has_told = True
-            self._say(SENTENCE)
+        if not self._has_announced:
+            self._has_announced = True
+            self._announce(SENTENCE)
 
     def on_end(self, _event: Any) -> None:
-        """Nothing is said of the end: what comes next says enough."""
+        """Announce nothing: the next log line shows that the compilation is over."""

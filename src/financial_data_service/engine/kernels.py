@@ -57,7 +57,7 @@ __all__ = [
     "complete_blocks",
     "copy_prices",
     "divide_pair",
-    "find_unfit",
+    "find_invalid",
     "publish",
     "store_blocks",
     "summarise_blocks",
@@ -79,7 +79,7 @@ compiled: Any = njit(cache=True, nogil=True)
 
 
 @compiled
-def find_unfit(values):  # type: ignore[no-untyped-def]
+def find_invalid(values):  # type: ignore[no-untyped-def]
     """Return the index of the first value that is not a price, or -1. O(n)."""
     for index in range(len(values)):
         if not abs(values[index]) <= PRICE_MAX:

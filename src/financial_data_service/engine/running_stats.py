@@ -16,18 +16,22 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
+from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
 from financial_data_service.engine import kernels
-from financial_data_service.engine.batch import as_prices, refuse_unfit
 from financial_data_service.engine.layout import DEFAULT_FANOUT, LARGEST_WINDOW_MAX, Geometry
 from financial_data_service.engine.ring import Ring
 from financial_data_service.errors import WindowSizeError
+from financial_data_service.prices import PRICE_MAX, as_prices, invalid_price
 from financial_data_service.windows import WindowStats, check_exponent, check_length, k_max_of
 
-__all__ = ["RunningStats"]
+__all__ = ["RunningStats", "raise_invalid", "warm_up"]
+
+# The kernels hold the limit as a literal of their own: see kernels.py.
+assert PRICE_MAX == kernels.PRICE_MAX
 
 
 class RunningStats:
@@ -94,7 +98,7 @@ class RunningStats:
         return self.append_prices(as_prices(values, self._geometry.batch_max))
 
     def append_prices(self, prices: npt.NDArray[np.float64]) -> int:
-        """Append what :func:`~financial_data_service.engine.batch.as_prices` has let through.
+        """Append what :func:`~financial_data_service.prices.as_prices` has let through.
 
         Raises
         ------
@@ -103,7 +107,7 @@ class RunningStats:
         """
         sequence: int = kernels.append(self._ring.header, self._ring.region, prices)
         if sequence < 0:
-            refuse_unfit(prices)
+            raise_invalid(prices)
         return sequence
 
     def writing(self) -> AbstractContextManager[object]:
@@ -242,6 +246,18 @@ class RunningStats:
         self._ring.close()
 
 
+def raise_invalid(prices: npt.NDArray[np.float64]) -> NoReturn:
+    """Raise for the first value that is not finite or too large. O(n).
+
+    Raises
+    ------
+    InvalidBatchError
+        Always; ``index`` is the position of the value.
+    """
+    index = int(kernels.find_invalid(prices))
+    raise invalid_price(index, repr(float(prices[index])))
+
+
 def warm_up() -> None:
     """Compile every kernel, or load it from the cache, so that no request waits for it.
 
@@ -256,7 +272,7 @@ def warm_up() -> None:
         stats.append(batch)
     assert stats.window(10).values == len(prices)
     for batch in (prices, read_only):
-        assert kernels.find_unfit(batch) == -1
+        assert kernels.find_invalid(batch) == -1
     header, region = stats._ring.header, stats._ring.region
     kernels.complete_blocks(header, region, 1, 0, len(prices))
     kernels.store_blocks(header, region, 1, 0, 1)

@@ -12,15 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from financial_data_service.engine import kernels
-from financial_data_service.engine.batch import as_prices, refuse_unfit
 from financial_data_service.engine.layout import DEFAULT_FANOUT, LARGEST_WINDOW_MAX, Geometry
-from financial_data_service.engine.running_stats import RunningStats
+from financial_data_service.engine.running_stats import RunningStats, raise_invalid
 from financial_data_service.engine.store import MemoryStore, SymbolChangedError, SymbolStore
 from financial_data_service.errors import SequenceConflictError, SymbolNotFoundError
-from financial_data_service.prices import SYMBOL_LENGTH_MAX, check_symbol
+from financial_data_service.prices import as_prices, check_symbol
 from financial_data_service.windows import WindowStats, check_exponent, k_max_of
 
-__all__ = ["SYMBOL_LENGTH_MAX", "BatchReceipt", "SymbolManager", "check_symbol"]
+__all__ = ["BatchReceipt", "SymbolManager"]
 
 
 class BatchReceipt(NamedTuple):
@@ -143,7 +142,7 @@ class SymbolManager:
     def add_prices(
         self, symbol: str, prices: npt.NDArray[np.float64], from_sequence: int | None = None
     ) -> BatchReceipt:
-        """Append what :func:`~financial_data_service.engine.batch.as_prices` has let through.
+        """Append what :func:`~financial_data_service.prices.as_prices` has let through.
 
         Parameters and errors as of :meth:`add_batch`.
         """
@@ -276,8 +275,8 @@ class SymbolManager:
         self, symbol: str, prices: npt.NDArray[np.float64], from_sequence: int | None
     ) -> BatchReceipt:
         check_symbol(symbol)
-        if kernels.find_unfit(prices) >= 0:
-            refuse_unfit(prices)
+        if kernels.find_invalid(prices) >= 0:
+            raise_invalid(prices)
         if from_sequence:
             raise _gap(symbol, 0, from_sequence)
         self._symbols[symbol] = self._store.create(symbol, prices)
@@ -299,8 +298,8 @@ def _add_missing(
 ) -> BatchReceipt:
     """Append what is not stored yet of a batch, as one step against every other writer."""
     # The whole batch is checked, not only what will be left of it.
-    if kernels.find_unfit(prices) >= 0:
-        refuse_unfit(prices)
+    if kernels.find_invalid(prices) >= 0:
+        raise_invalid(prices)
     with running_stats.writing():
         if running_stats.sequence < 0:
             raise SymbolChangedError

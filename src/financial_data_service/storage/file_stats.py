@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from financial_data_service.engine import kernels
-from financial_data_service.engine.batch import refuse_unfit
-from financial_data_service.engine.running_stats import RunningStats
+from financial_data_service.engine.running_stats import RunningStats, raise_invalid
 from financial_data_service.engine.store import SymbolChangedError
 from financial_data_service.errors import SymbolFileError
 from financial_data_service.storage.durability import (
@@ -53,7 +52,7 @@ class FileStats(RunningStats):
         self._block_shift = file.geometry.fanout_shift
 
     def append_prices(self, prices: npt.NDArray[np.float64]) -> int:
-        """Append what :func:`~financial_data_service.engine.batch.as_prices` has let through.
+        """Append what :func:`~financial_data_service.prices.as_prices` has let through.
 
         Raises
         ------
@@ -84,7 +83,7 @@ class FileStats(RunningStats):
         finally:
             file.unlock()
         if sequence < 0:
-            refuse_unfit(prices)
+            raise_invalid(prices)
         return sequence
 
     def _store(self, prices: npt.NDArray[np.float64], end: int) -> int:
@@ -95,7 +94,7 @@ class FileStats(RunningStats):
             file.write(begin, prices)
             # While the disk is at it. What is refused lies behind the newest price: as if this
             # process had been killed before it published the batch.
-            if kernels.find_unfit(prices) >= 0:
+            if kernels.find_invalid(prices) >= 0:
                 return -1
             if begin >> self._block_shift != end >> self._block_shift:
                 kernels.complete_blocks(file.header, file.region, 1, begin, end)

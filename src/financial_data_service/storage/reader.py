@@ -22,13 +22,13 @@ import numpy.typing as npt
 from financial_data_service.engine.ring import Ring
 from financial_data_service.engine.ring_view import Held
 from financial_data_service.engine.running_stats import RunningStats
-from financial_data_service.engine.symbol_manager import check_symbol
 from financial_data_service.errors import (
     DataDirectoryError,
     OverwrittenError,
     SymbolNotFoundError,
     WindowSizeError,
 )
+from financial_data_service.prices import check_symbol
 from financial_data_service.storage.file_names import file_name_of
 from financial_data_service.storage.symbol_file import SymbolFile
 from financial_data_service.storage.trust import _identity, _must_be_sound, ring_files

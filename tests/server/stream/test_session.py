@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from financial_data_service.engine.symbol_manager import SYMBOL_LENGTH_MAX
+from financial_data_service.prices import SYMBOL_LENGTH_MAX
 from financial_data_service.server.api import replies
 from financial_data_service.server.stream.lifecycle import (
     LEGAL,

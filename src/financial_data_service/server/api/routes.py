@@ -12,8 +12,9 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from financial_data_service.engine.ring_view import Held
-from financial_data_service.engine.symbol_manager import SymbolManager, check_symbol
+from financial_data_service.engine.symbol_manager import SymbolManager
 from financial_data_service.errors import SymbolNotFoundError, WindowSizeError
+from financial_data_service.prices import check_symbol
 from financial_data_service.server.api import replies, schemas
 from financial_data_service.server.api.body import json_body, request_body_schema, whole_request
 from financial_data_service.server.api.openapi import (

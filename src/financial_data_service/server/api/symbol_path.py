@@ -13,8 +13,8 @@ from urllib.parse import unquote_to_bytes
 from fastapi import Path, Request
 from starlette.requests import HTTPConnection
 
-from financial_data_service.engine.symbol_manager import check_symbol
 from financial_data_service.errors import InvalidSymbolError
+from financial_data_service.prices import check_symbol
 from financial_data_service.server.middleware.encoded_slash import _FLAG, _STAND_IN, raw_route_path
 
 __all__ = ["symbol_in_path", "whole_symbol"]

@@ -19,8 +19,9 @@ from collections.abc import Callable
 from urllib.parse import parse_qsl, quote, unquote
 
 from financial_data_service.engine.running_stats import RunningStats
-from financial_data_service.engine.symbol_manager import SymbolManager, check_symbol
+from financial_data_service.engine.symbol_manager import SymbolManager
 from financial_data_service.errors import FdsError, InvalidSymbolError
+from financial_data_service.prices import check_symbol
 from financial_data_service.server.api import replies
 from financial_data_service.server.api.body import is_json
 from financial_data_service.server.connection.request_head import RequestHead, parse_head

@@ -12,7 +12,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from financial_data_service.engine.compile_notice import compilation_told
+from financial_data_service.engine.compile_notice import announce_compilation
 from financial_data_service.errors import DataDirectoryError
 from financial_data_service.server.app import open_prices
 from financial_data_service.server.connection.acceptor import Acceptor
@@ -122,7 +122,7 @@ def _run(
     if quiet:
         return _open_and_run(server, app, sockets, quiet=True)
     _warn_of_unknown_variables()
-    with compilation_told(logger.info):
+    with announce_compilation(logger.info):
         return _open_and_run(server, app, sockets, quiet=False)
 
 

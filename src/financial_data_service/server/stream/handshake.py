@@ -6,8 +6,8 @@ from typing import Any
 
 from starlette.requests import HTTPConnection
 
-from financial_data_service.engine.symbol_manager import check_symbol
 from financial_data_service.errors import InvalidSymbolError
+from financial_data_service.prices import check_symbol
 from financial_data_service.server.api import query_keys
 from financial_data_service.server.api.error_replies import error_item
 from financial_data_service.server.api.symbol_path import whole_symbol
