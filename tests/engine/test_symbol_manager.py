@@ -16,12 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from financial_data_service.engine.symbol_manager import (
-    SYMBOL_LENGTH_MAX,
-    BatchReceipt,
-    SymbolManager,
-    check_symbol,
-)
+from financial_data_service.engine.symbol_manager import BatchReceipt, SymbolManager
 from financial_data_service.errors import (
     FdsError,
     InvalidBatchError,
@@ -31,6 +26,7 @@ from financial_data_service.errors import (
     SymbolNotFoundError,
     WindowSizeError,
 )
+from financial_data_service.prices import SYMBOL_LENGTH_MAX, check_symbol
 from support.oracle import Oracle
 
 LARGEST, BATCH_MAX = 12, 5
