@@ -1,18 +1,19 @@
-"""What Numba has no word for: loops LLVM may vectorise, a prefetch, and order between processes.
+"""LLVM operations that Numba does not offer: reductions, a prefetch, atomics and fences.
 
-A loop ``total = total + x[i]`` or ``least = min(least, x[i])`` over doubles must run in order
-unless the compiler is told that order does not matter. Numba's ``fastmath`` tells it for a whole
-function, which would also take apart the error-free transformations of the kernels. These functions
-say it of one operation; in plain Python they are what they look like.
+A loop ``total = total + x[i]`` or ``least = min(least, x[i])`` over doubles must run in order, and
+so cannot be vectorised, unless the compiler may reorder it. Numba's ``fastmath`` permits that for a
+whole function; it would also let the compiler simplify the error-free transformations of the
+kernels away. The functions here permit it for one operation. In plain Python, without Numba, they
+compute the same.
 
-``add_in_any_order`` is used where either every partial sum is exact or all terms are non-negative;
+``add_in_any_order`` is used only where every partial sum is exact or all terms are non-negative,
 ``smaller`` and ``larger`` only on finite values. Zeros of either sign count as equal.
-``prefetch_for_write`` has no effect but on time.
+``prefetch_for_write`` changes nothing but the time.
 
-``load_acquire``, ``store_release``, ``fence_acquire`` and ``fence_release`` are what C++ calls by
-these names: they keep compiler and processor from moving reads and writes of shared memory past
+``load_acquire``, ``store_release``, ``fence_acquire`` and ``fence_release`` have the meaning of
+their C++ namesakes: compiler and processor do not move reads and writes of shared memory across
 them (ISO C++ [atomics.order]; Boehm: Can seqlocks get along with programming language memory
-models?, MSPC 2012, doi:10.1145/2247684.2247688). In plain Python they are what they look like.
+models?, MSPC 2012, doi:10.1145/2247684.2247688).
 """
 
 from __future__ import annotations
@@ -57,9 +58,9 @@ def larger(a: float, b: float) -> float:
 
 
 def prefetch_for_write(array: npt.NDArray[np.float64], index: int) -> None:
-    """Ask for the cache line of ``array[index]``, which is about to be overwritten.
+    """Prefetch the cache line of ``array[index]``, which is about to be overwritten.
 
-    The index may lie outside the array: a prefetch of memory that is not there does nothing.
+    The index may lie outside the array: a prefetch of an unmapped address does nothing.
     """
 
 
@@ -90,10 +91,10 @@ def _reassociable_add(_typing_context: Any, _a: Any, _b: Any) -> Any:
 
 
 def _llvm_intrinsic(name: str) -> Callable[..., float]:
-    """Return an LLVM intrinsic of two doubles, told that it will see neither NaN nor signed zero.
+    """Return an LLVM intrinsic of two doubles, flagged as free of NaN and signed zero.
 
-    Only with these flags on the call itself does the vectoriser see a reduction in it; a compare
-    and select, which Numba makes of ``min``, runs at a quarter of the speed.
+    The vectoriser recognises a reduction only with these flags on the call itself. Numba compiles
+    ``min`` to a compare and a select, which runs at a quarter of the speed.
     """
 
     @intrinsic  # type: ignore[untyped-decorator]
@@ -154,7 +155,7 @@ _INT64_BYTES = 8
 
 
 def _address(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-    """Return the address of ``args[0][args[1]]``, whatever Numba thinks of its being written to."""
+    """Return the address of ``args[0][args[1]]``, for read-only arrays too."""
     data = context.make_array(signature.args[0])(context, builder, args[0]).data
     return builder.gep(data, [args[1]])
 

@@ -1,25 +1,24 @@
 """The hot loops, compiled by Numba: append a batch, summarise a run, answer a window.
 
 Every kernel is a function of arrays and scalars, releases the GIL, is cached on disk, and runs as
-plain Python too (``.py_func``). They trust their arguments: batches and windows are checked by
-:mod:`~financial_data_service.engine.running_stats`. ``header`` is a region's header as
-``int64[512]`` and ``region`` the whole region as ``float64[:]``
-(:mod:`~financial_data_service.engine.layout`).
+plain Python too (``.py_func``). Kernels do not check their arguments:
+:mod:`~financial_data_service.engine.running_stats` checks batches and windows before the call.
+``header`` is the header of a region as ``int64[512]``, ``region`` the whole region as
+``float64[:]`` (:mod:`~financial_data_service.engine.layout`).
 
-A summary travels as the tuple ``(count, min, max, sum_high, sum_low, m2)``, as in
-:mod:`~financial_data_service.engine.summary`, whose folding one by one is here replaced by two
-passes over a run: first the sum, then the squares of the deviations from its mean. Fewer
-roundings, and each pass is a loop that the compiler turns into vector instructions
+A summary is passed as the tuple ``(count, min, max, sum_high, sum_low, m2)``, the fields of
+:class:`~financial_data_service.engine.summary.Summary`. The reference combines prices one by one.
+The kernels make two passes over a run instead: the sum first, then the squares of the deviations
+from the mean. That takes fewer roundings, and the compiler turns each pass into vector instructions
 (:mod:`~financial_data_service.engine.intrinsics`).
 
-The exact sum of a run is found by splitting every term at a common grid (Rump, Ogita, Oishi:
-Accurate floating-point summation part I, SIAM J. Sci. Comput. 31(1), 2008,
-doi:10.1137/050645671): what lies on the grid adds up without rounding in any order, and what is
-left is so small that its own sum is exact too unless the prices of a run span more than 40 binary
-orders of magnitude.
+The sum of a run is exact because every term is split at a common grid (Rump, Ogita, Oishi: Accurate
+floating-point summation part I, SIAM J. Sci. Comput. 31(1), 2008, doi:10.1137/050645671). The parts
+on the grid add up without rounding, in any order. The remainders are so small that their sum is
+exact too, unless the prices of a run span more than 40 binary orders of magnitude.
 
-All kernels live in this one file because Numba's on-disk cache looks for changes in the file of
-the function alone, not in the files of those it calls.
+All kernels are in this one file: Numba invalidates its cache on disk when the file of a function
+changes, but not when the file of a called function changes.
 """
 
 from __future__ import annotations
@@ -66,12 +65,14 @@ __all__ = [
 ]
 
 PRICE_MAX = 1e150
-"""Largest magnitude of a price: 10^8 squared differences of prices up to it still add up to a
-finite double."""
+"""Largest magnitude of a price: the sum of 10^8 squared differences of such prices is a finite
+double. A literal, as the module docstring explains; ``running_stats`` asserts that it equals
+``prices.PRICE_MAX``."""
 
 PREFETCH_AHEAD = 512
-"""How far ahead of the copy the ring's memory is asked for, in prices: 4 KiB, some 150 ns of work.
-Without it an append of 10,000 takes 15 % longer; 256 to 1024 are within 5 % of each other."""
+"""Distance between the copy and the prefetch of the ring's memory, in prices: 4 KiB, about 150 ns
+of work. Without the prefetch an append of 10,000 takes 15 % longer. Distances from 256 to 1024 are
+within 5 % of each other."""
 
 EMPTY = (0, math.inf, -math.inf, 0.0, 0.0, 0.0)
 
@@ -89,24 +90,24 @@ def find_invalid(values):  # type: ignore[no-untyped-def]
 
 @compiled
 def copy_prices(source, target):  # type: ignore[no-untyped-def]
-    """Copy prices, looking at each on the way.
+    """Copy prices, and check each of them in the same pass. O(n).
 
     Returns
     -------
     tuple
-        ``(unfit, min, max)``: how many of them are not finite or beyond ``PRICE_MAX``, and the
-        bounds of all, which mean nothing unless that is 0.
+        ``(invalid, min, max)``: the number of values that are not finite or beyond ``PRICE_MAX``,
+        and the bounds of all values, which are meaningful only if that number is 0.
     """
-    unfit = 0
+    invalid = 0
     least = source[0]
     greatest = source[0]
     for index in range(len(source)):
         value = source[index]
         target[index] = value
-        unfit += not abs(value) <= PRICE_MAX
+        invalid += not abs(value) <= PRICE_MAX
         least = smaller(least, value)
         greatest = larger(greatest, value)
-    return unfit, least, greatest
+    return invalid, least, greatest
 
 
 @compiled
@@ -124,7 +125,7 @@ def divide_pair(high, low, count):  # type: ignore[no-untyped-def]
 
 @compiled
 def mean_of(sum_high, sum_low, count):  # type: ignore[no-untyped-def]
-    """Return a sum divided by a count, as a pair; for a whole block that is a mere scaling."""
+    """Return a sum divided by a count, as a pair. A count that is a power of two only scales."""
     if count & (count - 1) == 0:
         scale = 1.0 / count
         return sum_high * scale, sum_low * scale
@@ -151,13 +152,14 @@ def add_pairs(a_high, a_low, b_high, b_low):  # type: ignore[no-untyped-def]
 def grid_for(magnitude, count):  # type: ignore[no-untyped-def]
     """Return a power of two of at least ``2 * magnitude * count`` (Rump's NextPowerTwo).
 
-    Doubles rounded to its last bit, up to `count` of them no larger than `magnitude`, add up
-    without rounding. It is 0 when the magnitude is.
+    Up to `count` doubles of at most `magnitude`, each rounded to the last bit of the grid, add up
+    without rounding. The grid is 0 if the magnitude is 0.
     """
     bound = magnitude * (2.0 * count)
     scaled = bound * 9007199254740992.0  # 2^53
     grid = (scaled + bound) - scaled
-    # A bound that is a power of two is half of scaled's last bit, and a tie goes to even: to zero.
+    # If the bound is a power of two, it is half of the last bit of `scaled`. The tie rounds to
+    # even, and the difference is zero.
     return grid if grid > 0.0 else bound
 
 
@@ -208,7 +210,7 @@ def summarise_prices(prices):  # type: ignore[no-untyped-def]
 
 @compiled
 def summarise_between(prices, least, greatest):  # type: ignore[no-untyped-def]
-    """Return the summary of a run of prices whose bounds are known."""
+    """Return the summary of a run of prices whose minimum and maximum are known. O(n)."""
     count = len(prices)
     grid = grid_for(max(abs(least), abs(greatest)), count)
     sum_high, sum_low = sum_prices(prices, grid)
@@ -269,7 +271,7 @@ def combine(left, right):  # type: ignore[no-untyped-def]
 
 @compiled
 def summarise_slots(header, region, level, slot, length):  # type: ignore[no-untyped-def]
-    """Return the summary of `length` neighbouring slots of a level; level 0 are the prices."""
+    """Return the summary of `length` consecutive slots of a level. Level 0 is the prices."""
     start = header[WORD_OFFSETS + level] + slot
     if level == 0:
         return summarise_prices(region[start : start + length])
@@ -289,7 +291,7 @@ def summarise_slots(header, region, level, slot, length):  # type: ignore[no-unt
 def summarise_run(header, region, level, begin, end):  # type: ignore[no-untyped-def]
     """Return the summary of blocks ``begin`` to ``end`` (numbered from the first ever) of a level.
 
-    The run is at most as long as the ring, which it may wrap around once.
+    The run is at most as long as the ring. It may wrap around the end of the ring once.
     """
     if end <= begin:
         return EMPTY
@@ -305,11 +307,12 @@ def summarise_run(header, region, level, begin, end):  # type: ignore[no-untyped
 
 @compiled
 def summarise_window(header, region, begin, end):  # type: ignore[no-untyped-def]
-    """Return the summary of prices number ``begin`` to ``end``, at least one.
+    """Return the summary of prices number ``begin`` to ``end``, at least one. O(log n).
 
-    From the prices upwards: whole blocks are left to the next level, and what does not fill a
-    block on either side is read here. At most ``2 * fanout`` items a level, at the top
-    ``largest_window / fanout**levels``; so the cost does not depend on the window's length.
+    The walk goes from the prices upwards. On each level it reads the items at either side that do
+    not fill a block of the next level, and leaves the whole blocks to that level. It reads at most
+    ``2 * fanout`` items per level and ``largest_window / fanout**levels`` at the top, so the cost
+    is bounded by the geometry and not by the length of the window.
     """
     shift = header[WORD_FANOUT_SHIFT]
     levels = header[WORD_LEVELS]
@@ -328,25 +331,26 @@ def summarise_window(header, region, begin, end):  # type: ignore[no-untyped-def
 
 @compiled
 def window(header, region, length, as_of):  # type: ignore[no-untyped-def]
-    """Return the statistics of `length` prices, those up to the newest or up to an older one.
+    """Return the statistics of the last `length` prices up to the newest, or up to an older one.
 
-    Takes no lock, though another process may be appending: the answer is good if by the time it
-    is complete the writer cannot have reached what was read. It may be at work up to one batch
-    beyond the count. If it can, the newest window is read anew. O(1).
+    The kernel takes no lock although another process may append meanwhile. It reads first and
+    checks afterwards that the writer cannot have reached what was read; the writer may be at work
+    up to one batch beyond the count. If it can have, the newest window is read again (`as_of` is
+    -1) or the answer is "overwritten". O(1).
 
     Parameters
     ----------
     length : int
-        1 to the region's largest window; more than there are prices means all of them.
+        1 to the largest window of the region. If there are fewer prices, all of them are taken.
     as_of : int
-        Number of prices at the window's end, at most the count; -1 for the newest.
+        Sequence at the end of the window, at most the count; -1 for the newest price.
 
     Returns
     -------
     tuple
-        ``(min, max, last, avg, var, values, sequence)``, of which the first five are NaN when
-        there are no prices. ``values`` is -1 when prices up to `as_of` have been overwritten,
-        ``sequence`` is -1 when the symbol was deleted.
+        ``(min, max, last, avg, var, values, sequence)``. The first five are NaN if there are no
+        prices. ``values`` is -1 if prices of the window have been overwritten; ``sequence`` is -1
+        if the symbol was deleted.
     """
     while True:
         sequence = load_acquire(header, WORD_COUNT)
@@ -395,16 +399,17 @@ def store_blocks(header, region, level, first, end):  # type: ignore[no-untyped-
 
 @compiled
 def store_prices(header, region, values):  # type: ignore[no-untyped-def]
-    """Put a batch into its slots, and store the summaries of the lowest blocks it completes.
+    """Copy a batch into its slots, and store the summaries of the level-1 blocks it completes.
 
-    Block by block, so that summarising one goes on while the memory of the next is fetched. A
-    block that lies in the batch as a whole is summarised from there: its copy in the ring may not
-    have reached the cache yet.
+    The kernel works block by block, so that one block is summarised while the memory of the next is
+    fetched. A block that lies in the batch as a whole is summarised from the batch: its copy in the
+    ring may not have reached the cache yet.
 
     Returns
     -------
     bool
-        False when a value is not a price; what has been written by then lies out of reach.
+        False if a value is not a price. What was written until then lies beyond the count, where
+        no window reads.
     """
     sequence = header[WORD_COUNT]
     capacity = header[WORD_CAPACITY]
@@ -421,8 +426,8 @@ def store_prices(header, region, values):  # type: ignore[no-untyped-def]
             for offset in range(PREFETCH_AHEAD, PREFETCH_AHEAD + length, 8):
                 prefetch_for_write(region, start + offset)
         part = values[done : done + length]
-        unfit, least, greatest = copy_prices(part, region[start : start + length])
-        if unfit:
+        invalid, least, greatest = copy_prices(part, region[start : start + length])
+        if invalid:
             return False
         if has_blocks and length == fanout:
             store_summary(header, region, 1, slot, summarise_between(part, least, greatest))
@@ -447,10 +452,10 @@ def complete_blocks(header, region, lowest, sequence, new_sequence):  # type: ig
 
 @compiled
 def publish(header, sequence):  # type: ignore[no-untyped-def]
-    """Store a new count: from now on readers see what was stored before.
+    """Store a new count. From then on readers see what was stored before it.
 
-    The copies go first. Whoever finds the file of a killed writer can tell a count that was about
-    to follow them from one that is damaged. A deletion has none: it is complete or not begun.
+    The two copies are stored first. They let recovery distinguish a count that a killed writer was
+    about to store from a damaged count. A deletion stores no copies: it is complete or not begun.
     """
     if sequence >= 0:
         header[WORD_COUNT_COPIES] = sequence
@@ -462,17 +467,17 @@ def publish(header, sequence):  # type: ignore[no-untyped-def]
 def append(header, region, values):  # type: ignore[no-untyped-def]
     """Append a batch and return the new sequence, or -1 if a value is not a price.
 
-    The values go to their slots, the blocks they complete are summarised level by level, and last
-    the new count is published: until then, nothing that a window can reach has changed, so a batch
-    that turns out unfit half-way, or whose writer dies, has not happened. O(n), independent of any
-    window.
+    The values are copied into their slots, the blocks that they complete are summarised level by
+    level, and the new count is published last. Until then nothing that a window reads has changed.
+    So a batch that turns out to be invalid half-way, or whose writer dies, has not happened. O(n),
+    independent of any window.
 
     Parameters
     ----------
     values : float64[n]
         1 to ``batch_max`` prices, oldest first.
     """
-    fence_release()  # A reader who sees a price of this batch sees the count before it as well.
+    fence_release()  # A reader that sees a price of this batch also sees the count before it.
     if not store_prices(header, region, values):
         return np.int64(-1)
     sequence = header[WORD_COUNT]

@@ -22,21 +22,21 @@ The header is 512 little-endian 64-bit words, named by the ``WORD_*`` constants 
     64        512–519      count: prices ever appended; -1: deleted        by each append, last
     72–77     576–623      session: state, boot id, floor, count, checksum at opening and closing
     80–82     640–663      hints of the running processes, not trusted     by appends and syncs
-    128–132   1024–1063    durable record A                                by each sync, A and B
-    192–196   1536–1575    durable record B                                in turn
+    128–132   1024–1063    durable record A                                by every other sync
+    192–196   1536–1575    durable record B                                by the syncs between
     256–511   2048–4095    name of the symbol, UTF-8, zero-padded          once, at creation
 
-A region in memory alone uses the geometry and the count; sessions, records and names are those of
+A region without a file uses the geometry and the count only. Sessions, records and names belong to
 files (:mod:`~financial_data_service.storage.header`).
 
 Invariants
 ----------
 * ``capacity`` is a whole number of top-level blocks, so no block ever wraps.
-* ``capacity >= max(largest_window, batch_max) + batch_max``: an append overwrites nothing that a
-  window of the count before it can reach, nor the batch before it, which may be sent again. Until
+* ``capacity >= max(largest_window, batch_max) + batch_max``. So an append overwrites nothing that a
+  window of the previous count reads, nor the previous batch, which a client may send again. Until
   the new count is stored, the append has not happened.
-* ``fanout`` is a power of two, so that slots and block numbers are shifts and masks, and the mean
-  of a whole block is its sum scaled without rounding.
+* ``fanout`` is a power of two. So slots and block numbers are shifts and masks, and the mean of a
+  whole block is its sum scaled without rounding.
 """
 
 from __future__ import annotations
@@ -65,39 +65,39 @@ LEVELS_MAX = 26  # log2(10^8) rounded down: the levels of the largest window at 
 WORD_CREATED_NS = 40  # nanoseconds since 1970
 WORD_NAME_BYTES = 41  # length of the symbol's name
 WORD_STATIC_CHECKSUM = 63
-WORD_COUNT = 64  # prices ever appended; what a writer publishes, on a cache line without others
-WORD_COUNT_COPIES = 65  # two words: the count once more, stored just before it; for recovery alone
-WORD_STATE = 72  # first of the session: who has the file open, or how it was closed
+WORD_COUNT = 64  # prices ever appended; published by the writer, alone on its cache line
+WORD_COUNT_COPIES = 65  # two words: copies of the count, stored just before it, for recovery
+WORD_STATE = 72  # first word of the session: in use, or how the file was closed
 WORD_BOOT_ID = 73  # two words
-WORD_FLOOR = 75  # number of the oldest price that is known to be whole
+WORD_FLOOR = 75  # number of the oldest price that is known to be intact
 WORD_CLOSED_COUNT = 76
 WORD_SESSION_CHECKSUM = 77
-WORD_APPEND_LIMIT = 80  # prices up to which appends go on without touching the durable records
+WORD_APPEND_LIMIT = 80  # count up to which appends leave the durable records as they are
 WORD_SYNCED_GENERATION = 81  # of the newest durable record that is known to have been synced
-WORD_SYNC_FAILED = 82  # 1: the system may take for written what is not on disk
+WORD_SYNC_FAILED = 82  # 1: a sync failed; pages that the system calls clean may not be on disk
 WORD_RECORD_A = 128  # records lie in sectors of their own: a torn write can spoil only one
 WORD_RECORD_B = 192
 RECORD_WORDS = 5
 WORD_NAME = 256
 HEADER_WORDS = HEADER_BYTES // 8
 
-DELETED = -1  # the count of a symbol that is no more
+DELETED = -1  # the count of a deleted symbol
 
 FIELDS = 5  # min, max, sum_high, sum_low, m2
 
 LARGEST_WINDOW_MAX = 10**8
-"""Longest window in prices. The sum of 10^8 squares of 10^150 is the largest a double can hold,
-and the exact division by a window's length relies on its having at most 27 bits."""
+"""Longest window in prices. 10^8 squares of 10^150 add up to 10^308, close to the largest double.
+The exact division by the length of a window relies on a length of at most 27 bits."""
 
 DEFAULT_FANOUT = 128
-"""Prices to a block, and blocks to a block of the next level. It trades memory against the work at
-a window's edges: the levels add 40 bytes per `fanout` prices (fanout 128: 3.9 %, 64: 7.9 %, 32:
-16 %), a query reads up to ``2 * (fanout - 1)`` items a level."""
+"""Prices per block, and blocks per block of the next level. It trades memory for the work at the
+edges of a window: the levels add 40 bytes per `fanout` prices (fanout 128: 3.9 %, 64: 7.9 %, 32:
+16 %), and a query reads up to ``2 * (fanout - 1)`` items per level."""
 
 FANOUT_MAX = 1024
-"""Squares of deviations are added up over runs of twice the fanout, in one double per vector lane.
-Prices that alternate make the same rounding over and over: var is off by 1.4e-15 at 1024, by
-1.6e-14, more than is promised, at 16384."""
+"""Largest fanout. Squares of deviations are added up over runs of twice the fanout, in one double
+per vector lane. Alternating prices repeat the same rounding: the error of var is 1.4e-15 at 1024,
+and 1.6e-14, more than is promised, at 16384."""
 
 assert WORD_OFFSETS + LEVELS_MAX + 1 <= WORD_CREATED_NS
 assert WORD_COUNT // 8 != WORD_STATE // 8 != WORD_APPEND_LIMIT // 8  # cache lines of their own
@@ -108,7 +108,7 @@ assert 2**LEVELS_MAX <= LARGEST_WINDOW_MAX < 2 ** (LEVELS_MAX + 1)
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """Sizes and offsets of a region; everything follows from the three numbers it is made of.
+    """Sizes and offsets of a region. Everything follows from its three parameters.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ class Geometry:
 
     @property
     def slack(self) -> int:
-        """Prices that can follow a count without overwriting what windows of that count reach."""
+        """Prices that can follow a count without overwriting what windows of that count read."""
         return self.capacity - max(self.largest_window, self.batch_max)
 
     @property

@@ -1,7 +1,7 @@
 """The memory of one symbol: a mapped region with a header, a ring of prices and room for levels.
 
-The bytes are laid out as :mod:`~financial_data_service.engine.layout` says. This module gets the
-memory, writes the header, and reads prices back; what stands in the levels is no business of it.
+:mod:`~financial_data_service.engine.layout` describes the bytes. This module maps the memory,
+writes the header and reads prices. The kernels read and write the levels.
 """
 
 from __future__ import annotations
@@ -16,23 +16,22 @@ from financial_data_service.errors import InsufficientStorageError
 
 __all__ = ["Ring"]
 
-# Untouched pages of a region cost nothing, so the kernel need not set memory aside for them.
+# Untouched pages of a region take no memory, so the kernel need not reserve any for them.
 _MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if hasattr(mmap, "MAP_ANONYMOUS") else 0)
 
 
 class Ring:
-    """One symbol's region of memory, gone when it is closed or the process ends.
+    """One symbol's region of memory. It is released on close or at the end of the process.
 
-    One writer at a time. A fresh ring costs a page or two, whatever its size; pages come into
-    being as prices reach them.
+    One writer at a time. A new ring takes a page or two of memory, whatever its size; further pages
+    are taken when prices are written to them.
 
     Parameters
     ----------
     geometry : Geometry
         Sizes of the region.
     mapping : mmap.mmap, optional
-        A region that has its header already, such as that of a file. Anonymous memory if not
-        given.
+        A region with a header, such as a mapped file. Anonymous memory if not given.
 
     Attributes
     ----------
@@ -53,7 +52,7 @@ class Ring:
         self._map = _anonymous_map(geometry.size_bytes) if mapping is None else mapping
         self.region: npt.NDArray[np.float64] = np.frombuffer(self._map, dtype="<f8")
         self.header: npt.NDArray[np.int64] = self.region[:HEADER_WORDS].view("<i8")
-        # A memory view reads one word three times as fast as an array does.
+        # A memory view reads one word three times as fast as an array.
         self._count = self.header.data[WORD_COUNT : WORD_COUNT + 1]
         if mapping is None:
             words = geometry.header_words()
@@ -68,9 +67,9 @@ class Ring:
     def oldest(self) -> int:
         """Sequence number of the oldest price that is still in the ring.
 
-        A batch that is refused half-way has overwritten slots all the same: so the slots that the
-        next batch would take, ``batch_max`` of them, do not count as held. Nor do prices below the
-        floor: those that prices which a loss of power took back had overwritten.
+        An invalid batch may have overwritten slots before it was refused. So the ``batch_max``
+        slots that the next batch may take do not count as held. Neither do prices below the floor:
+        they may have been overwritten by prices that a loss of power then took back.
         """
         floor = int(self.header[WORD_FLOOR])
         return max(floor, self.sequence - (self.geometry.capacity - self.geometry.batch_max))
@@ -78,14 +77,13 @@ class Ring:
     def read(self, begin: int, end: int) -> npt.NDArray[np.float64]:
         """Return prices number ``begin`` to ``end``, oldest first.
 
-        A view on the ring where they do not wrap around its end, a copy where they do. O(1) and
-        O(n) respectively.
+        The result is a view on the ring, O(1), or a copy, O(n), if the prices wrap around its end.
 
         Parameters
         ----------
         begin, end : int
-            ``oldest <= begin <= end <= sequence``; whether that still holds once they are read is
-            the caller's to check, where another process appends.
+            ``oldest <= begin <= end <= sequence``. If another process may append, the caller checks
+            after reading that this still holds.
         """
         assert 0 <= begin <= end <= begin + self.geometry.capacity
         capacity = self.geometry.capacity
@@ -97,15 +95,15 @@ class Ring:
         return np.concatenate((prices[first:], prices[: first + length - capacity]))
 
     def close(self) -> None:
-        """Give the memory back once no array refers to it any more. Idempotent."""
+        """Release the memory as soon as no array refers to it. Idempotent."""
         self._count = memoryview(b"\0" * 8).cast("q")
         self.region = np.empty(0)
-        # Kernels do not check bounds: a header of no prices keeps a late reader off lost memory.
+        # Kernels do not check bounds: an empty header keeps a late reader off unmapped memory.
         self.header = np.zeros(HEADER_WORDS, dtype=np.int64)
         try:
             self._map.close()
         except BufferError:
-            # Somebody still holds a view: the mapping lives until that view is gone.
+            # A view still refers to the mapping, which lives as long as the view.
             return
 
 

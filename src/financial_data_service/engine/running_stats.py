@@ -1,14 +1,14 @@
 """RunningStats: the rolling statistics of one symbol.
 
-A ring of prices and levels of block summaries above it, both in one region of memory
-(:mod:`~financial_data_service.engine.layout`). All windows end at the newest price, so one tree
-answers every one of them.
+One region of memory (:mod:`~financial_data_service.engine.layout`) holds a ring of prices and,
+above it, levels of block summaries. All windows end at the newest price, so one tree answers all of
+them.
 
 Invariants
 ----------
-* A batch is appended whole or not at all: it is checked before anything that a window can reach
-  is written.
-* An answer depends on the prices in its window and on nothing else.
+* A batch is appended as a whole or not at all: nothing that a window reads is written before the
+  batch is known to be valid.
+* An answer depends only on the prices in its window.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ assert PRICE_MAX == kernels.PRICE_MAX
 class RunningStats:
     """Rolling min, max, last, avg and var over the last prices of one symbol.
 
-    Appending costs a few nanoseconds a price and asking a few microseconds, whatever the window
-    and whatever the prices; memory is 8.4 bytes a price at the default sizes, taken as prices
-    come. For one thread at a time.
+    An append takes a few nanoseconds per price and a query a few microseconds, whatever the window
+    and whatever the prices. Memory is 8.4 bytes per price at the default sizes, taken as prices are
+    appended. One thread at a time may use an object.
 
     Parameters
     ----------
     largest_window : int
         Longest window in prices, 10 to 10^8.
     fanout : int
-        Prices to a block and blocks to a higher block; a power of two.
+        Prices per block, and blocks per block of the next level; a power of two.
     batch_max : int
-        Prices in one append at most.
+        Maximum number of prices in one append.
 
     Raises
     ------
@@ -82,23 +82,24 @@ class RunningStats:
     def append(self, values: npt.ArrayLike) -> int:
         """Append a batch of prices, oldest first, and return the new sequence.
 
-        O(n), about 1 ns a price in batches of 10,000. Whole batch or nothing.
+        O(n), about 1 ns per price in batches of 10,000. The batch is stored as a whole or not at
+        all.
 
         Parameters
         ----------
         values : float64[n] or sequence of float or int
-            1 to ``batch_max`` prices, finite and of magnitude 1e150 at most.
+            1 to ``batch_max`` prices, finite and of a magnitude of at most 1e150.
 
         Raises
         ------
         InvalidBatchError
             When the batch is empty, too long, of another shape or type, or holds a value that is
-            not a price; the message says what was expected, what came, and where.
+            not a price. The message says what was expected, what was found, and where.
         """
         return self.append_prices(as_prices(values, self._geometry.batch_max))
 
     def append_prices(self, prices: npt.NDArray[np.float64]) -> int:
-        """Append what :func:`~financial_data_service.prices.as_prices` has let through.
+        """Append an array that :func:`~financial_data_service.prices.as_prices` returned. O(n).
 
         Raises
         ------
@@ -111,7 +112,7 @@ class RunningStats:
         return sequence
 
     def writing(self) -> AbstractContextManager[object]:
-        """Return a context in which nobody else appends; in memory there is nobody else."""
+        """Return a context in which no other process appends. In memory no other process can."""
         return nullcontext()
 
     def window(self, last: int) -> WindowStats:
@@ -138,7 +139,7 @@ class RunningStats:
         Raises
         ------
         WindowSizeError
-            When ``10**k`` is not a window: k is less than 1 or more than ``k_max``.
+            When k is less than 1 or more than ``k_max``.
         """
         k = operator.index(k)
         check_exponent(k, self._geometry.largest_window)
@@ -150,14 +151,14 @@ class RunningStats:
         )
 
     def all_stats(self) -> list[WindowStats]:
-        """Return the statistics of every window, ``k = 1 … k_max``, as of one moment."""
+        """Return the statistics of every window, ``k = 1 … k_max``, all at the same sequence."""
         return self.windows_as_of(10**k for k in range(1, self.k_max + 1))
 
     def windows_as_of(self, lengths: Iterable[int]) -> list[WindowStats]:
-        """Return the statistics of several windows, all as of the newest price of one moment.
+        """Return the statistics of several windows that all end at the same price.
 
-        Where another process appends so fast that the longest is overwritten meanwhile, a later
-        moment is taken.
+        That is the newest price at the time of the call. If another process appends so fast that
+        the longest window is overwritten meanwhile, the windows are read again at a later price.
 
         Parameters
         ----------
@@ -174,7 +175,8 @@ class RunningStats:
     def prices(self, begin: int, end: int) -> npt.NDArray[np.float64]:
         """Return prices number ``begin`` to ``end`` (counted from the first ever), oldest first.
 
-        The array may be a view on the ring: it is good until the next append.
+        The array may be a view on the ring, which is valid until the next append. O(1), or O(n)
+        if the prices wrap around the end of the ring.
 
         Raises
         ------
@@ -202,7 +204,7 @@ class RunningStats:
             begin = max(0, sequence - last)
             values = self._ring.read(begin, sequence).copy()
             oldest = self.oldest
-            # Of a symbol that was deleted meanwhile nobody can say what was overwritten before.
+            # The count of a deleted symbol no longer tells which prices were overwritten.
             if (begin >= oldest and self.sequence >= 0) or sequence == 0:
                 return values
 
@@ -213,7 +215,7 @@ class RunningStats:
 
     @property
     def ring(self) -> Ring:
-        """Where prices and levels lie, for those who look at them from outside."""
+        """The memory with the prices and levels, for readers outside the engine."""
         return self._ring
 
     @property
@@ -233,16 +235,16 @@ class RunningStats:
 
     @property
     def oldest(self) -> int:
-        """Number of the oldest price still held: the window's prices, and a little more."""
+        """Number of the oldest price still held; more than the largest window's are."""
         return self._ring.oldest
 
     @property
     def size_bytes(self) -> int:
-        """Length of the mapped region; what has been touched of it is in memory."""
+        """Length of the mapped region. Only the pages written so far take memory."""
         return self._geometry.size_bytes
 
     def close(self) -> None:
-        """Give the memory back; the object is of no use afterwards. Idempotent."""
+        """Release the memory. The object cannot be used afterwards. Idempotent."""
         self._ring.close()
 
 
@@ -259,15 +261,15 @@ def raise_invalid(prices: npt.NDArray[np.float64]) -> NoReturn:
 
 
 def warm_up() -> None:
-    """Compile every kernel, or load it from the cache, so that no request waits for it.
+    """Compile every kernel, or load it from the cache, so that no request waits for that.
 
-    Takes some seconds the first time on a machine, a fraction of one afterwards.
+    It takes some ten seconds the first time on a machine, and a fraction of a second afterwards.
     """
     prices = np.arange(1.0, 11.0)
     read_only = prices.copy()
     read_only.flags.writeable = False
     stats = RunningStats(10, fanout=2, batch_max=10)
-    # Arrays that may and may not be written to are different types to Numba.
+    # Writable and read-only arrays are different types to Numba.
     for batch in (prices, read_only):
         stats.append(batch)
     assert stats.window(10).values == len(prices)

@@ -1,6 +1,7 @@
-"""Where the symbols of a manager live: in memory, or wherever a subclass keeps them.
+"""Where the symbols of a manager are kept: in memory here, elsewhere in subclasses.
 
-Planning and limits of names are the manager's business; a store makes, finds and removes.
+A store creates, finds and removes symbols, and enforces their number. The manager checks names and
+batches.
 """
 
 from __future__ import annotations
@@ -19,21 +20,21 @@ __all__ = ["MemoryStore", "SymbolChangedError", "SymbolStore"]
 
 
 class SymbolChangedError(Exception):
-    """Another process has created or deleted the symbol meanwhile: look again.
+    """Another process has created or deleted the symbol meanwhile: the caller looks again.
 
-    It never reaches a user, and so is no :class:`~financial_data_service.errors.FdsError`.
+    It never reaches a user, so it is not a :class:`~financial_data_service.errors.FdsError`.
     """
 
 
 class SymbolStore(ABC):
-    """Symbols by name, up to a number of them.
+    """Symbols by name, up to a maximum number.
 
     Parameters
     ----------
     geometry : Geometry
-        Sizes of every symbol.
+        Sizes of the region of every symbol.
     max_symbols : int
-        Symbols kept at most.
+        Maximum number of symbols.
 
     Attributes
     ----------
@@ -46,8 +47,8 @@ class SymbolStore(ABC):
         self.max_symbols = max_symbols
         self.refused: dict[str, str] = {}
 
-    def open(self) -> None:  # noqa: B027 - memory is always ready
-        """Make ready for use. Idempotent.
+    def open(self) -> None:  # noqa: B027 - memory needs no preparation
+        """Prepare the store for use. Idempotent.
 
         Raises
         ------
@@ -57,12 +58,12 @@ class SymbolStore(ABC):
 
     @abstractmethod
     def find(self, symbol: str) -> RunningStats | None:
-        """Return a symbol that the caller does not know yet, or None when there is no such symbol.
+        """Return a symbol that the caller does not hold yet, or None if it does not exist.
 
         Raises
         ------
         SymbolFileError
-            When it is there and cannot be used.
+            When it exists and cannot be used.
         """
 
     @abstractmethod
@@ -72,11 +73,11 @@ class SymbolStore(ABC):
         Raises
         ------
         SymbolChangedError
-            When there is such a symbol by now.
+            When the symbol exists by now.
         SymbolLimitError
             When there are ``max_symbols`` already.
         InsufficientStorageError
-            When there is no room.
+            When there is not enough memory or disk space.
         """
 
     @abstractmethod
@@ -85,12 +86,12 @@ class SymbolStore(ABC):
 
     @abstractmethod
     def delete(self, symbol: str, running_stats: RunningStats) -> None:
-        """Remove a symbol for good, and close it.
+        """Remove a symbol permanently, and close it.
 
         Raises
         ------
         SymbolChangedError
-            When another process has done so.
+            When another process has removed it.
         """
 
     def tend(self) -> Iterable[RunningStats]:
@@ -103,23 +104,23 @@ class SymbolStore(ABC):
         """
         return ()
 
-    def close(self) -> None:  # noqa: B027 - a store may have nothing to let go of
-        """Let go of everything. Idempotent; :meth:`open` makes it usable again."""
+    def close(self) -> None:  # noqa: B027 - a store may hold nothing
+        """Release everything. Idempotent; :meth:`open` makes the store usable again."""
 
 
 class MemoryStore(SymbolStore):
-    """Symbols in the memory of this process, gone when it ends."""
+    """Symbols in the memory of this process; they are lost when it ends."""
 
     def __init__(self, geometry: Geometry, max_symbols: int) -> None:
         super().__init__(geometry, max_symbols)
         self._names: dict[str, None] = {}  # in order of creation
 
     def find(self, symbol: str) -> RunningStats | None:
-        """Return None: whoever created a symbol knows it."""
+        """Return None: the manager that created a symbol holds it already."""
         return None
 
     def create(self, symbol: str, prices: npt.NDArray[np.float64]) -> RunningStats:
-        """Return a new symbol that holds its first batch; errors as of the base class."""
+        """Return a new symbol that holds its first batch. Errors as in the base class."""
         if len(self._names) >= self.max_symbols:
             raise SymbolLimitError(self.max_symbols)
         geometry = self.geometry
@@ -135,10 +136,10 @@ class MemoryStore(SymbolStore):
         return list(self._names)
 
     def delete(self, symbol: str, running_stats: RunningStats) -> None:
-        """Forget a symbol and give its memory back."""
+        """Remove a symbol and release its memory."""
         del self._names[symbol]
         running_stats.close()
 
     def close(self) -> None:
-        """Forget all symbols."""
+        """Remove all symbols."""
         self._names.clear()

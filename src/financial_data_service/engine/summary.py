@@ -1,23 +1,23 @@
-"""The algebra of a block of prices, in plain Python: the reference that the kernels answer to.
+"""The algebra of a block of prices, in plain Python: the reference for the kernels.
 
-A :class:`Summary` says of a block of prices what a window needs to know of it. Summaries form a
-commutative monoid under :func:`combine` with :data:`IDENTITY`, so a window may be answered from
-any partition of it into blocks (FlatFAT: Tangwongsan, Hirzel, Schneider, Wu: General incremental
-sliding-window aggregation, PVLDB 8(7), 2015, doi:10.14778/2752939.2752940). ``min`` and ``max``
-are associative to the bit; ``sum`` is so as long as it fits the 106 bits of its pair, and ``m2``
-within a few units of the last place.
+A :class:`Summary` holds what the statistics of a window need to know about a block of prices.
+Summaries form a commutative monoid under :func:`combine` with :data:`IDENTITY`, so a window can be
+answered from any partition of it into blocks (FlatFAT: Tangwongsan, Hirzel, Schneider, Wu: General
+incremental sliding-window aggregation, PVLDB 8(7), 2015, doi:10.14778/2752939.2752940). ``min`` and
+``max`` are associative bit for bit; the sum is if it fits the 106 bits of its pair; ``m2`` is
+within a few units in the last place.
 
 Numerics
 --------
 The sum is an unevaluated pair of doubles, ``sum_high + sum_low`` ("double-double": Dekker 1971,
-doi:10.1007/BF01397083). One double for sum or mean, the textbook way (Chan, Golub, LeVeque 1983,
-doi:10.1080/00031305.1983.10483115; Pébay 2008, doi:10.2172/1028931), loses what lies below its
-last bit, and with it the variance of prices that are large against their spread. With the pair,
-the difference of two block means keeps its relative accuracy, and every term that enters ``m2`` is
-a square: the variance cannot be negative, and there is nothing to cancel.
+doi:10.1007/BF01397083). The textbook formulas keep one double for the sum or the mean (Chan, Golub,
+LeVeque 1983, doi:10.1080/00031305.1983.10483115; Pébay 2008, doi:10.2172/1028931). It loses what
+lies below its last bit, and with that the variance of prices that are large compared with their
+spread. With the pair, the difference of two block means keeps its relative accuracy. Every term of
+``m2`` is a square, so nothing cancels and the variance cannot be negative.
 
-Nothing is ever subtracted when a price leaves a window; so an answer depends on the prices in the
-window and on nothing that came before them.
+Nothing is subtracted when a price leaves a window. So an answer depends only on the prices in the
+window.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ __all__ = [
 
 
 class Summary(NamedTuple):
-    """What is kept of a block of prices.
+    """The summary of a block of prices.
 
     Attributes
     ----------
     count : int
         Number of prices in the block, at most 10^8 (so that it has at most 27 bits).
     min, max : float
-        Smallest and largest price, bitwise.
+        Smallest and largest price, bit for bit.
     sum_high, sum_low : float
         Sum of the prices as an unevaluated pair: ``|sum_low| <= ulp(sum_high) / 2``.
     m2 : float
         Sum of the squared deviations from the mean.
     """
 
-    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody asks of a summary
+    count: int  # type: ignore[assignment]  # hides tuple.count, which a summary does not need
     min: float
     max: float
     sum_high: float
@@ -96,9 +96,10 @@ def combine(left: Summary, right: Summary) -> Summary:
 
 
 def lower(summary: Summary) -> tuple[float, float, float, float]:
-    """Return ``(min, max, avg, var)`` of a block that holds at least one price.
+    """Return ``(min, max, avg, var)`` of a block of at least one price.
 
-    ``avg`` is the pair of the sum, divided and rounded once; ``var`` is the population variance.
+    ``avg`` is the sum, a pair, divided by the count and rounded once. ``var`` is the population
+    variance.
     """
     avg, _ = divide_pair(summary.sum_high, summary.sum_low, summary.count)
     return summary.min, summary.max, avg, summary.m2 / summary.count
@@ -117,13 +118,13 @@ def two_sum(a: float, b: float) -> tuple[float, float]:
 
 
 def fast_two_sum(a: float, b: float) -> tuple[float, float]:
-    """Return what :func:`two_sum` does, for ``|a| >= |b|`` (Dekker)."""
+    """Return the same as :func:`two_sum`, faster, for ``|a| >= |b|`` (Dekker)."""
     s = a + b
     return s, b - (s - a)
 
 
 def add_pairs(a_high: float, a_low: float, b_high: float, b_low: float) -> tuple[float, float]:
-    """Return the sum of two pairs as a pair; relative error below 2^-104, no cancellation loss."""
+    """Return the sum of two pairs as a pair. Relative error below 2^-104, also if they cancel."""
     high, error = two_sum(a_high, b_high)
     low, rest = two_sum(a_low, b_low)
     high, error = fast_two_sum(high, error + low)
@@ -133,8 +134,8 @@ def add_pairs(a_high: float, a_low: float, b_high: float, b_low: float) -> tuple
 def divide_pair(high: float, low: float, count: int) -> tuple[float, float]:
     """Return ``(high + low) / count`` as a pair, for a count of at most 27 bits.
 
-    The remainder of the first quotient is exact: the quotient is split in two halves of 26 bits
-    (Veltkamp), each of which times a 27-bit count fits a double.
+    The remainder of the first quotient is exact: the quotient is split into two halves of 26 bits
+    (Veltkamp), and each half times a count of 27 bits is a double.
     """
     quotient = high / count
     scaled = quotient * 134217729.0  # 2^27 + 1

@@ -1,6 +1,6 @@
 """SymbolManager: the symbols of a service, each with its rolling statistics.
 
-Invariant: a symbol exists from its first stored batch on; a batch that is refused creates nothing.
+Invariant: a symbol exists from its first stored batch on. A refused batch creates nothing.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ __all__ = ["BatchReceipt", "SymbolManager"]
 
 
 class BatchReceipt(NamedTuple):
-    """What became of a batch.
+    """The result of adding a batch.
 
     Attributes
     ----------
     symbol : str
-        Whose batch it was.
+        The symbol that the batch belongs to.
     added : int
-        Prices added: 0 when all were stored already.
+        Number of prices added; 0 if all were stored already.
     sequence : int
-        Prices ever appended to the symbol, these included.
+        Number of prices ever appended to the symbol, these included.
     """
 
     symbol: str
@@ -41,22 +41,22 @@ class BatchReceipt(NamedTuple):
 
 
 class SymbolManager:
-    """Rolling statistics by symbol, up to a number of symbols. For one thread at a time.
+    """Rolling statistics by symbol, up to a maximum number of symbols. One thread at a time.
 
     Parameters
     ----------
     max_symbols : int
-        Symbols kept at most.
+        Maximum number of symbols.
     largest_window, batch_max, fanout : int
-        As of :class:`~financial_data_service.engine.running_stats.RunningStats`.
+        As for :class:`~financial_data_service.engine.running_stats.RunningStats`.
     store : SymbolStore, optional
-        Where the symbols live, with sizes and limit of its own; in memory if not given.
+        Where the symbols are kept, with its own sizes and limit. In memory if not given.
 
     Attributes
     ----------
     listener : callable, optional
-        Called with symbol and new sequence after each append by this process, while somebody
-        listens; it must be quick and must not raise.
+        Called with the symbol and its new sequence after each append by this process. It must be
+        quick and must not raise.
 
     Examples
     --------
@@ -82,11 +82,12 @@ class SymbolManager:
         self.largest_window = store.geometry.largest_window
         self.batch_max = store.geometry.batch_max
         self.listener: Callable[[str, int], None] | None = None
-        # What this process has seen of the store; another may have created and deleted since.
+        # The symbols that this process has opened. Another process may have created or deleted some
+        # since.
         self._symbols: dict[str, RunningStats] = {}
 
     def open(self) -> None:
-        """Make the store ready. Idempotent; not needed in memory.
+        """Prepare the store. Idempotent; not needed for symbols in memory.
 
         Raises
         ------
@@ -111,9 +112,9 @@ class SymbolManager:
     def add_batch(
         self, symbol: str, values: npt.ArrayLike, from_sequence: int | None = None
     ) -> BatchReceipt:
-        """Append a batch of prices to a symbol, which comes into being with its first batch.
+        """Append a batch of prices to a symbol. The first batch creates the symbol. O(n).
 
-        Whole batch or nothing. O(n).
+        The batch is stored as a whole or not at all.
 
         Parameters
         ----------
@@ -122,13 +123,13 @@ class SymbolManager:
         values : float64[n] or sequence of float or int
             1 to ``batch_max`` prices, oldest first.
         from_sequence : int, optional
-            Number of prices appended to the symbol before this batch. It makes a retry harmless:
-            what is stored already is compared, bit by bit, and only the rest is added.
+            Number of prices appended to the symbol before this batch. It makes a retry safe:
+            prices that are stored already are compared bit by bit, and only the rest is added.
 
         Raises
         ------
         InvalidSymbolError, InvalidBatchError
-            When an argument is unfit.
+            When an argument is invalid.
         SymbolLimitError
             When the symbol is new and there are ``max_symbols`` already.
         InsufficientStorageError
@@ -142,9 +143,9 @@ class SymbolManager:
     def add_prices(
         self, symbol: str, prices: npt.NDArray[np.float64], from_sequence: int | None = None
     ) -> BatchReceipt:
-        """Append what :func:`~financial_data_service.prices.as_prices` has let through.
+        """Append an array that :func:`~financial_data_service.prices.as_prices` returned.
 
-        Parameters and errors as of :meth:`add_batch`.
+        Parameters and errors as for :meth:`add_batch`.
         """
         while True:
             try:
@@ -182,7 +183,7 @@ class SymbolManager:
         return _still_there(symbol, self[symbol].window(last))
 
     def all_stats(self, symbol: str) -> list[WindowStats]:
-        """Return the statistics of every window of a symbol; errors as :meth:`stats`."""
+        """Return the statistics of every window of a symbol. Errors as for :meth:`stats`."""
         answers = self[symbol].all_stats()
         _still_there(symbol, answers[0])
         return answers
@@ -193,12 +194,12 @@ class SymbolManager:
         return k_max_of(self.largest_window)
 
     def check_exponent(self, k: int) -> None:
-        """Check that ``10**k`` is a window.
+        """Check that there is a window of ``10**k`` prices.
 
         Raises
         ------
         WindowSizeError
-            When it is not.
+            When there is none.
         """
         check_exponent(k, self.largest_window)
 
@@ -207,7 +208,7 @@ class SymbolManager:
         return self._store.names()
 
     def delete(self, symbol: str) -> None:
-        """Forget a symbol and its prices for good, and give back what they took.
+        """Delete a symbol and its prices permanently, and release their memory and disk space.
 
         Raises
         ------
@@ -221,25 +222,25 @@ class SymbolManager:
             self._drop(symbol)
             raise SymbolNotFoundError(symbol) from None
         except BaseException:
-            if running_stats.sequence < 0:  # It was, though not all went as it should.
+            if running_stats.sequence < 0:  # It was deleted, although a later step failed.
                 self._drop(symbol)
             raise
         self._drop(symbol)
 
     def close(self) -> None:
-        """Let go of all symbols. Idempotent."""
+        """Close all symbols and the store. Idempotent."""
         for running_stats in self._symbols.values():
             running_stats.close()
         self._symbols.clear()
         self._store.close()
 
     def get(self, symbol: str) -> RunningStats | None:
-        """Return the statistics of a symbol, or None when there is no such symbol.
+        """Return the statistics of a symbol, or None if it does not exist.
 
         Raises
         ------
         SymbolFileError
-            When it is there and cannot be used.
+            When it exists and cannot be used.
         """
         running_stats = self._symbols.get(symbol)
         if running_stats is None or running_stats.sequence < 0:
@@ -284,7 +285,7 @@ class SymbolManager:
 
 
 def _still_there(symbol: str, answer: WindowStats) -> WindowStats:
-    """Return an answer, unless another process deleted the symbol while it was made."""
+    """Return an answer, unless another process deleted the symbol meanwhile."""
     if answer.sequence < 0:
         raise SymbolNotFoundError(symbol)
     return answer
@@ -296,8 +297,8 @@ def _add_missing(
     prices: npt.NDArray[np.float64],
     from_sequence: int,
 ) -> BatchReceipt:
-    """Append what is not stored yet of a batch, as one step against every other writer."""
-    # The whole batch is checked, not only what will be left of it.
+    """Append the part of a batch that is not stored yet, atomically among all writers."""
+    # The whole batch is checked, not only the part that will be appended.
     if kernels.find_invalid(prices) >= 0:
         raise_invalid(prices)
     with running_stats.writing():
@@ -315,7 +316,7 @@ def _not_yet_stored(
     prices: npt.NDArray[np.float64],
     from_sequence: int,
 ) -> npt.NDArray[np.float64]:
-    """Return the part of a batch that lies behind what is stored; the part before must equal it."""
+    """Return the part of a batch after the stored prices. The part before must equal them."""
     sequence = running_stats.sequence
     if from_sequence > sequence:
         raise _gap(symbol, sequence, from_sequence)
