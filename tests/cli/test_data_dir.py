@@ -418,7 +418,7 @@ class TestVerify:
         fault, sentence = result.stderr.splitlines()
         assert re.fullmatch(
             r"fds: BTC/USDT: level 1, block 222 \(prices 1,776 to 1,783\): sum is stored as \S+ \+ "
-            r"\S+, by its prices it is \S+ \+ \S+: one of these prices has changed, for the level "
+            r"\S+, its prices give \S+ \+ \S+: one of these prices has changed, for the level "
             r"above does not fit either\.",
             fault,
         )

@@ -288,14 +288,14 @@ def test_a_fault_is_a_sentence() -> None:
     ring.region[maxima + 5] = 1000.0
     (fault,), _ = verified(ring)
     assert str(fault) == (
-        "level 1, block 5 (prices 20 to 23): max is stored as 1000.0, by its prices it is 24.0: "
+        "level 1, block 5 (prices 20 to 23): max is stored as 1000.0, its prices give 24.0: "
         "the summary has changed, its prices have not"
     )
     sums = SMALL.offsets[2] + 2 * (SMALL.capacity >> 4)
     ring.region[maxima + 5] = 24.0
     ring.region[sums] = 137.0
     (fault,), _ = verified(ring)
-    assert "sum is stored as 137.0 + 0.0, by its prices it is 136.0 + 0.0" in str(fault)
+    assert "sum is stored as 137.0 + 0.0, its prices give 136.0 + 0.0" in str(fault)
 
 
 @given(st.data())
@@ -325,7 +325,7 @@ def test_what_is_no_price_is_found(damage: float) -> None:
     (fault,), (check,) = verified(ring)
     assert (fault.level, fault.number) == (1, 15)
     assert {"avg", "var"} <= set(check.differing)
-    assert "var is answered" in str(check)
+    assert "var is served as" in str(check)
 
 
 def served_by(change: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> list[str]:

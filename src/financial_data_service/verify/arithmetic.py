@@ -14,7 +14,7 @@ compiled: Any = njit(cache=True, nogil=True)
 
 @compiled
 def add_up(prices):  # type: ignore[no-untyped-def]
-    """Add prices up, in order.
+    """Add prices in order, without losing a bit. O(n).
 
     Parameters
     ----------
@@ -24,8 +24,9 @@ def add_up(prices):  # type: ignore[no-untyped-def]
     Returns
     -------
     tuple
-        ``(min, max, smallest, size, high, middle, low)``: bounds, the smallest magnitude but 0
-        (infinite if there is none), the plain sum of magnitudes, and the sum in three doubles.
+        ``(min, max, smallest, size, high, middle, low)``: the bounds, the smallest magnitude other
+        than 0 (infinite if there is none), the plain sum of the magnitudes, and the sum as three
+        doubles.
     """
     least = prices[0]
     greatest = prices[0]
@@ -52,7 +53,7 @@ def add_up(prices):  # type: ignore[no-untyped-def]
 
 @compiled
 def add_squares(prices, mean, rest):  # type: ignore[no-untyped-def]
-    """Return the sum of the squared deviations from a mean given as a pair, added in order."""
+    """Return the sum of the squared deviations from a mean, itself a pair, added in order. O(n)."""
     high = low = 0.0
     for index in range(len(prices)):
         deviation = (prices[index] - mean) - rest
@@ -74,16 +75,16 @@ def two_sum(a, b):  # type: ignore[no-untyped-def]
 
 @compiled
 def summarise_each(prices, length, summaries):  # type: ignore[no-untyped-def]
-    """Summarise neighbouring blocks, each from its prices.
+    """Summarise consecutive blocks, each from its prices. O(n).
 
     Parameters
     ----------
     prices : float64[n * length]
         The prices of the blocks.
     length : int
-        Prices to a block; a power of two, so that its mean is a mere scaling.
+        Prices per block; a power of two, so that a division by it does not round.
     summaries : float64[6, n]
-        Is filled with min, max, sum_high, sum_low, m2 and the smallest magnitude but 0.
+        Filled with min, max, sum_high, sum_low, m2 and the smallest magnitude other than 0.
     """
     for block in range(len(prices) // length):
         run = prices[block * length : (block + 1) * length]

@@ -12,10 +12,10 @@ from financial_data_service.engine.layout import FIELDS, Geometry
 from financial_data_service.engine.ring_view import Held
 from financial_data_service.verify.arithmetic import summarise_each
 from financial_data_service.verify.tolerances import (
-    _SMALLEST,
     CANCELLED_MAX,
     EXACT_BELOW,
     RELATIVE_MAX,
+    SMALLEST_DOUBLE,
     SMALLEST_UNITS,
     STEP,
     Advance,
@@ -25,24 +25,21 @@ from financial_data_service.verify.tolerances import (
 __all__ = ["Block", "LevelsReport", "verify_levels", "work_of_levels"]
 
 
-# Levels
-
-
 class Block(NamedTuple):
     """A stored summary that differs from its prices.
 
     Attributes
     ----------
     level, number : int
-        Which: block ``number`` of a level, counted from the first ever.
+        Level, and number of the block within the level, counted from the first ever.
     begin, end : int
         The numbers of its prices.
     field : str
         The first field that differs: min, max, sum or m2.
     stored, expected : str
-        What stands there, and what its prices say.
+        The stored value, and the value recomputed from the prices.
     verdict : str
-        What has changed, as far as the other levels tell.
+        What has changed, as far as the other levels show.
     """
 
     level: int
@@ -57,20 +54,20 @@ class Block(NamedTuple):
     def __str__(self) -> str:
         return (
             f"level {self.level}, block {self.number:,} (prices {self.begin:,} to "
-            f"{self.end - 1:,}): {self.field} is stored as {self.stored}, by its prices it is "
+            f"{self.end - 1:,}): {self.field} is stored as {self.stored}, its prices give "
             f"{self.expected}: {self.verdict}"
         )
 
 
 class LevelsReport(NamedTuple):
-    """What came of comparing the levels.
+    """The result of comparing the levels.
 
     Attributes
     ----------
     blocks : int
-        Summaries compared.
+        Number of summaries compared.
     wrong : list of Block
-        Those that differ, without those that only contain another one's fault.
+        The summaries that differ, without those that only contain the fault of a lower one.
     """
 
     blocks: int
@@ -78,21 +75,21 @@ class LevelsReport(NamedTuple):
 
 
 def work_of_levels(held: Held) -> int:
-    """Return how many prices :func:`verify_levels` will read, over all levels."""
+    """Return the number of prices that :func:`verify_levels` reads, over all levels."""
     return held.geometry.levels * (held.sequence - held.oldest)
 
 
 def verify_levels(held: Held, advance: Advance = lambda _prices: None) -> LevelsReport:
     """Compare every summary of every level with its prices. O(prices × levels).
 
-    Reads from the oldest price on, faster than any writer follows.
+    It reads from the oldest price on, faster than a writer can follow.
 
     Parameters
     ----------
     held : Held
         The symbol.
     advance : callable
-        Is told of prices dealt with, every few milliseconds.
+        Called with the number of prices processed, every few milliseconds.
 
     Raises
     ------
@@ -105,11 +102,11 @@ def verify_levels(held: Held, advance: Advance = lambda _prices: None) -> Levels
         for first, end in _steps(held, level, advance):
             wrong += _compare(held, level, first, end)
             compared += end - first
-    return LevelsReport(compared, _judged(held.geometry, held.sequence, held.oldest, wrong))
+    return LevelsReport(compared, _located(held.geometry, held.sequence, held.oldest, wrong))
 
 
 def _steps(held: Held, level: int, advance: Advance) -> Iterator[tuple[int, int]]:
-    """Yield the runs of whole blocks of a level which are there, as of when the level is begun."""
+    """Yield runs of the whole blocks of a level that are held when the level is begun."""
     geometry = held.geometry
     shift = geometry.fanout_shift * level
     blocks = geometry.capacity >> shift
@@ -128,33 +125,34 @@ def _steps(held: Held, level: int, advance: Advance) -> Iterator[tuple[int, int]
 
 
 def _compare(held: Held, level: int, first: int, end: int) -> list[Block]:
-    """Return the blocks of a run that differ from their prices, and are still there."""
+    """Return the blocks of a run that differ from their prices and are still held."""
     geometry = held.geometry
     shift = geometry.fanout_shift * level
     stored = held.summaries(level, first, end)
     expected = np.empty((FIELDS + 1, end - first))
     summarise_each(held.run(first << shift, end << shift), 1 << shift, expected)
-    still_there = -(-held.oldest >> shift)
+    still_held = -(-held.oldest >> shift)
     differs = _differences(stored, expected, 1 << shift, geometry.fanout)
     return [
         _block(level, first + index, shift, stored[:, index], expected[:, index], differs[:, index])
         for index in np.flatnonzero(differs.any(axis=0)).tolist()
-        if first + index >= still_there
+        if first + index >= still_held
     ]
 
 
 def _differences(
     stored: Floats, expected: Floats, count: int, fanout: int
 ) -> npt.NDArray[np.bool_]:
-    """Return which of min, max, sum and m2 differ by more than they may, as bool[4, n]."""
+    """Return where min, max, sum and m2 differ by more than the tolerance, as bool[4, n]."""
     least, greatest, high, low, m2, smallest = expected
     magnitude = np.maximum(np.abs(least), np.abs(greatest))
-    # What is stored may be anything, NaN included: what is not close enough is wrong.
+    # Stored values may be anything, NaN included: a value that is not close enough is wrong.
     with np.errstate(all="ignore"):
         is_exact = magnitude / smallest * count * fanout < EXACT_BELOW
         sum_off = np.abs((stored[2] - high) + (stored[3] - low))
         sum_fits = sum_off <= np.where(is_exact, 0.0, CANCELLED_MAX * count * magnitude)
-        m2_fits = np.abs(stored[4] - m2) <= RELATIVE_MAX * m2 + SMALLEST_UNITS * _SMALLEST * count
+        m2_off_max = RELATIVE_MAX * m2 + SMALLEST_UNITS * SMALLEST_DOUBLE * count
+        m2_fits = np.abs(stored[4] - m2) <= m2_off_max
     return ~np.stack((stored[0] == least, stored[1] == greatest, sum_fits, m2_fits))
 
 
@@ -175,16 +173,16 @@ def _block(
     return Block(level, number, number << shift, (number + 1) << shift, name, *shown)
 
 
-def _judged(geometry: Geometry, sequence: int, oldest: int, wrong: list[Block]) -> list[Block]:
+def _located(geometry: Geometry, sequence: int, oldest: int, wrong: list[Block]) -> list[Block]:
     """Return the blocks where a fault lies, each with what must have changed.
 
-    A summary is made from the level below when its block is full. So a price that changes later
-    contradicts every level above it, a summary that changes later only itself.
+    A summary is computed from the level below when its block is full. So a price that changes later
+    contradicts every level above it, and a summary that changes later contradicts only itself.
     """
     shift = geometry.fanout_shift
     places = {(block.level, block.number) for block in wrong}
     above_others = {(level + 1, number >> shift) for level, number in places}
-    judged = []
+    located = []
     for block in wrong:
         if (block.level, block.number) in above_others:
             continue
@@ -197,5 +195,5 @@ def _judged(geometry: Geometry, sequence: int, oldest: int, wrong: list[Block]) 
             verdict = "one of these prices has changed, for the level above does not fit either"
         else:
             verdict = "the summary or one of these prices has changed"
-        judged.append(block._replace(verdict=verdict))
-    return judged
+        located.append(block._replace(verdict=verdict))
+    return located

@@ -1,33 +1,14 @@
-"""Recompute what is stored above the prices, and what is answered, from the prices alone.
+"""How far a stored or served number may be from its recomputed value, and in which steps to read.
 
-Two things are compared. *Levels*: every summary of every level that still has all its prices, each
-from all of them and not from the level below. *Windows*: the answers for the last ``10**k`` prices
-as they are served, with the prices of the window read one by one.
-
-Nothing of the engine's arithmetic is used. It splits sums at a grid, adds in any order, and
-combines summaries in doubles (:mod:`~financial_data_service.engine.kernels`); here the prices are
-added up in order, in three doubles that carry each other's roundings (Ogita, Rump, Oishi: Accurate
-sum and dot product, SIAM J. Sci. Comput. 26(6), 2005, doi:10.1137/030601818), squares in two, and
-runs of prices are put together in exact fractions. So a fault of the engine's arithmetic, of its
-tree, or of the processor's vector unit does not repeat itself here.
-
-What counts as equal
---------------------
-* ``min``, ``max``: the same number (zeros of either sign are one number); ``last``: the same bits.
-* the sum of a block: the very same value of the pair, as long as its prices lie close enough
-  together for the engine's sum to be exact (:data:`EXACT_BELOW`); beyond that within 2^-80 of the
-  largest price, times their count.
-* ``m2`` of a block, ``var`` of a window: within 1e-14, or four times the smallest double a price.
-  Squares round, and a processor with other vectors adds them in another order; 1e-14 is what the
+* ``min``, ``max``: the same number; zeros of either sign are one number. ``last``: the same bits.
+* The sum of a block: the same value of the pair, if its prices are close enough together for the
+  sum of the engine to be exact (:data:`EXACT_BELOW`). Otherwise within 2^-80 of the largest price,
+  times their count.
+* ``m2`` of a block, ``var`` of a window: within 1e-14, or four times the smallest double per price.
+  Squares round, and a processor with other vectors adds them in another order. 1e-14 is what the
   service promises.
-* ``avg``: within 1 ulp of the exact mean, or where prices of both signs cancel, 2^-80 of the
-  largest: again the promise.
-
-What cannot be found: a change of the newest prices, which are in no block yet (fewer than the
-fanout); of the last few bits of an ``m2``; of prices that have left every whole block.
-
-All of it reads without a lock, while others may append. What was overwritten while it was read is
-read again as of a later moment, or left out where it no longer exists; it is never compared.
+* ``avg``: within 1 ulp of the exact mean or, if prices of both signs cancel, within 2^-80 of the
+  largest price. That is the promise too.
 """
 
 from __future__ import annotations
@@ -38,34 +19,33 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = []
-
 Floats: TypeAlias = npt.NDArray[np.float64]
 Advance: TypeAlias = Callable[[int], None]
 
 RELATIVE_MAX = 1e-14
-"""How far ``m2`` and ``var`` may be off, relative to their size."""
+"""Largest relative error of ``m2`` and ``var``."""
 
 SMALLEST_UNITS = 4
-"""And besides, in units of the smallest double a price: squares below it cannot be told."""
+"""Largest absolute error of ``m2``, in smallest doubles per price: smaller squares are lost."""
 
 CANCELLED = 2.0**-40
-"""A mean below this part of the prices' size is what cancellation has left."""
+"""If a mean is below this fraction of the mean magnitude, prices of both signs have cancelled."""
 
 CANCELLED_MAX = 2.0**-80
-"""How far such a mean may be off, relative to the largest price."""
+"""Largest error of such a mean, relative to the largest price."""
 
 EXACT_BELOW = 2.0**50
-"""A block's sum is exact if largest / smallest magnitude × prices × fanout is below it. Then every
-price is a multiple of one unit, and so few bits above it that neither the grid of a level nor what
-the split leaves below the grid exceeds 53 bits: 2^52 would do by the derivation, a quarter is kept
-for its roundings up."""
+"""The sum of a block is exact if largest / smallest magnitude × prices × fanout is below this.
 
-RUN = 1 << 16  # prices added up at once: they fit the second-level cache, which is read twice
+Then every price is a multiple of one unit, with so few bits above it that neither the grid of a
+level nor the remainders below the grid exceed 53 bits. By the derivation 2^52 would do; a factor of
+four is kept for its roundings upwards."""
 
-STEP = 1 << 20  # prices between two looks at whether they are still there, and moves of a bar
+RUN = 1 << 16  # prices per run; a run is read twice and fits the second-level cache
+
+STEP = 1 << 20  # prices between two checks for overwritten ones, and between two progress calls
 
 TRIES = 5
-"""How often a window is begun anew because newer prices ran over it."""
+"""Attempts at a window whose prices are overwritten while they are read."""
 
-_SMALLEST = 5e-324
+SMALLEST_DOUBLE = 5e-324

@@ -14,11 +14,11 @@ from financial_data_service.engine.ring_view import Held
 from financial_data_service.errors import OverwrittenError
 from financial_data_service.verify.arithmetic import add_squares, add_up
 from financial_data_service.verify.tolerances import (
-    _SMALLEST,
     CANCELLED,
     CANCELLED_MAX,
     RELATIVE_MAX,
     RUN,
+    SMALLEST_DOUBLE,
     SMALLEST_UNITS,
     TRIES,
     Advance,
@@ -28,23 +28,20 @@ from financial_data_service.windows import WindowStats, k_max_of
 __all__ = ["Exact", "WindowCheck", "check_window", "check_windows"]
 
 
-# Windows
-
-
 class Exact(NamedTuple):
-    """Statistics of a window, recomputed.
+    """Recomputed statistics of a window.
 
     Attributes
     ----------
     min, max, last : float
-        As they come.
+        The prices themselves.
     avg, var : Fraction or None
-        The exact mean; the variance to within a few units in the last place of a double. None
-        when something in the window is not a price.
+        The exact mean, and the variance to within a few units in the last place of a double. None
+        if a value in the window is not a price.
     values, sequence : int
         Prices in the window, and the number of prices at its end.
     size : float
-        Mean of the magnitudes, for the tolerance of ``avg``.
+        Mean magnitude of the prices, for the tolerance of ``avg``.
     """
 
     min: float
@@ -57,7 +54,7 @@ class Exact(NamedTuple):
     size: float
 
     def rounded(self, length: int) -> WindowStats:
-        """Return it in doubles, as the answer for a window of `length` prices."""
+        """Return the statistics in doubles, for a window of `length` prices."""
         avg, var = (math.nan if value is None else float(value) for value in (self.avg, self.var))
         return WindowStats(
             length, self.min, self.max, self.last, avg, var, self.values, self.sequence
@@ -65,16 +62,16 @@ class Exact(NamedTuple):
 
 
 class WindowCheck(NamedTuple):
-    """A window as it is served and as its prices say.
+    """The served statistics of a window beside the recomputed ones.
 
     Attributes
     ----------
     length : int
-        Of the window.
+        Length of the window in prices.
     served, recomputed : WindowStats
-        The two answers, as of the same moment.
+        Both at the same sequence.
     differing : list of str
-        Fields that differ by more than they may.
+        The fields that differ by more than the tolerance.
     """
 
     length: int
@@ -83,16 +80,18 @@ class WindowCheck(NamedTuple):
     differing: list[str]
 
     def __str__(self) -> str:
-        said = "; ".join(
-            f"{field} is answered {getattr(self.served, field)!r}, by its prices it is "
+        differences = "; ".join(
+            f"{field} is served as {getattr(self.served, field)!r}, its prices give "
             f"{getattr(self.recomputed, field)!r}"
             for field in self.differing
         )
-        return f"window of {self.length:,} prices as of {self.served.sequence:,}: {said}"
+        return (
+            f"window of {self.length:,} prices at sequence {self.served.sequence:,}: {differences}"
+        )
 
 
 class _Run(NamedTuple):
-    """Prices added up."""
+    """A run of prices, added up."""
 
     begin: int
     length: int
@@ -104,31 +103,34 @@ class _Run(NamedTuple):
 
 
 def check_window(held: Held, length: int) -> WindowCheck:
-    """Recompute one window, as of the newest price, and compare it; errors as of several."""
+    """Recompute one window that ends at the newest price, and compare it.
+
+    Complexity and errors as for :func:`check_windows`.
+    """
     return check_windows(held, [length])[0]
 
 
 def check_windows(
     held: Held, lengths: Iterable[int] | None = None, advance: Advance = lambda _prices: None
 ) -> list[WindowCheck]:
-    """Recompute windows and compare them with what is served, all as of one moment.
+    """Recompute windows and compare them with what is served, all at one sequence.
 
-    O(longest window): one price after the other, from the oldest on, each once. Releases the GIL
-    for most of the time.
+    O(longest window): every price is read once, from the oldest on. The GIL is released for most of
+    the time.
 
     Parameters
     ----------
     held : Held
         The symbol.
     lengths : iterable of int, optional
-        1 to the largest window each; 10, 100, … if not given.
+        1 to the largest window each. 10, 100, … if not given.
     advance : callable
-        Is told of prices dealt with.
+        Called with the number of prices processed.
 
     Raises
     ------
     OverwrittenError
-        When newer prices ran over the window again and again.
+        When newer prices overwrote the window during every attempt.
     SymbolNotFoundError
         When the symbol is deleted meanwhile.
     """
@@ -138,7 +140,7 @@ def check_windows(
     done = 0
 
     def advance_beyond(prices: int) -> None:
-        # A window that is begun anew must not move a bar twice.
+        # A second attempt must not advance a progress bar twice.
         nonlocal done
         done += prices
         if done > 0:
@@ -166,7 +168,7 @@ def _checked(held: Held, lengths: list[int], sequence: int, advance: Advance) ->
 
 
 def _recomputed(held: Held, lengths: list[int], sequence: int, advance: Advance) -> list[Exact]:
-    """Return windows that end at a price, each from the runs of prices it consists of."""
+    """Return the windows that end at a sequence, each from the runs of prices it consists of."""
     begins = [max(0, sequence - length) for length in lengths]
     runs = []
     for begin, end in _cuts(held.geometry.capacity, begins, sequence):
@@ -176,12 +178,12 @@ def _recomputed(held: Held, lengths: list[int], sequence: int, advance: Advance)
     last = float(held.run(sequence - 1, sequence)[0])
     held.must_hold(sequence - 1)
     return [
-        _together([run for run in runs if run.begin >= begin], last, sequence) for begin in begins
+        _merge_runs([run for run in runs if run.begin >= begin], last, sequence) for begin in begins
     ]
 
 
 def _cuts(capacity: int, begins: list[int], end: int) -> Iterator[tuple[int, int]]:
-    """Cut the longest window into runs: where a window begins, and where the ring does."""
+    """Cut the longest window into runs, at the start of each window and of the ring."""
     start = min(begins)
     wraps = range(-(-start // capacity) * capacity, end, capacity)
     return pairwise(sorted({*begins, end, *range(start, end, RUN), *wraps}))
@@ -199,8 +201,8 @@ def _add_up(held: Held, begin: int, end: int) -> _Run:
     return _Run(begin, end - begin, least, greatest, size, total, Fraction(m2))
 
 
-def _together(runs: list[_Run], last: float, sequence: int) -> Exact:
-    """Put runs together: in fractions, the textbook formula for the variance is as good as any."""
+def _merge_runs(runs: list[_Run], last: float, sequence: int) -> Exact:
+    """Combine runs. In exact fractions the textbook formula for the variance loses nothing."""
     count = sum(run.length for run in runs)
     avg, var = _moments(runs, count)
     return Exact(
@@ -249,5 +251,5 @@ def _is_close_avg(served: float, exact: Exact) -> bool:
 def _is_close_var(served: float, exact: Exact) -> bool:
     if exact.var is None or not math.isfinite(served):
         return False
-    off_max = Fraction(RELATIVE_MAX) * exact.var + SMALLEST_UNITS * Fraction(_SMALLEST)
+    off_max = Fraction(RELATIVE_MAX) * exact.var + SMALLEST_UNITS * Fraction(SMALLEST_DOUBLE)
     return abs(Fraction(served) - exact.var) <= off_max
