@@ -24,9 +24,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from financial_data_service.server.connection.internals import (
+    FlowControl,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 from financial_data_service.server.connection.websocket_protocol import (
     WebSocketProtocol,
     keep_unsent_small,

@@ -24,10 +24,11 @@ import socket
 from contextlib import suppress
 from typing import Any
 
-from uvicorn.protocols.utils import ClientDisconnected
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.protocol import State
-
+from financial_data_service.server.connection.internals import (
+    ClientDisconnected,
+    State,
+    WebSocketsSansIOProtocol,
+)
 from financial_data_service.server.stream.lifecycle import CloseCode
 
 __all__ = [
