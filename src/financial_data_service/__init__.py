@@ -7,8 +7,8 @@
 >>> stats.stats(1).var
 0.6666666666666666
 
-:func:`open` reads the data directory of a service, from any process; :class:`Client` and
-:class:`AsyncClient` talk to a service over HTTP.
+:func:`open` reads the data directory of a service, from any process. :class:`Client` and
+:class:`AsyncClient` send requests to a service.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ _LAZY_NAMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Load the engine and Numba, or the client and HTTP, when first asked for."""
+    """Load the engine with Numba, or the client with HTTP, at the first use of one of its names."""
     if name not in _LAZY_NAMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

@@ -8,7 +8,7 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Run the command; Ctrl-C while it is still being loaded ends it without a traceback."""
+    """Run the command. Ctrl-C during the imports ends it without a traceback."""
     try:
         from financial_data_service import cli
     except KeyboardInterrupt:

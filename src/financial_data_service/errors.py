@@ -1,16 +1,13 @@
-"""Every error a user can meet.
+"""Every error that a user can meet.
 
-One base class, so that ``except FdsError`` catches all of them; each is also the builtin a Python
-programmer would expect. Messages say what was expected, what came, and where. The mapping to HTTP
-status codes is in :mod:`financial_data_service.server.api.error_replies`, and nowhere else.
+``except FdsError`` catches all of them. Each is also a subclass of the builtin exception that a
+Python programmer would expect. Messages say what was expected, what was found, and where. The
+mapping to HTTP status codes is in :mod:`financial_data_service.server.api.error_replies`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from financial_data_service.client.results import Receipt
+from typing import Any
 
 __all__ = [
     "DataDirectoryError",
@@ -35,7 +32,7 @@ class FdsError(Exception):
     """Base class of all errors raised by this package."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Pickled by message and attributes: what __init__ takes is not what an error is made of.
+        # Pickled by message and attributes: the arguments of __init__ are not those of the message.
         return _restore, (type(self), self.args, vars(self))
 
 
@@ -43,22 +40,22 @@ def _restore(
     kind: type[FdsError], arguments: tuple[Any, ...], attributes: dict[str, Any]
 ) -> FdsError:
     error = kind.__new__(kind, *arguments)
-    error.args = arguments  # An OSError with an __init__ of its own leaves them to it.
+    error.args = arguments  # OSError.__new__ leaves them empty for a subclass with an __init__.
     vars(error).update(attributes)
     return error
 
 
 class InvalidBatchError(FdsError, ValueError):
-    """A batch of prices is empty, too long, or holds something that is not a price.
+    """A batch of prices is empty, too long, or holds a value that is not a price.
 
     Nothing of the batch has been stored.
 
     Parameters
     ----------
     message : str
-        What was expected, what came, and where.
+        What was expected, what was found, and where.
     index : int or None
-        Position of the first unfit price, when one price is to blame.
+        Position of the first invalid price, if a single price is the reason.
     """
 
     def __init__(self, message: str, index: int | None = None) -> None:
@@ -71,25 +68,25 @@ class InvalidSymbolError(FdsError, ValueError):
 
 
 class WindowSizeError(FdsError, ValueError):
-    """A window is asked for that the service does not keep."""
+    """The window is longer than the service keeps, or shorter than one price."""
 
 
 class SymbolNotFoundError(FdsError, LookupError):
-    """No batch has ever been added for this symbol, or it was deleted."""
+    """No batch was ever added to the symbol, or the symbol was deleted."""
 
     def __init__(self, symbol: str) -> None:
         super().__init__(f"Symbol {symbol} not found")
 
 
 class SymbolLimitError(FdsError, ValueError):
-    """A new symbol would exceed the number of symbols the service may keep.
+    """A new symbol would exceed the maximum number of symbols.
 
     Parameters
     ----------
     max_symbols : int
-        How many there may be.
+        The maximum.
     refused : int
-        Files among them that cannot be served, and so are in no list of symbols.
+        Number of files that count although they cannot be served. No list of symbols shows them.
     """
 
     def __init__(self, max_symbols: int, refused: int = 0) -> None:
@@ -98,11 +95,11 @@ class SymbolLimitError(FdsError, ValueError):
 
 
 class InsufficientStorageError(FdsError, OSError):
-    """The system has no room for a symbol's prices."""
+    """The system has not enough memory or disk space for the prices."""
 
 
 class DataDirectoryError(FdsError, OSError):
-    """A data directory cannot be used as a whole: not a directory, another's, or in use."""
+    """A data directory cannot be used: not a directory, of another format, or in use."""
 
 
 class SymbolFileError(FdsError, OSError):
@@ -113,9 +110,9 @@ class SymbolFileError(FdsError, OSError):
     path : str
         The file.
     reason : str
-        What was expected of it, and what it is.
+        What was expected, and what was found.
     is_passing : bool
-        Nothing is wrong with the file: the same may succeed a moment later.
+        Whether the file is sound and the same call may succeed a moment later.
     """
 
     def __init__(self, path: str, reason: str, *, is_passing: bool = False) -> None:
@@ -126,18 +123,18 @@ class SymbolFileError(FdsError, OSError):
 
 
 class OverwrittenError(FdsError, RuntimeError):
-    """Prices were overwritten by newer ones before they could be read to the end."""
+    """Newer prices overwrote the requested ones before they were read completely."""
 
 
 class SequenceConflictError(FdsError, ValueError):
-    """A batch sent with ``from_sequence`` does not fit what is stored.
+    """A batch sent with ``from_sequence`` contradicts the stored prices, or leaves a gap.
 
     Parameters
     ----------
     message : str
-        What differs, or how wide the gap is.
+        Which price differs, or how wide the gap is.
     sequence : int
-        Number of prices ever appended to the symbol: where the next batch starts.
+        Number of prices ever appended to the symbol: the ``from_sequence`` of the next batch.
     """
 
     def __init__(self, message: str, sequence: int) -> None:
@@ -146,46 +143,46 @@ class SequenceConflictError(FdsError, ValueError):
 
 
 class ServiceError(FdsError, OSError):
-    """A service across the wire did not do what a client asked of it.
+    """A client's request to a service failed.
 
-    Where this package has an error for the reason, it is that one too: a symbol that is not there
-    is a ``ServiceError`` and a :class:`SymbolNotFoundError`.
+    If this package has an error for the reason, the error is an instance of it too: a missing
+    symbol is a ``ServiceError`` and a :class:`SymbolNotFoundError`.
 
     Parameters
     ----------
     detail : str
-        The service's own reason, or what became of the connection.
+        The reason that the service gave, or what happened to the connection.
     status : int or None
-        HTTP status of the reply; None when there was none.
+        HTTP status of the reply. None if there was no reply.
     url : str
-        What was asked, without credentials.
+        The requested URL, without credentials.
 
     Attributes
     ----------
-    receipt : Receipt or None
-        What a call in several steps had been acknowledged of before it failed: all prices before
-        ``receipt.sequence`` are stored. None when nothing was.
+    receipt : financial_data_service.client.Receipt or None
+        The prices that a call in several steps had stored before it failed: all prices before
+        ``receipt.sequence``. None if none were.
     """
 
     def __init__(self, detail: str, status: int | None = None, url: str = "") -> None:
-        # Not super(): next may be a class which makes its message of other things.
+        # Not super(): the next class may build its message from other arguments.
         FdsError.__init__(self, detail if status is None else f"{detail} ({status} from {url})")
         self.detail = detail
         self.status = status
         self.url = url
-        self.receipt: Receipt | None = None
+        self.receipt: Any = None  # a class of the client, which this module must not import
 
 
 class ServiceUnavailableError(ServiceError, ConnectionError):
-    """A service cannot be reached, or not now, and went on so while it was asked again."""
+    """The service could not be reached, or was not ready, and all retries failed too."""
 
 
 class UnconfirmedError(ServiceUnavailableError):
-    """The reply to a change was lost: it may have been made or not.
+    """The reply to a change was lost: the change may have been made or not.
 
-    It is not asked for again, since that could make it twice.
+    The client does not retry, because a retry could make the change twice.
     """
 
 
 class UnauthorizedError(ServiceError, PermissionError):
-    """A service wants an API key, or another one."""
+    """The service requires an API key, or another one than the client sent."""

@@ -1,14 +1,15 @@
-"""What a symbol and a batch of prices may be: the same words to callers here and across the wire.
+"""What a batch of prices may be, with one message for every violation.
 
-Shared by the engine and the client, so it loads neither Numba nor any of the engine.
+The engine, the server and the client share these checks, so this module loads neither Numba nor the
+engine.
 
-Invariant: what :func:`as_prices` returns can be appended, unless a value is not finite or too
-large. The engine finds that while it appends; :func:`check_prices` looks beforehand.
+Invariant: an array that :func:`as_prices` returns can be appended unless a value is not finite or
+too large. The engine detects such values while it appends; :func:`check_prices` detects them
+beforehand.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,70 +18,41 @@ import numpy.typing as npt
 
 from financial_data_service.errors import (
     InvalidBatchError,
-    InvalidSymbolError,
 )
 
 __all__ = [
     "LITTLE_ENDIAN",
     "PRICE_MAX",
-    "SYMBOL_LENGTH_MAX",
     "as_prices",
     "check_prices",
-    "check_symbol",
     "invalid_price",
 ]
 
-# A price whose square, times the prices of a window, is still a float64. The kernels have it as a
-# literal of their own, since Numba's cache of them watches no other file; the engine compares both.
+# The square of a price, times the number of prices in a window, must be a finite float64. The
+# kernels hold the same literal, because Numba's cache only watches their own file; the engine
+# asserts that both are equal.
 PRICE_MAX = 1e150
-
-SYMBOL_LENGTH_MAX = 128
-
-# C0 and C1 controls and DEL would break logs and terminals; surrogates have no UTF-8 form.
-_UNFIT_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 _FLOAT64 = np.dtype(np.float64)
 _PLAIN_NUMBERS = frozenset((float, int))
 _REAL_NUMBERS = (float, int, np.floating, np.integer)
-# Kin of numbers by inheritance alone: a time is no price, and a long double does not fit float64.
+# Subclasses of number types that are no prices: booleans, durations, and long doubles, which do not
+# fit float64.
 _NOT_PRICES = (bool, np.timedelta64, np.longdouble)
 
 
-def check_symbol(symbol: str) -> None:
-    """Check the name of a symbol: 1 to 128 characters, none of them a control character.
-
-    Raises
-    ------
-    InvalidSymbolError
-        When it is not; the message says where.
-    """
-    if not isinstance(symbol, str):
-        raise InvalidSymbolError(f"Expected `str`, got `{type(symbol).__name__}` - at `symbol`")
-    if not 1 <= len(symbol) <= SYMBOL_LENGTH_MAX:
-        raise InvalidSymbolError(
-            f"Expected a symbol of 1 to {SYMBOL_LENGTH_MAX} characters, got {len(symbol)} "
-            "- at `symbol`"
-        )
-    unfit = _UNFIT_CHARACTER.search(symbol)
-    if unfit:
-        raise InvalidSymbolError(
-            f"Expected a symbol without control characters, got U+{ord(unfit[0]):04X} "
-            f"- at `symbol[{unfit.start()}]`"
-        )
-
-
 def as_prices(values: npt.ArrayLike, batch_max: int | None) -> npt.NDArray[np.float64]:
-    """Return a batch as a contiguous float64 array, without a copy where it is one already.
+    """Return a batch as a contiguous float64 array, without a copy if it is one already.
 
-    Numbers of other widths are taken where float64 holds them: float32, float16 and integers.
-    O(n) for a list, O(1) for a float64 array.
+    Numbers of other widths are accepted if float64 holds them exactly: float32, float16 and
+    integers. O(n) for a list, O(1) for a float64 array.
 
     Parameters
     ----------
     values : float64[n] or sequence of float or int
         The batch, oldest price first.
     batch_max : int or None
-        Prices in one batch at most; None for any number.
+        Maximum number of prices in one batch; None for any number.
 
     Raises
     ------
@@ -108,7 +80,7 @@ def check_prices(prices: npt.NDArray[np.float64]) -> None:
     Raises
     ------
     InvalidBatchError
-        When one is not; ``index`` is the position of the first.
+        When a value is not; ``index`` is the position of the first.
     """
     # A NaN anywhere makes both extremes NaN.
     if prices.min() >= -PRICE_MAX and prices.max() <= PRICE_MAX:
@@ -127,7 +99,7 @@ def invalid_price(index: int, got: str) -> InvalidBatchError:
 
 
 def _from_sequence(values: Any) -> npt.NDArray[Any]:
-    """Return a sequence of plain numbers as an array; anything else goes through NumPy."""
+    """Return a sequence of plain numbers as an array. Other types are converted by NumPy."""
     if type(values) is not list and (
         isinstance(values, (str, bytes, bytearray, memoryview)) or not isinstance(values, Sequence)
     ):
@@ -144,7 +116,7 @@ def _from_sequence(values: Any) -> npt.NDArray[Any]:
 
 
 def _refuse_other_types(values: Sequence[Any]) -> None:
-    """Raise for the first element that is not a real number; NumPy's scalars are."""
+    """Raise for the first element that is not a real number. NumPy's scalars are real numbers."""
     for index, value in enumerate(values):
         if isinstance(value, _NOT_PRICES) or not isinstance(value, _REAL_NUMBERS):
             raise InvalidBatchError(
@@ -153,7 +125,7 @@ def _refuse_other_types(values: Sequence[Any]) -> None:
 
 
 def _from_array_like(values: Any) -> npt.NDArray[Any]:
-    """Return what speaks NumPy's array protocol (pandas, polars, Arrow) as an array."""
+    """Return an object with NumPy's array protocol (pandas, polars, Arrow) as an array."""
     if not (hasattr(values, "__array__") or hasattr(values, "__array_interface__")):
         raise InvalidBatchError(
             f"Expected a sequence of `float` or an array, got `{type(values).__name__}` "
@@ -173,8 +145,8 @@ def _to_float64(array: npt.NDArray[Any], values: Any) -> npt.NDArray[np.float64]
     Raises
     ------
     InvalidBatchError
-        When its type is not one that float64 can stand for; named as `values` name it, of which
-        the array was made: decimals and strings are all objects to NumPy.
+        When float64 cannot hold its type. The message names the type as `values` names it, because
+        NumPy calls decimals and strings alike "object".
     """
     if array.dtype.kind not in "fiu" or not np.can_cast(array.dtype, _FLOAT64, "safe"):
         dtype = getattr(values, "dtype", getattr(values, "type", array.dtype))

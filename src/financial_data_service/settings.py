@@ -1,7 +1,9 @@
-"""Settings of the service: defaults, ``FDS_*`` environment variables, and flags on top of both.
+"""Settings of the service: defaults, overridden by ``FDS_*`` variables, overridden by flags.
 
-Invariant: a :class:`Settings` object is valid as a whole or does not exist; nothing downstream
-checks a setting again.
+A new setting is a field of :class:`Settings`; its flag, its variable, ``fds serve --help`` and the
+reference of settings follow from the field.
+
+Invariant: a :class:`Settings` object is valid as a whole. No other module checks a setting again.
 """
 
 from __future__ import annotations
@@ -17,34 +19,35 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_va
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from financial_data_service.wire import API_KEY
+
 __all__ = ["Durability", "LogFormat", "LogLevel", "Settings", "unknown_variables"]
 
 Durability = Literal["process", "power"]
 LogFormat = Literal["human", "json"]
 LogLevel = Literal["critical", "error", "warning", "info", "debug", "trace"]
 
-# Variables of the same kind that are no settings: of the clients, and of the command line.
+# Variables with the same prefix that are not settings of the service: clients and commands use
+# them.
 _OTHER_VARIABLES = ("FDS_URL", "FDS_DEBUG")
 
-# What a header can hold without quoting; short keys can be guessed.
-_API_KEY = re.compile(r"[!-~]{16,256}")
-
-# As browsers send it: scheme, host, port where it is not the scheme's own; no path, no capitals.
+# An origin as browsers send it: scheme, host, port unless it is the scheme's default; no path, no
+# capitals.
 _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^\sA-Z/?#@,]+")
 
 
 class Settings(BaseSettings):
-    """What can be set, each by flag (``--max-symbols``) or environment (``FDS_MAX_SYMBOLS``).
+    """All settings; each has a flag (``--max-symbols``) and a variable (``FDS_MAX_SYMBOLS``).
 
     Raises
     ------
     pydantic.ValidationError
-        When a value is of the wrong type or out of its range; the error names the field. When
-        two do not go together; the message names both, in backquotes.
+        When a value has the wrong type or is out of range; the error names the field. When two
+        settings contradict each other; the message names both, in backquotes.
     """
 
-    # An error quotes no input: that of a check over several settings would be all of them, the
-    # secret ones as well.
+    # Errors do not quote the input: for a check over several settings that would be all of them,
+    # the secret ones included.
     model_config = SettingsConfigDict(
         env_prefix="FDS_", extra="forbid", frozen=True, hide_input_in_errors=True
     )
@@ -53,7 +56,7 @@ class Settings(BaseSettings):
     port: int = Field(
         default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one."
     )
-    max_symbols: int = Field(default=10, ge=1, description="Number of symbols kept at most.")
+    max_symbols: int = Field(default=10, ge=1, description="Maximum number of symbols.")
     largest_window: int = Field(
         default=10**8,
         ge=10,
@@ -61,40 +64,43 @@ class Settings(BaseSettings):
         description="Longest window in prices; windows of 10, 100, … up to it are kept.",
     )
     batch_max: int = Field(
-        default=10_000, ge=1, le=1_000_000, description="Prices in one batch at most."
+        default=10_000, ge=1, le=1_000_000, description="Maximum number of prices in one batch."
     )
     body_max_bytes: int = Field(
         default=2 * 1024 * 1024,
         ge=1024,
-        description="Size of a request body at most, in bytes; a price takes up to 25.",
+        description="Largest request body, in bytes. A price takes up to 25.",
     )
     data_dir: Path | None = Field(
         default=None,
-        description="Directory to keep prices in, one file per symbol; without it they are gone "
+        description="Directory for the prices, one file per symbol. Without it the prices are lost "
         "when the service ends.",
     )
     durability: Durability = Field(
         default="process",
-        description="What stored prices survive: an end of the process, even kill -9, or a power "
-        "failure too, which costs a sync to disk per batch.",
+        description="What stored prices survive. process: the end of the process, even by kill -9. "
+        "power: a power failure too, at the cost of a sync to disk per batch.",
     )
     workers: int = Field(
         default=1,
         ge=1,
         le=64,
-        description="Processes that serve side by side, each all symbols; more than there are "
-        "cores gain nothing.",
+        description="Number of processes. Each serves all symbols. More processes than cores "
+        "do not help.",
     )
     log_level: LogLevel = Field(default="info", description="How much the server logs.")
     log_format: LogFormat = Field(
-        default="human", description="How lines of the log are written: for people, or as JSON."
+        default="human", description="Format of the log: for people, or JSON."
     )
     access_log: bool = Field(default=False, description="Log a line per request.")
     fast_lane: bool = Field(
-        default=True, description="Answer plain requests before the framework is asked."
+        default=True,
+        description="Answer plain requests without the web framework, some 20 times faster.",
     )
     request_seconds: float = Field(
-        default=30.0, gt=0, description="Time a request may take to arrive, in seconds."
+        default=30.0,
+        gt=0,
+        description="Longest time for a request to arrive completely, in seconds.",
     )
     root_path: str = Field(
         default="",
@@ -103,47 +109,52 @@ class Settings(BaseSettings):
     )
     api_key: SecretStr | None = Field(
         default=None,
-        description="Key that requests must carry, of 16 characters or more. Give it as a "
-        "variable: every user of the machine can see flags.",
+        description="Key that every request must carry, 16 characters or more. Pass it in the "
+        "variable: flags are visible to every user of the machine.",
     )
     in_flight_max: int = Field(
         default=1000,
         ge=1,
-        description="Requests under way in one process at most; more are answered 429.",
+        description="Most requests in progress at once in one process. Further requests get 429.",
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="Origins whose pages may read answers in a browser, separated by commas, such "
-        "as https://desk.example.com; * is every one.",
+        description="Origins whose pages may read replies in a browser, separated by commas, such "
+        "as https://desk.example.com. * allows every origin.",
     )
     ssl_certfile: Path | None = Field(
         default=None,
-        description="Certificate chain (PEM) to serve https with, own certificate first.",
+        description="Certificate chain (PEM) for https, the server's certificate first.",
     )
     ssl_keyfile: Path | None = Field(
         default=None,
-        description="Private key (PEM) of the certificate, if it is not in the same file.",
+        description="Private key (PEM) of the certificate, unless it is in the same file.",
     )
     ssl_keyfile_password: SecretStr | None = Field(
         default=None, description="Password of the private key, if it has one."
     )
     stream_connections_max: int = Field(
-        default=1000, ge=1, description="WebSockets and event streams open in one process at most."
+        default=1000,
+        ge=1,
+        description="Most WebSockets and event streams open at once in one process.",
     )
     stream_subscriptions_max: int = Field(
-        default=200, ge=1, le=10_000, description="Streams subscribed to by one WebSocket at most."
+        default=200,
+        ge=1,
+        le=10_000,
+        description="Most streams that one WebSocket may subscribe to.",
     )
     stream_message_bytes_max: int = Field(
         default=65536,
         ge=1024,
         le=16 * 1024 * 1024,
-        description="Size of a message of commands to a WebSocket at most, in bytes.",
+        description="Largest message from a client on a WebSocket, in bytes.",
     )
 
     @field_validator("data_dir", "ssl_certfile", "ssl_keyfile", mode="before")
     @classmethod
     def _refuse_no_name(cls, value: object, info: ValidationInfo) -> object:
-        # To Path it would be the current directory; to whoever wrote $UNSET it would be no prices.
+        # Path("") is the current directory, which nobody means who wrote $UNSET.
         if value == "":
             kind = "directory" if info.field_name == "data_dir" else "file"
             raise PydanticCustomError("empty_path", f"must name a {kind} or not be given")
@@ -152,13 +163,13 @@ class Settings(BaseSettings):
     @field_validator("data_dir", "ssl_certfile", "ssl_keyfile")
     @classmethod
     def _expand_home(cls, value: Path | None) -> Path | None:
-        # Environment files and service managers leave the tilde to the program.
+        # Environment files and service managers do not expand the tilde.
         return None if value is None else value.expanduser()
 
     @field_validator("api_key")
     @classmethod
     def _check_api_key(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not _API_KEY.fullmatch(value.get_secret_value()):
+        if value is not None and not API_KEY.fullmatch(value.get_secret_value()):
             raise PydanticCustomError(
                 "api_key", "must be 16 to 256 printable ASCII characters without spaces"
             )
@@ -209,28 +220,28 @@ class Settings(BaseSettings):
 
 
 def unknown_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str | None]:
-    """Return the ``FDS_*`` variables that nobody reads, each with the name that it may stand for.
+    """Return the ``FDS_*`` variables that nothing reads, each with the name that may be meant.
 
     Parameters
     ----------
     environment : mapping of str to str
-        Names and values; these are not looked at.
+        Names and values. The values are not read.
 
     Returns
     -------
     dict of str to str or None
-        In the order of their names; None where no name is similar.
+        In the order of the names. None if no known name is similar.
     """
     prefix = str(Settings.model_config["env_prefix"])
     settings = [f"{prefix}{field}".upper() for field in Settings.model_fields]
     known = {*settings, *_OTHER_VARIABLES}
-    strange = [
+    unknown = [
         name
         for name in sorted(environment)
-        # Settings are found in any case.
+        # The names of settings are case-insensitive.
         if name.upper().startswith(prefix) and name.upper() not in known
     ]
     return {
         name: next(iter(difflib.get_close_matches(name.upper(), settings, 1, 0.7)), None)
-        for name in strange
+        for name in unknown
     }

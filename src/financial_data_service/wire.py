@@ -1,4 +1,7 @@
-"""What both ends say alike: media types, the API key's shape, the default URL, stream names."""
+"""What service and client must agree on: media types, API keys, the default URL, stream names.
+
+A name in this module is part of the protocol: changing it breaks clients.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,11 @@ import re
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from financial_data_service.prices import check_symbol
+from financial_data_service.symbols import check_symbol
 from financial_data_service.windows import check_exponent
 
 __all__ = [
+    "API_KEY",
     "ARROW_TYPE",
     "DEFAULT_INTERVAL_MS",
     "DEFAULT_URL",
@@ -22,6 +26,16 @@ __all__ = [
     "parse_subscription",
 ]
 
+FLOAT64_TYPE = "application/octet-stream"
+ARROW_TYPE = "application/vnd.apache.arrow.stream"
+JSON_TYPE = "application/json"
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+# Printable ASCII without spaces, which a header can hold without quoting. Short keys can be
+# guessed.
+API_KEY = re.compile(r"[!-~]{16,256}")
+
 DEFAULT_INTERVAL_MS = 100
 INTERVAL_MS_MAX = 60_000
 
@@ -30,21 +44,21 @@ INTERVAL_MS_MAX = 60_000
 
 
 class Stream(NamedTuple):
-    """What is watched: one window of one symbol, or of all symbols (None)."""
+    """One window of one symbol, or of all symbols if `symbol` is None."""
 
     symbol: str | None
     k: int
 
 
 class Subscription(NamedTuple):
-    """A stream, and how often at most it is told, in milliseconds; 0 is every batch."""
+    """A stream and the shortest interval between its updates, in ms; 0 means every batch."""
 
     stream: Stream
     interval_ms: int
 
     @property
     def name(self) -> str:
-        """The name with its interval, as it is listed."""
+        """The name of the stream with its interval, as ``LIST_SUBSCRIPTIONS`` shows it."""
         return f"{name_of(self.stream)}@{self.interval_ms}ms"
 
 
@@ -57,18 +71,18 @@ _NAME_SHOWN_MAX = 64  # characters of a name that are quoted
 
 
 def name_of(stream: Stream) -> str:
-    """Return the name of a stream, without an interval; what would part it is percent-encoded."""
+    """Return the name of a stream without its interval, with separators percent-encoded."""
     symbol = "*" if stream.symbol is None else stream.symbol.translate(_ENCODED)
     return f"stats.{symbol}.{stream.k}"
 
 
 def parse_subscription(name: str, largest_window: int) -> Subscription:
-    """Return what a name stands for.
+    """Parse the name of a stream, with or without an interval.
 
     Raises
     ------
     ValueError
-        When it is no name of a stream; the message says what was expected.
+        When it is not the name of a stream. The message says what was expected.
     """
     match = _NAME.fullmatch(name)
     if match is None or _ESCAPE.search(name):
@@ -96,13 +110,3 @@ def _decoded(symbol: str) -> str:
 
 def _shown(text: str) -> str:
     return text if len(text) <= _NAME_SHOWN_MAX else text[:_NAME_SHOWN_MAX] + "…"
-
-
-FLOAT64_TYPE = "application/octet-stream"
-ARROW_TYPE = "application/vnd.apache.arrow.stream"
-JSON_TYPE = "application/json"
-
-DEFAULT_URL = "http://127.0.0.1:8000"
-
-# What a service may be given as its key. Its settings have it too: the client does not load them.
-API_KEY = re.compile(r"[!-~]{16,256}")

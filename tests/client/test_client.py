@@ -31,13 +31,14 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import SecretStr, ValidationError
 
 import financial_data_service as fds
 from financial_data_service import AsyncClient, Client
 from financial_data_service.client import Prices, Receipt, Retries, Table
 from financial_data_service.client.retries import Tries, is_untouched, retry_after
 from financial_data_service.client.steps import Lost, Reply, path_of
-from financial_data_service.settings import _API_KEY as SERVICE_KEY
+from financial_data_service.settings import Settings
 from financial_data_service.wire import API_KEY
 from support.client_model import BATCH_MAX, DOUBTFUL, UNTOUCHED, ModelService
 from support.paths import ROOT
@@ -681,7 +682,15 @@ class TestOptions:
             Client(api_key=b"k" * 16)  # type: ignore[arg-type]
 
     def test_a_key_is_what_the_service_takes_for_one(self) -> None:
-        assert API_KEY.pattern == SERVICE_KEY.pattern
+        for key in ("k" * 15, "k" * 16, "~!" * 128, "k" * 257, "k" * 15 + " ", "k" * 15 + "é"):
+            if API_KEY.fullmatch(key):
+                Client(api_key=key).close()
+                assert Settings(api_key=SecretStr(key)).api_key is not None
+            else:
+                with pytest.raises(ValueError, match="Expected an API key"):
+                    Client(api_key=key)
+                with pytest.raises(ValidationError):
+                    Settings(api_key=SecretStr(key))
 
     @pytest.mark.parametrize(
         "options",

@@ -26,7 +26,7 @@ from financial_data_service.errors import (
     SymbolNotFoundError,
     WindowSizeError,
 )
-from financial_data_service.prices import SYMBOL_LENGTH_MAX, check_symbol
+from financial_data_service.symbols import SYMBOL_LENGTH_MAX, check_symbol
 from support.oracle import Oracle
 
 LARGEST, BATCH_MAX = 12, 5

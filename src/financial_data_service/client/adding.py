@@ -17,13 +17,8 @@ from financial_data_service.client.results import (
 from financial_data_service.client.steps import Plan, Request
 from financial_data_service.client.steps import path_of as path
 from financial_data_service.errors import InvalidBatchError, ServiceError
-from financial_data_service.prices import (
-    LITTLE_ENDIAN,
-    as_prices,
-    check_prices,
-    check_symbol,
-    invalid_price,
-)
+from financial_data_service.prices import LITTLE_ENDIAN, as_prices, check_prices, invalid_price
+from financial_data_service.symbols import check_symbol
 
 __all__ = ["PIECE_MAX", "as_float64", "begin_ingest"]
 

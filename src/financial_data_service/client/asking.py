@@ -29,10 +29,8 @@ from financial_data_service.client.retries import (
 from financial_data_service.client.steps import FLOAT64, Pause, Plan, Request
 from financial_data_service.client.steps import path_of as path
 from financial_data_service.errors import ServiceError, WindowSizeError
-from financial_data_service.prices import (
-    LITTLE_ENDIAN,
-    check_symbol,
-)
+from financial_data_service.prices import LITTLE_ENDIAN
+from financial_data_service.symbols import check_symbol
 
 __all__ = []
 

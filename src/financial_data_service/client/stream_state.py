@@ -16,7 +16,7 @@ from financial_data_service.client.failures import refusal, stranger
 from financial_data_service.client.results import Update
 from financial_data_service.client.steps import Reply
 from financial_data_service.errors import ServiceError
-from financial_data_service.prices import check_symbol
+from financial_data_service.symbols import check_symbol
 
 __all__ = [
     "News",

@@ -16,7 +16,8 @@ from financial_data_service.engine.layout import DEFAULT_FANOUT, LARGEST_WINDOW_
 from financial_data_service.engine.running_stats import RunningStats, raise_invalid
 from financial_data_service.engine.store import MemoryStore, SymbolChangedError, SymbolStore
 from financial_data_service.errors import SequenceConflictError, SymbolNotFoundError
-from financial_data_service.prices import as_prices, check_symbol
+from financial_data_service.prices import as_prices
+from financial_data_service.symbols import check_symbol
 from financial_data_service.windows import WindowStats, check_exponent, k_max_of
 
 __all__ = ["BatchReceipt", "SymbolManager"]

@@ -28,10 +28,10 @@ from financial_data_service.errors import (
     SymbolNotFoundError,
     WindowSizeError,
 )
-from financial_data_service.prices import check_symbol
 from financial_data_service.storage.file_names import file_name_of
 from financial_data_service.storage.symbol_file import SymbolFile
 from financial_data_service.storage.trust import _identity, _must_be_sound, ring_files
+from financial_data_service.symbols import check_symbol
 from financial_data_service.windows import WindowStats
 
 __all__ = ["DataDirectory", "SymbolReader", "open"]

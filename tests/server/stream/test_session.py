@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from financial_data_service.prices import SYMBOL_LENGTH_MAX
 from financial_data_service.server.api import replies
 from financial_data_service.server.stream.lifecycle import (
     LEGAL,
@@ -29,6 +28,7 @@ from financial_data_service.server.stream.session import (
     Session,
     update_message,
 )
+from financial_data_service.symbols import SYMBOL_LENGTH_MAX
 from financial_data_service.windows import WindowStats
 from financial_data_service.wire import Stream, Subscription, name_of, parse_subscription
 

@@ -14,7 +14,6 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from financial_data_service.engine.ring_view import Held
 from financial_data_service.engine.symbol_manager import SymbolManager
 from financial_data_service.errors import SymbolNotFoundError, WindowSizeError
-from financial_data_service.prices import check_symbol
 from financial_data_service.server.api import replies, schemas
 from financial_data_service.server.api.body import json_body, request_body_schema, whole_request
 from financial_data_service.server.api.openapi import (
@@ -28,6 +27,7 @@ from financial_data_service.server.api.openapi import (
 from financial_data_service.server.api.query_keys import only_known_keys
 from financial_data_service.server.api.symbol_path import symbol_in_path
 from financial_data_service.settings import Settings
+from financial_data_service.symbols import check_symbol
 from financial_data_service.verify.windows import check_window
 from financial_data_service.windows import WindowStats
 

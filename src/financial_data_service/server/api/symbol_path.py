@@ -14,8 +14,8 @@ from fastapi import Path, Request
 from starlette.requests import HTTPConnection
 
 from financial_data_service.errors import InvalidSymbolError
-from financial_data_service.prices import check_symbol
 from financial_data_service.server.middleware.encoded_slash import _FLAG, _STAND_IN, raw_route_path
+from financial_data_service.symbols import check_symbol
 
 __all__ = ["symbol_in_path", "whole_symbol"]
 _REPLACEMENT = "\ufffd"  # which is also a character that a name may hold

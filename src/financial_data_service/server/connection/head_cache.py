@@ -21,7 +21,6 @@ from urllib.parse import parse_qsl, quote, unquote
 from financial_data_service.engine.running_stats import RunningStats
 from financial_data_service.engine.symbol_manager import SymbolManager
 from financial_data_service.errors import FdsError, InvalidSymbolError
-from financial_data_service.prices import check_symbol
 from financial_data_service.server.api import replies
 from financial_data_service.server.api.body import is_json
 from financial_data_service.server.connection.request_head import RequestHead, parse_head
@@ -31,6 +30,7 @@ from financial_data_service.server.middleware.api_key import ApiKey
 from financial_data_service.server.telemetry.counter_row import Tally
 from financial_data_service.server.telemetry.logs import AccessLog
 from financial_data_service.settings import Settings
+from financial_data_service.symbols import check_symbol
 
 __all__ = ["DueQuery", "FastLane", "KnownBatch", "KnownQuery"]
 

@@ -7,10 +7,10 @@ from typing import Any
 from starlette.requests import HTTPConnection
 
 from financial_data_service.errors import InvalidSymbolError
-from financial_data_service.prices import check_symbol
 from financial_data_service.server.api import query_keys
 from financial_data_service.server.api.error_replies import error_item
 from financial_data_service.server.api.symbol_path import whole_symbol
+from financial_data_service.symbols import check_symbol
 
 __all__ = ["API_KEY", "unfit_query", "unfit_symbol"]
 
