@@ -17,10 +17,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from decisions.formulas import FORMULAS, OURS
 from harness import command
 from harness.courses import CANCELLING, COURSES, SPIKES_INSIDE
 from harness.exact import avg_error_ulps, exact_of, var_error
-from harness.formulas import FORMULAS, OURS
 from harness.table import Table, number
 
 

@@ -19,23 +19,34 @@ class Options(NamedTuple):
     scale: str
     markdown: Path | None
     update: Path | None
+    names: Sequence[str] = ()
 
     def arguments(self) -> list[str]:
-        """Return the options as arguments of another benchmark."""
+        """Return the options, without the names, as arguments of one benchmark."""
         arguments = [] if self.scale == "full" else [f"--{self.scale}"]
         return arguments + (["--update", str(self.update)] if self.update else [])
 
 
 def parse(
-    description: str, arguments: Sequence[str] | None = None, *, several: bool = False
+    description: str, arguments: Sequence[str] | None = None, *, names: Sequence[str] = ()
 ) -> Options:
-    """Return the options of a command line; a command of several benchmarks has no --markdown."""
+    """Return the options of a command line.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of the benchmarks that a command of several offers. Such a command has no --markdown.
+    """
     parser = argparse.ArgumentParser(description=description)
     sizes = parser.add_mutually_exclusive_group()
     sizes.add_argument("--quick", action="store_true", help="smaller sizes, for a first look")
     sizes.add_argument("--smoke", action="store_true", help="tiny sizes: does it still run?")
-    parser.set_defaults(markdown=None)
-    if not several:
+    parser.set_defaults(markdown=None, names=())
+    if names:
+        parser.add_argument(
+            "names", nargs="*", metavar="NAME", help=f"some of {', '.join(names)}; all if none"
+        )
+    else:
         parser.add_argument(
             "--markdown", type=Path, metavar="FILE", help="write the tables to FILE"
         )
@@ -44,7 +55,10 @@ def parse(
     )
     found = parser.parse_args(arguments)
     scale = "quick" if found.quick else "smoke" if found.smoke else "full"
-    return Options(scale, found.markdown, found.update)
+    unknown = sorted(set(found.names) - set(names))
+    if unknown:
+        parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(names)}")
+    return Options(scale, found.markdown, found.update, found.names)
 
 
 def emit(owner: str, options: Options, header: str, tables: Sequence[Table]) -> None:

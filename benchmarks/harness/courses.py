@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from harness.formulas import BLOCK
+from financial_data_service.engine.layout import DEFAULT_FANOUT as BLOCK
 
 __all__ = ["CANCELLING", "COURSES", "SPIKES_INSIDE"]
 

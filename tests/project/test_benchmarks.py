@@ -18,8 +18,8 @@ from support.paths import ROOT
 BENCHMARKS = {
     "engine.py": ("Targets", "First fill", "Append", "Query", "Courses of prices", "Memory"),
     "accuracy.py": ("Variance", "Mean"),
-    "fanout.py": ("Fanout",),
-    "counting.py": ("Counting",),
+    "decisions/fanout.py": ("Fanout",),
+    "decisions/counting.py": ("Counting",),
     "data_directory.py": (
         *("Targets", "Append with a data directory", "Query with a data directory"),
         *("Power mode: microseconds until", "Power mode: microseconds of", "Restart", "Workers"),
@@ -46,7 +46,7 @@ def test_benchmark_runs_and_writes_its_tables(name: str, tmp_path: Path) -> None
     document = tmp_path / "performance.md"
     begin, end = (f"<!-- benchmarks/{name}: {mark} -->" for mark in ("begin", "end"))
     document.write_text(f"Before.\n{begin}\nold numbers\n{end}\nAfter.\n", encoding="utf-8")
-    printed = run(Path("benchmarks", name), "--smoke", "--update", document)
+    printed = run("benchmarks", name, "--smoke", "--update", document)
     text = document.read_text(encoding="utf-8")
     assert text.startswith(f"Before.\n{begin}\n\nHost: ")
     assert text.endswith(f"\n\n{end}\nAfter.\n")
@@ -65,3 +65,17 @@ def test_document_has_the_marks_of_every_benchmark() -> None:
 
 def test_all_of_them_are_one_command() -> None:
     assert "--update FILE" in run("benchmarks", "--help")
+
+
+def test_an_unknown_benchmark_is_refused_with_the_names_there_are() -> None:
+    result = subprocess.run(
+        [sys.executable, "benchmarks", "nothing.py"],
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.returncode == 2
+    assert "no benchmark nothing.py; there are engine.py, accuracy.py" in result.stderr

@@ -2,7 +2,7 @@
 
 ::
 
-    python benchmarks/counting.py [--quick | --smoke] [--markdown FILE | --update FILE]
+    python benchmarks decisions/counting.py [--quick | --smoke] [--update FILE]
 
 The protocol is given the bytes of a request, as the event loop would, and its reply goes nowhere:
 neither sockets nor the kernel are part of what the count is compared with, so the share that it
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         table.add(name, f"{timing.median:.0f}", f"{timing.least:.0f}")
     ratio = found["counted"].ratio_to(found["not counted"])
     table.add("counted to not counted", f"{ratio:.3f}", "")
-    command.emit("benchmarks/counting.py", options, header, [table])
+    command.emit("benchmarks/decisions/counting.py", options, header, [table])
 
 
 def _asking(protocol: Any) -> Callable[[], None]:

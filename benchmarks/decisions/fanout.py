@@ -2,7 +2,7 @@
 
 ::
 
-    python benchmarks/fanout.py [--quick | --smoke] [--markdown FILE | --update FILE]
+    python benchmarks decisions/fanout.py [--quick | --smoke] [--update FILE]
 
 All rings hold the same prices and take turns; every answer is compared with the exact one.
 """
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         copy.assert_same(stats)
         for length in (10, size.largest_window // 7, size.largest_window):
             verify(stats, length)
-    command.emit("benchmarks/fanout.py", options, header, [_table(rings, found, size)])
+    command.emit("benchmarks/decisions/fanout.py", options, header, [_table(rings, found, size)])
 
 
 def _fill(rings: list[RunningStats], copy: CopyRing, walk: RandomWalk, prices: int) -> None:
