@@ -1,6 +1,6 @@
-"""Every error of the package is what ``errors.py`` says of it: its kin, its message, its use.
+"""Every error of the package has the base classes, the message and the attributes it documents.
 
-What raises each of them is tested with the module that does.
+The tests of each module check what raises them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Settings: defaults, environment, ranges, and what is said of a value that is unfit."""
+"""Settings: defaults, environment, ranges, and the messages for invalid values."""
 
 from __future__ import annotations
 

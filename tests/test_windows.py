@@ -1,4 +1,4 @@
-"""Windows: which there are, and what the answer for one says besides its numbers."""
+"""Windows: which lengths there are, and the properties of an answer."""
 
 from __future__ import annotations
 

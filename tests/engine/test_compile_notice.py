@@ -1,4 +1,4 @@
-"""Who waits for kernels to be compiled is told, once, beforehand, and nobody else is."""
+"""A notice is given once, before the first kernel is compiled, and never without compilation."""
 
 from __future__ import annotations
 

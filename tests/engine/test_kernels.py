@@ -1,8 +1,8 @@
 """Every kernel, compiled and as plain Python, against a recomputation of what it promises.
 
-``kernel`` gives each test both forms of a kernel. The plain form of one still calls the compiled
-others; so a last test starts an interpreter in which Numba compiles nothing at all, and runs whole
-rings there against the oracle.
+The fixture ``kernel`` gives each test both forms of a kernel. The plain form of one still calls the
+compiled form of others. So a last test starts an interpreter in which Numba compiles nothing, and
+runs whole rings there against the oracle.
 """
 
 from __future__ import annotations

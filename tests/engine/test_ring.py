@@ -1,4 +1,4 @@
-"""The ring: what is written to it is read back, and what is not written to costs nothing.
+"""The ring: prices that are written are read back, and unwritten pages take no memory.
 
 Memory is measured as the kernel counts it, in a process of its own.
 """

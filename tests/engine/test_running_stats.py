@@ -1,10 +1,10 @@
-"""RunningStats answers every window as exactly as promised, whatever came before.
+"""RunningStats answers every window exactly as promised, whatever prices came before.
 
-The oracle (`tests/support/oracle.py`) keeps all prices and their sums as whole numbers. Against it
-stand:
-every named series at every stage of filling and wrapping; lockstep, one price at a time; every way
-to cut a short series into batches, and every short series of an alphabet; a state machine that
-mixes valid and invalid batches with questions; and the spike that must leave no trace.
+The oracle (``tests/support/oracle.py``) keeps all prices and their sums as whole numbers. It is
+compared with every named series at every stage of filling and wrapping; in lockstep, one price at a
+time; for every way to cut a short series into batches, and every short series of an alphabet; with
+a state machine that mixes valid and invalid batches with queries; and after a spike that must leave
+no trace.
 """
 
 from __future__ import annotations

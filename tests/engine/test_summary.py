@@ -1,7 +1,7 @@
 """The algebra of summaries keeps its laws, and its exact steps are exact.
 
-Hypothesis draws prices and cuts; ``fractions.Fraction`` says what sums, quotients and moments are.
-Laws that hold to the bit are asserted to the bit, the others within the bounds that the module
+Hypothesis draws prices and cuts. ``fractions.Fraction`` gives the true sums, quotients and moments.
+Laws that hold bit for bit are asserted bit for bit, the others within the bounds that the module
 states.
 """
 

@@ -1,6 +1,6 @@
-"""SymbolManager: symbols come into being, fill, are asked, retried and deleted, and never mix.
+"""SymbolManager: symbols are created, filled, queried, retried and deleted, and never mix.
 
-A state machine plays against a dictionary of lists; the rules of names and of ``from_sequence``
+A state machine compares it with a dictionary of lists. The rules of names and of ``from_sequence``
 have tests of their own, edge by edge.
 """
 

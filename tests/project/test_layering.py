@@ -1,7 +1,7 @@
-"""The layers of the package: imports point down, nothing goes in circles, and every piece is small.
+"""The layers of the package: imports point down, without cycles, and every piece is small.
 
-The code is read, not run. An import inside a function or under ``TYPE_CHECKING`` counts like any
-other: whoever follows a name from one room into another has to know both.
+The tests read the code and do not run it. An import inside a function or under ``TYPE_CHECKING``
+counts like any other: a reader who follows a name from one room into another has to know both.
 """
 
 from __future__ import annotations

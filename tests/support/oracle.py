@@ -2,8 +2,8 @@
 
 Every double is a whole multiple of 2^-1074. So the sums of prices and of squares up to each price
 are Python integers, and the exact mean and variance of any window follow from two differences of
-them. Slow is only the making; a window is O(1), apart from its extremes, which are looked for one
-by one. `tests/support/test_oracle.py` holds this file against ``fractions.Fraction``.
+them. Only building the sums is slow; a window is O(1) apart from its extremes, which are searched
+one by one. ``tests/support/test_oracle.py`` checks this file against ``fractions.Fraction``.
 """
 
 from __future__ import annotations

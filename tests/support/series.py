@@ -1,6 +1,6 @@
-"""Price series with a name, each the worst case of some way to go wrong.
+"""Named price series, each the worst case for one way to go wrong.
 
-Each is a function of a NumPy generator and a length, and always the same for the same seed.
+Each is a function of a NumPy generator and a length, and the same for the same seed.
 """
 
 from __future__ import annotations

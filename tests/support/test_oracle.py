@@ -1,7 +1,7 @@
-"""The oracle of the other tests: right, and not to be satisfied with what is wrong.
+"""The oracle of the other tests is right, and it refuses wrong answers.
 
-It is held against ``fractions.Fraction`` summed term by term, and then given answers that are off
-by a little more than what is promised, each of which it must refuse.
+It is compared with ``fractions.Fraction`` summed term by term. Then it is given answers that are
+off by a little more than the promise, each of which it must refuse.
 """
 
 from __future__ import annotations

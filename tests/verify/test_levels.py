@@ -1,17 +1,13 @@
-"""Verification must find what is wrong and only that: nothing to complain of in any series, every
-planted fault named by level, block and field, no false alarm while others append.
+"""Verification of a whole ring finds what is wrong and only that.
 
-What it computes itself is held against fractions: its sums are exact, its windows those of the
-oracle. Kernels run compiled and as plain Python.
+No series raises a false alarm, also while others append. Every planted fault is named by level,
+block and field.
 """
 
 from __future__ import annotations
 
-import struct
 import threading
-from collections.abc import Callable, Iterator
-from fractions import Fraction
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -30,120 +26,12 @@ from financial_data_service.engine.ring import Ring
 from financial_data_service.engine.ring_view import Held
 from financial_data_service.engine.running_stats import RunningStats
 from financial_data_service.errors import OverwrittenError, SymbolNotFoundError
-from financial_data_service.verify import arithmetic, levels, windows
 from financial_data_service.verify.levels import verify_levels, work_of_levels
 from financial_data_service.verify.windows import check_window, check_windows
-from financial_data_service.windows import WindowStats
 from support import series
 from support.oracle import Oracle
-from support.paths import ROOT
+from support.rings import SMALL, filled, trades, verified
 from support.series import Prices
-
-TRADES = ROOT / "examples" / "btcusdt-trades.csv"
-SMALL = Geometry(64, 4, 8)
-
-
-@pytest.fixture(params=["compiled", "python"])
-def kernel(request: pytest.FixtureRequest) -> Callable[[str], Any]:
-    def choose(name: str) -> Any:
-        function = getattr(arithmetic, name)
-        return function if request.param == "compiled" else function.py_func
-
-    return choose
-
-
-def trades() -> Prices:
-    return np.loadtxt(TRADES, delimiter=",", skiprows=1, usecols=_price_column())
-
-
-def _price_column() -> int:
-    return TRADES.read_text().splitlines()[0].split(",").index("price")
-
-
-def filled(geometry: Geometry, prices: Prices) -> Ring:
-    ring = Ring(geometry)
-    for begin in range(0, len(prices), geometry.batch_max):
-        kernels.append(ring.header, ring.region, prices[begin : begin + geometry.batch_max])
-    return ring
-
-
-def verified(ring: Ring) -> tuple[list[levels.Block], list[windows.WindowCheck]]:
-    """What is wrong with a ring."""
-    held = Held("A", ring)
-    return verify_levels(held).wrong, [check for check in check_windows(held) if check.differing]
-
-
-# What it computes
-
-
-@pytest.mark.parametrize("name", series.ALL)
-def test_sums_are_exact(kernel: Callable[[str], Any], name: str) -> None:
-    prices = series.make(name, 1000)
-    least, greatest, smallest, size, *parts = kernel("add_up")(prices)
-    assert (least, greatest) == (prices.min(), prices.max())
-    magnitudes = np.abs(prices)
-    assert smallest == min((each for each in magnitudes.tolist() if each), default=np.inf)
-    assert size == pytest.approx(float(magnitudes.sum()), rel=1e-12)
-    off = abs(
-        sum(map(Fraction, parts), Fraction()) - sum(map(Fraction, prices.tolist()), Fraction())
-    )
-    # Three doubles hold 159 bits; what does not fit them is of no account.
-    assert off <= Fraction(size) * Fraction(1, 2**140)
-    if name in series.ORDINARY:
-        assert off == 0
-
-
-@pytest.mark.parametrize("name", series.ORDINARY)
-def test_squares_are_exact_to_a_few_units(kernel: Callable[[str], Any], name: str) -> None:
-    prices = series.make(name, 1000)
-    exact = list(map(Fraction, prices.tolist()))
-    mean = sum(exact, Fraction()) / len(exact)
-    m2 = sum(((price - mean) * (price - mean) for price in exact), Fraction())
-    high = float(mean)
-    computed = kernel("add_squares")(prices, high, float(mean - Fraction(high)))
-    assert abs(Fraction(computed) - m2) <= m2 * Fraction(1, 10**15)
-
-
-@pytest.mark.parametrize("name", series.ALL)
-@pytest.mark.parametrize("length", [4, 128])
-def test_summaries_of_blocks(kernel: Callable[[str], Any], name: str, length: int) -> None:
-    prices = series.make(name, 4 * length)
-    summaries = np.empty((6, 4))
-    kernel("summarise_each")(prices, length, summaries)
-    for block in range(4):
-        run = prices[block * length : (block + 1) * length].tolist()
-        least, greatest, high, low, _, _ = summaries[:, block].tolist()
-        assert (least, greatest) == (min(run), max(run))
-        total = sum(map(Fraction, run))
-        assert high == float(total)
-        size = sum(map(abs, map(Fraction, run)))
-        assert abs(Fraction(high) + Fraction(low) - total) <= size / 2**104
-        if name in series.ORDINARY:
-            assert Fraction(high) + Fraction(low) == total
-
-
-@pytest.mark.parametrize("name", series.ALL)
-def test_recomputed_windows_are_those_of_the_oracle(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In runs of 100 prices: put together from many, they are as exact as from one."""
-    monkeypatch.setattr(windows, "RUN", 100)
-    prices = series.make(name, 1500)
-    oracle = Oracle(prices)
-    held = Held("A", filled(Geometry(1000, 8, 100), prices))
-    lengths = [1, 2, 7, 10, 99, 100, 101, 640, 1000]
-    for check in check_windows(held, lengths):
-        oracle.check(check.recomputed, check.length)
-        if name in series.ORDINARY:
-            exact = oracle.mean(1500 - check.length, 1500)
-            assert check.recomputed.avg == float(exact), "rounded once"
-        assert check.served[1:] == kernels.window(
-            held._header,
-            held._region,
-            check.length,
-            -1,
-        )
-
 
 # Nothing to complain of
 
@@ -326,76 +214,6 @@ def test_what_is_no_price_is_found(damage: float) -> None:
     assert (fault.level, fault.number) == (1, 15)
     assert {"avg", "var"} <= set(check.differing)
     assert "var is served as" in str(check)
-
-
-def served_by(change: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The fields found to differ when the service answers something else."""
-    held = Held("A", filled(SMALL, np.linspace(1.0, 2.0, 64)))
-    window = Held.window
-
-    def wrong(held: Held, length: int, as_of: int) -> WindowStats:
-        answer = window(held, length, as_of)
-        return answer._replace(
-            **{field: getattr(answer, field) * (1 + relative) for field, relative in change.items()}
-        )
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Held, "window", wrong)
-        (check,) = check_windows(held, [64])
-    return check.differing
-
-
-def test_windows_that_are_answered_wrongly_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    for field in ("min", "max", "last"):
-        assert served_by({field: 3e-16}, monkeypatch) == [field]
-    assert served_by({"avg": 6e-16}, monkeypatch) == ["avg"]
-    assert served_by({"avg": 1e-16}, monkeypatch) == []
-    assert served_by({"var": 2e-14}, monkeypatch) == ["var"]
-    assert served_by({"var": 0.5e-14}, monkeypatch) == []
-    assert served_by({"avg": np.nan, "var": np.inf}, monkeypatch) == ["avg", "var"]
-
-
-def test_the_sign_of_the_last_price_counts() -> None:
-    ring = filled(SMALL, np.array([1.0, -0.0]))
-    assert verified(ring) == ([], [])
-    assert struct.pack("<d", check_window(Held("A", ring), 2).recomputed.last)[-1] == 0x80
-
-
-# While others append
-
-
-def test_a_window_that_is_overwritten_is_begun_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    ring = filled(SMALL, np.linspace(1.0, 2.0, 100))
-    add_up, overtaken = windows._add_up, iter([True])
-
-    def slow(held: Held, begin: int, end: int) -> Any:
-        if next(overtaken, False):
-            for _ in range(10):
-                kernels.append(ring.header, ring.region, np.full(8, 7.0))
-        return add_up(held, begin, end)
-
-    monkeypatch.setattr(windows, "_add_up", slow)
-    monkeypatch.setattr(windows, "RUN", 16)
-    steps: list[int] = []
-    (check,) = check_windows(Held("A", ring), [64], steps.append)
-    assert check.served.sequence == 180
-    assert check.differing == []
-    assert sum(steps) == 64, "a bar does not go back"
-
-
-def test_a_window_that_is_overwritten_again_and_again_is_said(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    ring = filled(SMALL, np.linspace(1.0, 2.0, 100))
-    add_up = windows._add_up
-
-    def slow(held: Held, begin: int, end: int) -> Any:
-        ring.header[WORD_COUNT] += SMALL.capacity
-        return add_up(held, begin, end)
-
-    monkeypatch.setattr(windows, "_add_up", slow)
-    with pytest.raises(OverwrittenError, match=r"^Prices [\d,]+ to [\d,]+ of symbol A were over"):
-        check_windows(Held("A", ring), [64])
 
 
 def test_a_block_that_is_overwritten_is_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
