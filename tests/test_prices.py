@@ -1,8 +1,8 @@
 """Batches of prices: every accepted type is accepted, everything else is refused.
 
 A refusal says what was expected, what was found and where, and changes nothing. After each one the
-windows, the sequence and the prices held are the same bit for bit, and a symbol that the batch would
-have created does not exist.
+windows, the sequence and the prices held are the same bit for bit, and a symbol that the batch
+would have created does not exist.
 """
 
 from __future__ import annotations
