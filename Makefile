@@ -119,7 +119,7 @@ format: $(DEV)  ## let ruff mend and format the code
 	@$(BIN)/python -m ruff format $(SOURCES)
 
 .PHONY: bench
-bench: $(DEV)  ## all benchmarks (args="--quick", args="--update docs/performance.md")
+bench: $(DEV)  ## all benchmarks (args="--quick", args="--update docs/explanation/performance.md")
 	@$(BIN)/python benchmarks $(args)
 
 .PHONY: bench-http

@@ -2,7 +2,7 @@
 
 ::
 
-    python benchmarks [NAME …] [--quick | --smoke] [--update docs/performance.md]
+    python benchmarks [NAME …] [--quick | --smoke] [--update docs/explanation/performance.md]
 """
 
 from __future__ import annotations

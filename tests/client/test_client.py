@@ -987,7 +987,7 @@ def test_the_documents_run_as_they_are_typed(tmp_path: Path) -> None:
             "ws://127.0.0.1:8000": service.url.replace("http", "ws"),
             "/var/lib/fds": str(data),
         }
-        for document, told in [("README.md", "189.6"), ("docs/client.md", "189.9")]:
+        for document, told in [("README.md", "189.6"), ("docs/reference/client.md", "189.9")]:
             command = [sys.executable, "-W", "error::DeprecationWarning", "-c"]
             result = subprocess.run(
                 [*command, program_of(document, replaced)],

@@ -57,7 +57,7 @@ def test_benchmark_runs_and_writes_its_tables(name: str, tmp_path: Path) -> None
 
 
 def test_document_has_the_marks_of_every_benchmark() -> None:
-    text = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "explanation" / "performance.md").read_text(encoding="utf-8")
     for name in BENCHMARKS:
         begin, end = (text.find(f"<!-- benchmarks/{name}: {mark} -->") for mark in ("begin", "end"))
         assert 0 <= begin < end

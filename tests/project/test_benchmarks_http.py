@@ -103,6 +103,6 @@ def test_a_pattern_that_matches_nothing_is_told_the_rows() -> None:
 
 
 def test_document_has_its_marks() -> None:
-    text = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "explanation" / "performance.md").read_text(encoding="utf-8")
     begin, end = (text.find(f"<!-- {NAME}: {mark} -->") for mark in ("begin", "end"))
     assert 0 <= begin < end
