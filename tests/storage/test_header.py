@@ -1,6 +1,7 @@
 """The header of a file: its bytes, what each part says, and that no damage goes unseen.
 
-How: the bytes of one header, word by word, written here by hand from ``docs/reference/file-format.md``: whoever
+How: the bytes of one header, word by word, written here by hand from
+``docs/reference/file-format.md``: whoever
 changes the format by accident changes them. For the rest, what is written is read again, for any
 values; every bit of every part is flipped; and parts are torn at every word.
 """
@@ -79,7 +80,7 @@ def whole() -> Words:
 
 
 def test_golden_bytes() -> None:
-    """Format version 1, as docs/reference/file-format.md describes it, put together without the code that does."""
+    """Format version 1 as docs/reference/file-format.md describes it, without the code."""
 
     def put(offset: int, *values: int) -> None:
         golden[offset : offset + 8 * len(values)] = struct.pack(f"<{len(values)}q", *values)

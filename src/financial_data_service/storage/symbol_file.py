@@ -91,7 +91,8 @@ class SymbolFile(Ring):
         prices    float64[capacity], price i in slot i mod capacity
         level l   float64[5][capacity / fanout^l]: min, max, sum_high, sum_low, m2
 
-    All of it little-endian; ``docs/reference/file-format.md`` has every word. One process writes at a time, with
+    All of it little-endian; every word is in
+    ``docs/reference/file-format.md``. One process writes at a time, with
     the lock held; any number reads, without.
 
     Attributes
