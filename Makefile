@@ -83,7 +83,7 @@ kill-session:  ## end the tmux session, the server gracefully
 
 .PHONY: test
 test: $(DEV)  ## all tests but the long ones, a file at a time on each of two cores
-	@$(BIN)/python -m pytest -m "not deep" -n 2 --dist loadfile $(args)
+	@$(BIN)/python -m pytest -m "not deep and not bench" -n 2 --dist loadfile $(args)
 
 .PHONY: test-deep
 test-deep: $(DEV)  ## the long tests, on two cores
@@ -91,7 +91,7 @@ test-deep: $(DEV)  ## the long tests, on two cores
 
 .PHONY: test-cov
 test-cov: $(DEV)  ## tests with the lines that none of them reached
-	@$(BIN)/python -m pytest -m "not deep" --cov --cov-report=term-missing $(args)
+	@$(BIN)/python -m pytest -m "not deep and not bench" --cov --cov-report=term-missing $(args)
 
 .PHONY: test-file
 test-file: .need-file $(DEV)  ## one file of tests (file=test_running_stats.py)
@@ -126,6 +126,10 @@ bench: $(DEV)  ## all benchmarks (args="--quick", args="--update docs/explanatio
 bench-http: $(DEV)  ## the service over HTTP, beside nginx under wrk (args="--smoke")
 	@$(BIN)/python benchmarks/http_service.py $(args)
 
+.PHONY: bench-smoke
+bench-smoke: $(DEV)  ## each benchmark once with tiny sizes, to see that it still runs
+	@$(BIN)/python -m pytest -m bench $(args) tests/project
+
 .PHONY: screenshots
 screenshots: $(DEV)  ## make the images of the README anew (args="--seconds 30")
 	@$(BIN)/python scripts/screenshots.py $(args)
@@ -143,6 +147,10 @@ lock: $(DEV)  ## solve pyproject.toml into requirements/*.txt (args=--upgrade fo
 	@$(UV_LOCK) --constraint $(DEV_LOCK) --extra load --extra arrow --output-file requirements/load.txt
 	@$(UV_LOCK) --constraint $(DEV_LOCK) --extra monitor --output-file requirements/monitor.txt
 	@git --no-pager diff --stat -- requirements 2>/dev/null || true
+
+.PHONY: release
+release: $(DEV)  ## build, check and tag the version that the code names (args=--dry-run tags nothing)
+	@$(BIN)/python scripts/release.py $(args)
 
 .PHONY: clean
 clean:  ## remove what was built: environments, caches, reports; never data

@@ -28,7 +28,7 @@ from support.paths import ROOT
 from support.service_process import LIGHT, Service, end, environment, started
 
 pytest.importorskip("streamlit", reason="needs streamlit")
-pytestmark = needs_chromium
+pytestmark = [needs_chromium, pytest.mark.one_python]
 
 PAGE = ROOT / "src" / "financial_data_service" / "monitor" / "page.py"
 FIELDS = ("window", "values", "min", "max", "last", "avg", "var", "std")

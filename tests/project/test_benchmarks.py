@@ -41,6 +41,7 @@ def run(*arguments: str | Path) -> str:
     return result.stdout
 
 
+@pytest.mark.bench
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_benchmark_runs_and_writes_its_tables(name: str, tmp_path: Path) -> None:
     document = tmp_path / "performance.md"

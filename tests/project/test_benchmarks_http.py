@@ -48,6 +48,7 @@ def run(*arguments: str | Path, **variables: str) -> subprocess.CompletedProcess
     )
 
 
+@pytest.mark.bench
 @needs_tools
 def test_benchmark_runs_and_writes_its_tables(tmp_path: Path) -> None:
     document = tmp_path / "performance.md"
@@ -63,6 +64,7 @@ def test_benchmark_runs_and_writes_its_tables(tmp_path: Path) -> None:
         assert f"\n### {title}" in text
 
 
+@pytest.mark.bench
 def test_without_wrk_a_client_in_python_makes_the_load() -> None:
     result = run("--only", "k=8", PATH="")
     assert result.returncode == 0, result.stderr
@@ -71,7 +73,7 @@ def test_without_wrk_a_client_in_python_makes_the_load() -> None:
     assert "| GET k=8 " in result.stdout
 
 
-@pytest.mark.deep  # beside other tests a server may be too slow to start
+@pytest.mark.bench
 def test_interrupt_leaves_no_server_behind(tmp_path: Path) -> None:
     with subprocess.Popen(
         command(),

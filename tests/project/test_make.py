@@ -25,7 +25,8 @@ from support.paths import ROOT
 TARGETS = {
     *("run", "install", "shell", "batches", "stats", "monitor", "monitor-ui"),
     *("start-all", "kill-session", "test", "test-deep", "test-cov", "test-file", "test-method"),
-    *("lint", "format", "bench", "bench-http", "screenshots", "lock", "clean", "help"),
+    *("lint", "format", "bench", "bench-http", "bench-smoke", "screenshots"),
+    *("lock", "release", "clean", "help"),
 }
 
 needs_make = pytest.mark.skipif(not shutil.which("make"), reason="needs make")
@@ -35,7 +36,7 @@ needs_venv = pytest.mark.skipif(
 )
 needs_htop = pytest.mark.skipif(not shutil.which("htop"), reason="needs htop")
 
-pytestmark = needs_make
+pytestmark = [needs_make, pytest.mark.one_python]
 
 
 def run(command: list[str], **variables: str) -> subprocess.CompletedProcess[str]:

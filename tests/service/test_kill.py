@@ -46,6 +46,8 @@ from support.killing import Book, Client, Feed, Life, Watcher, check_window, loa
 from support.raw_http import batch, get, post
 from support.service_process import Service
 
+pytestmark = pytest.mark.one_python
+
 SEED = int(os.environ.get("KILL_SEED", "20210108"))
 
 START_SECONDS = 2.0  # about how long a start takes

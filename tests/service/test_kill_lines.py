@@ -44,6 +44,8 @@ from financial_data_service.storage.directory import DirectoryStore
 from financial_data_service.storage.durability import Durability
 from financial_data_service.storage.file_stats import FileStats
 
+pytestmark = pytest.mark.one_python
+
 TINY = Geometry(10, 2, 4)  # capacity 16, three levels
 TRACED = (str(Path(storage.__file__).parent), symbol_manager.__file__)
 LINES_MAX = 5000

@@ -70,6 +70,8 @@ from financial_data_service.storage.symbol_file import SymbolFile
 from support.oracle import Oracle
 from support.simulated_disk import Crash, DeferredExecutor, SimulatedDisk
 
+pytestmark = pytest.mark.one_python
+
 GEOMETRIES = [
     Geometry(10, 2, 4),  # capacity 16, slack 6: less than two batches
     Geometry(12, 2, 4),  # capacity 16, slack 4: one batch

@@ -40,6 +40,8 @@ from support.service_process import (
     started_in_group,
 )
 
+pytestmark = pytest.mark.one_python
+
 WORKERS = (*LIGHT, "--workers", "2")
 SYMBOLS_MAX = 5
 HEAVY = ("numpy", "numba", "llvmlite", "uvloop")

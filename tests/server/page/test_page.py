@@ -29,6 +29,8 @@ from support.keeping_up import keep_up
 from support.paths import ROOT
 from support.service_process import LIGHT, Service, end, environment, started
 
+pytestmark = pytest.mark.one_python
+
 MARKUP = "<b>B.R@K*%2F</b> &amp;"
 FIELDS = ("window", "values", "min", "max", "last", "avg", "var", "std")
 KEY = "a-key-for-the-tests-1"
