@@ -34,7 +34,7 @@ from financial_data_service.cli.inspect import size
 from financial_data_service.engine.compile_notice import SENTENCE
 from financial_data_service.engine.layout import DELETED, Geometry
 from financial_data_service.engine.ring_view import Held
-from financial_data_service.verify import tolerances as verification
+from financial_data_service.verify import levels
 from financial_data_service.verify.levels import LevelsReport, verify_levels
 from support.data_directories import SMALL, add, fill, in_use, leave, spoil, trades
 from support.raw_http import post
@@ -455,7 +455,7 @@ class TestVerify:
         def interrupt(*_: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(verification, "verify_levels", interrupt)
+        monkeypatch.setattr(levels, "verify_levels", interrupt)
         assert_one_sentence(fds("verify", directory), 130, "Interrupted")
 
     def test_a_directory_in_use(self, directory: Path) -> None:

@@ -24,7 +24,7 @@ import financial_data_service as fds
 from financial_data_service.engine.layout import WORD_COUNT, WORD_RECORD_A, WORD_RECORD_B, Geometry
 from financial_data_service.engine.symbol_manager import SymbolManager
 from financial_data_service.errors import DataDirectoryError, SymbolFileError
-from financial_data_service.storage import directory, symbol_file
+from financial_data_service.storage import directory, directory_lock, symbol_file
 from financial_data_service.storage.directory import DirectoryStore
 from financial_data_service.storage.directory_lock import SETTINGS_FILE, is_in_use
 from financial_data_service.storage.recovery import State
@@ -179,14 +179,14 @@ def test_settings_replaced_while_they_are_locked(
 ) -> None:
     """Whoever locks a file that is no longer there has locked nothing."""
     shutil.copy(path / SETTINGS_FILE, path / "other")
-    original = directory.try_lock  # type: ignore[attr-defined]
+    original = directory_lock.try_lock  # type: ignore[attr-defined]
 
     def lock(descriptor: int) -> bool:
         if (path / "other").exists():
             (path / "other").rename(path / SETTINGS_FILE)
         return bool(original(descriptor))
 
-    monkeypatch.setattr(directory, "try_lock", lock)
+    monkeypatch.setattr(directory_lock, "try_lock", lock)
     one = opened(path)
     one.tend()
     assert not one.refused

@@ -116,8 +116,9 @@ def test_what_the_first_request_does_not_need_is_not_loaded_for_it() -> None:
     code = (
         "import sys\n"
         "from financial_data_service import cli\n"
-        "from financial_data_service.server import run, workers\n"
-        "run.create_app()\n"
+        "from financial_data_service.server.app import create_app\n"
+        "from financial_data_service.server.processes import serve, supervisor\n"
+        "create_app()\n"
         "idle = {'prometheus_client', 'nanoarrow', 'rich', 'httpx'} & sys.modules.keys()\n"
         "assert not idle, idle\n"
     )
@@ -274,9 +275,10 @@ def test_sigterm_lets_an_upload_finish(tmp_path: Path, lane: str) -> None:
 @LANES
 def test_an_upload_that_never_finishes_is_given_up(tmp_path: Path, lane: str) -> None:
     program = (
-        "from financial_data_service.server import run; run.DRAIN_SECONDS = 1;"
+        "from financial_data_service.server.processes import serve, uvicorn_setup;"
+        "uvicorn_setup.DRAIN_SECONDS = 1;"
         "from financial_data_service.settings import Settings;"
-        "raise SystemExit(run.serve(Settings(port=0, largest_window=1000)))"
+        "raise SystemExit(serve.serve(Settings(port=0, largest_window=1000)))"
     )
     log = tmp_path / "stderr.log"
     with (
