@@ -534,7 +534,7 @@ def test_coming_and_going_leaves_nothing_behind(place: Place) -> None:
         client.subscribe("stats.A.1@60000ms")
         client.take()
         client.unsubscribe("stats.A.1")
-    assert len(place.hub._waiting) < 100
+    assert len(place.hub._delivery._intervals) < 100
     assert not place.hub._watches
 
 
@@ -588,16 +588,16 @@ def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 def test_texts_come_before_what_is_noted_and_the_end_before_that() -> None:
     class Source:
-        def take(self) -> list[str]:
+        def collect(self) -> list[str]:
             return ["c", "d"]
 
     async def body() -> None:
         outbox = Outbox()
-        outbox.note(Source())
+        outbox.notify(Source())
         outbox.put("a")
         outbox.put("b")
         assert [await outbox.take() for _ in range(4)] == ["a", "b", "c", "d"]
-        outbox.note(Source())
+        outbox.notify(Source())
         outbox.put("e")
         outbox.close(1000, "x")
         outbox.close(1001, "too late")

@@ -1,34 +1,44 @@
-"""Watches, topics and feeds: the records that the hub keeps."""
+"""The records behind the streams: watches of symbols, topics of windows, feeds of subscribers.
+
+::
+
+    Watch (a symbol) ── Topic (a window of it) ──┬── Feed ── Subscriber
+      its sequence        its newest text,       └── Feed ── Subscriber
+                          encoded once                  its interval, what was sent
+
+:class:`~financial_data_service.server.stream.hub.Hub` creates and removes them;
+:class:`~financial_data_service.server.stream.delivery.Delivery` moves feeds between their phases.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from enum import Enum
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from financial_data_service.engine.running_stats import RunningStats
 from financial_data_service.server.stream.outbox import Outbox
 from financial_data_service.server.stream.session import Kind
 from financial_data_service.windows import WindowStats
 
-if TYPE_CHECKING:
-    from financial_data_service.server.stream.hub import Hub
-
-__all__ = ["Subscriber"]
+__all__ = ["Collect", "Feed", "Phase", "Present", "Subscriber", "Topic", "Watch"]
 
 Present: TypeAlias = Callable[[str, int, Kind, WindowStats | None], str]
-"""Makes a text of symbol, k, kind and statistics; None for a symbol that is gone."""
+"""Makes a text of symbol, k, kind and statistics; the statistics are None for a deleted symbol."""
+
+Collect: TypeAlias = "Callable[[Feed], list[str]]"
+"""Returns the texts that a pending feed has to send."""
 
 
-class _Watch:
-    """A symbol that somebody watches, whether it is there or not."""
+class Watch:
+    """A symbol that somebody has subscribed to. The symbol need not exist."""
 
     __slots__ = (
         "answers",
-        "as_of",
+        "answers_sequence",
         "changes",
+        "check_again",
         "eager",
-        "look_again",
         "sequence",
         "stats",
         "symbol",
@@ -40,58 +50,59 @@ class _Watch:
         self.stats: RunningStats | None = None
         self.sequence = 0
         self.changes = 0  # seen so far
-        self.eager = 0  # feeds that want every batch
-        self.look_again = 0.0
-        self.topics: dict[int, _Topic] = {}
-        self.answers: dict[int, WindowStats] = {}  # k → what was asked for, as of one sequence
-        self.as_of = 0  # that sequence; 0 when there are no answers
+        self.eager = 0  # feeds that get every batch
+        self.check_again = 0.0  # when a symbol that does not exist is looked for again
+        self.topics: dict[int, Topic] = {}
+        self.answers: dict[int, WindowStats] = {}  # k → statistics, all at one sequence
+        self.answers_sequence = 0  # that sequence; 0 without answers
 
-    def ask(self, ks: Iterable[int]) -> None:
-        """Have answers for some windows, all as of one sequence: that last seen, or a later one.
+    def compute(self, ks: Iterable[int]) -> None:
+        """Compute the statistics of some windows, all at one sequence. O(1) per window.
 
-        None of them when another process has just deleted the symbol. O(1) a window.
+        The sequence is the one last seen, or a later one. Without effect if another process has
+        just deleted the symbol.
         """
         wanted = list(ks)
         if self.stats is None or not wanted:
             return
-        if self.as_of >= self.sequence and all(k in self.answers for k in wanted):
+        if self.answers_sequence >= self.sequence and all(k in self.answers for k in wanted):
             return
         answers = self.stats.windows_as_of(10**k for k in wanted)
-        as_of = answers[0].sequence
-        if as_of != self.as_of:
+        sequence = answers[0].sequence
+        if sequence != self.answers_sequence:
             self.forget()
-        if as_of > 0:
-            self.as_of = as_of
+        if sequence > 0:
+            self.answers_sequence = sequence
             self.answers.update(zip(wanted, answers, strict=True))
 
-    def ask_eager(self) -> None:
-        """Have answers for those who are told every batch."""
+    def compute_eager(self) -> None:
+        """Compute the statistics of the windows whose feeds get every batch."""
         if self.eager:
-            self.ask(k for k, topic in self.topics.items() if topic.eager)
+            self.compute(k for k, topic in self.topics.items() if topic.eager)
 
     def forget(self) -> None:
-        """Forget the answers: the symbol has changed, or is gone."""
+        """Drop the statistics: the symbol has changed or was deleted."""
         self.answers.clear()
-        self.as_of = 0
+        self.answers_sequence = 0
         for topic in self.topics.values():
             topic.texts.clear()
 
 
-class _Topic:
-    """A window of a symbol, and what is said of it, kept as text until it changes."""
+class Topic:
+    """A window of a symbol, and its newest texts, each encoded once for all subscribers."""
 
     __slots__ = ("eager", "feeds", "idle", "k", "texts", "watch")
 
-    def __init__(self, watch: _Watch, k: int) -> None:
+    def __init__(self, watch: Watch, k: int) -> None:
         self.watch = watch
         self.k = k
-        self.feeds: dict[_Feed, None] = {}
-        self.idle: dict[_Feed, None] = {}
-        self.eager = 0  # feeds that want every batch
+        self.feeds: dict[Feed, None] = {}
+        self.idle: dict[Feed, None] = {}
+        self.eager = 0  # feeds that get every batch
         self.texts: dict[tuple[Present, Kind], str] = {}
 
     def text(self, present: Present, kind: Kind) -> str | None:
-        """Return what is to be said by the watch's answer; None where it has none."""
+        """Return the text for the computed statistics, or None if there are none."""
         answer = self.watch.answers.get(self.k)
         if answer is None:
             return None
@@ -101,72 +112,89 @@ class _Topic:
         return text
 
 
-class _Phase(Enum):
+class Phase(Enum):
+    """What a feed is doing."""
+
     IDLE = 0
+    """Everything was sent, and the next change may be sent at once."""
+
     PENDING = 1
+    """There is something new; the outbox of the subscriber will collect it."""
+
     WAITING = 2
+    """Something was sent so recently that the interval is not over."""
+
     ENDED = 3
+    """Unsubscribed."""
 
 
-class _Feed:
-    """What one subscriber is told of one window."""
+class Feed:
+    """One subscriber's updates of one window."""
 
     __slots__ = (
-        "_hub",
+        "_collect",
         "changes",
         "due",
         "explicit",
         "interval",
-        "is_new",
-        "owes_end",
+        "needs_snapshot",
+        "pending_deleted",
         "phase",
         "sent",
+        "sent_at",
         "subscriber",
-        "taken",
         "topic",
         "wildcard",
     )
 
-    def __init__(self, hub: Hub, subscriber: Subscriber, topic: _Topic) -> None:
-        self._hub = hub
+    def __init__(self, collect: Collect, subscriber: Subscriber, topic: Topic) -> None:
+        self._collect = collect
         self.subscriber = subscriber
         self.topic = topic
-        self.explicit: float | None = None  # seconds, by a subscription to this symbol
-        self.wildcard: float | None = None  # seconds, by one to all symbols
+        self.explicit: float | None = None  # interval in seconds, subscribed by the symbol's name
+        self.wildcard: float | None = None  # interval in seconds, subscribed with all symbols
         self.interval = -1.0  # the shorter of both
-        self.is_new = True  # A snapshot is due.
-        self.owes_end = False  # The end of the symbol has not been told.
-        self.sent = 0
-        self.changes = 0  # that the watch had seen when this became pending
-        self.taken = -1e9  # when it, or a sibling, was told last
+        self.needs_snapshot = True
+        self.pending_deleted = False  # The end of the symbol is still to be sent.
+        self.sent = 0  # sequence of the newest statistics that were sent
+        self.changes = 0  # changes that the watch had seen when this feed became pending
+        self.sent_at = -1e9  # when this feed, or a sibling, last sent something
         self.due = 0.0
-        self.phase = _Phase.IDLE
+        self.phase = Phase.IDLE
         topic.feeds[self] = None
         topic.idle[self] = None
 
-    def siblings(self) -> list[_Feed]:
-        """Return the feeds of this symbol and interval that the subscriber has, this one too."""
+    def enter(self, phase: Phase) -> None:
+        """Change the phase, and keep the topic's record of idle feeds."""
+        if phase is Phase.IDLE:
+            self.topic.idle[self] = None
+        elif self.phase is Phase.IDLE:
+            self.topic.idle.pop(self, None)
+        self.phase = phase
+
+    def siblings(self) -> list[Feed]:
+        """Return the subscriber's feeds of this symbol and interval, this one included."""
         watch, feeds = self.topic.watch, self.subscriber.feeds
         found = (feeds.get((watch.symbol, k)) for k in watch.topics)
         return [feed for feed in found if feed is not None and feed.interval == self.interval]
 
-    def take(self) -> list[str]:
-        """Return what there is to say now that the outbox has come to it."""
-        return self._hub._taken(self)
+    def collect(self) -> list[str]:
+        """Return the texts to send now that the outbox has reached this feed."""
+        return self._collect(self)
 
 
 class Subscriber:
-    """Somebody with an outbox. Made by :meth:`Hub.join`."""
+    """A client with an outbox. Made by :meth:`Hub.join`."""
 
     __slots__ = ("feeds", "outbox", "present", "wildcards")
 
     def __init__(self, outbox: Outbox, present: Present) -> None:
         self.outbox = outbox
         self.present = present
-        self.feeds: dict[tuple[str, int], _Feed] = {}
+        self.feeds: dict[tuple[str, int], Feed] = {}
         self.wildcards: dict[int, float] = {}  # k → seconds
 
     @property
     def is_subscribed(self) -> bool:
-        """Whether anything is watched."""
+        """Whether the client has any subscription."""
         return bool(self.feeds or self.wildcards)

@@ -124,11 +124,11 @@ def add_ingest_route(router: APIRouter, settings: Settings) -> None:
             if close_code is not None:
                 outbox.close(close_code, "see the error")
 
-        hub.add_guest(outbox)
+        hub.register_ingest(outbox)
         try:
             await converse(websocket, outbox, handle)
         finally:
-            hub.remove_guest(outbox)
+            hub.remove_ingest(outbox)
 
     @router.get("/ingest/{symbol}", include_in_schema=False)
     async def ingest_without_websocket() -> None:

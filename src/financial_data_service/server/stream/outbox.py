@@ -1,7 +1,7 @@
-"""What is still to be sent to one client: answers in order, and of each feed one update at most.
+"""What is still to be sent to one client: replies in order, and at most one update per feed.
 
-A feed that has something new is only noted. What it says is asked for when its turn comes, and is
-then the newest: however slow the client, nothing piles up.
+A feed with something new only joins a queue. Its texts are collected when its turn comes, and they
+are the newest then. So nothing piles up, however slow the client is.
 """
 
 from __future__ import annotations
@@ -13,39 +13,39 @@ from typing import NamedTuple, Protocol
 __all__ = ["TEXTS_MAX", "Close", "Outbox"]
 
 TEXTS_MAX = 1024
-"""Texts that wait at most before nothing more is taken in for this client. As many answers as a
+"""Texts that may wait before the server reads nothing more from this client: as many replies as a
 client that pipelines may be behind, as many batches as one turn of the event loop brings."""
 
 
 class Close(NamedTuple):
-    """How a connection is to end."""
+    """Code and reason with which a connection is closed."""
 
     code: int
     reason: str
 
 
 class Source(Protocol):
-    """What can be asked for its newest texts once its turn has come."""
+    """A feed whose newest texts are collected when its turn has come."""
 
-    def take(self) -> list[str]:
-        """Return what there is to say, which may be nothing."""
+    def collect(self) -> list[str]:
+        """Return the texts to send, which may be none."""
 
 
 class Outbox:
-    """Texts and feeds that wait to be sent. For one event loop; one task takes out."""
+    """Texts and feeds that wait to be sent. For one event loop; one task takes texts out."""
 
     def __init__(self) -> None:
         self._texts: deque[str] = deque()
-        self._pending: dict[Source, None] = {}  # in the order they were noted
+        self._pending: dict[Source, None] = {}  # in the order of their notifications
         self._close: Close | None = None
-        self._taken_by_nobody = False
+        self._is_abandoned = False
         self._filled = asyncio.Event()
         self._drained = asyncio.Event()
         self._drained.set()
 
     @property
     def is_closing(self) -> bool:
-        """Whether the end is near: nothing more is wanted."""
+        """Whether the connection is about to close: no more texts are wanted."""
         return self._close is not None
 
     @property
@@ -54,39 +54,39 @@ class Outbox:
         return len(self._texts) < TEXTS_MAX
 
     def put(self, text: str) -> None:
-        """Put a text behind all others."""
+        """Append a text."""
         self._texts.append(text)
         if len(self._texts) >= TEXTS_MAX:
             self._drained.clear()
         self._filled.set()
 
-    def note(self, source: Source) -> None:
-        """Note that a source has something new to say."""
+    def notify(self, source: Source) -> None:
+        """Queue a source that has something new."""
         self._pending[source] = None
         self._filled.set()
 
     def forget(self, source: Source) -> None:
-        """Drop what a source had to say."""
+        """Remove a source from the queue."""
         self._pending.pop(source, None)
 
     def close(self, code: int, reason: str) -> None:
-        """End behind the texts that wait; what was only noted is not sent any more. Idempotent."""
+        """Close after the texts that wait. Queued sources are not collected. Idempotent."""
         if self._close is None:
             self._close = Close(code, reason)
             self._filled.set()
 
     def abandon(self) -> None:
-        """Take note that nobody takes out any more: whoever waits for room need not."""
-        self._taken_by_nobody = True
+        """Stop waiting for room: the task that takes texts out has ended."""
+        self._is_abandoned = True
         self._drained.set()
 
     async def room(self) -> None:
         """Wait until there is room for another text."""
-        if not self.has_room and not self._taken_by_nobody:
+        if not self.has_room and not self._is_abandoned:
             await self._drained.wait()
 
     async def take(self) -> str | Close:
-        """Return the next text, or how to end once there is none. May be cancelled without loss."""
+        """Return the next text, or how to close once there is none. Cancelling loses nothing."""
         while True:
             if self._texts:
                 text = self._texts.popleft()
@@ -98,7 +98,7 @@ class Outbox:
             if self._pending:
                 source = next(iter(self._pending))
                 del self._pending[source]
-                self._texts.extend(source.take())
+                self._texts.extend(source.collect())
                 continue
             self._filled.clear()
             await self._filled.wait()

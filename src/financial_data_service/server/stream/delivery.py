@@ -1,0 +1,181 @@
+"""What is sent to which feed, and when: phases, intervals, snapshots, updates and ends.
+
+A feed is *idle* (everything was sent), *pending* (its subscriber's outbox will collect it) or
+*waiting* (its interval is not over). A change touches the idle feeds only; the others find it when
+they are collected, or when their interval is over.
+
+The feeds of one subscriber for one symbol at one interval are *siblings*. When the outbox collects
+one of them, all pending siblings are sent together, and then all wait together. So the windows of a
+symbol that a client receives belong to one price, however slowly the client reads.
+
+Invariants
+----------
+* The sequences that a feed sends during the life of a symbol are strictly increasing, and the first
+  of them is a snapshot.
+* Siblings that are sent together have the same sequence and follow each other directly.
+* A subscriber delays nobody: nothing here waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from financial_data_service.server.stream.feeds import Feed, Phase, Present, Topic, Watch
+from financial_data_service.server.stream.intervals import IntervalQueue
+from financial_data_service.server.stream.session import Kind
+
+__all__ = ["Delivery"]
+
+
+class Delivery:
+    """Moves feeds between their phases and makes the texts that they send.
+
+    Parameters
+    ----------
+    clock : callable
+        Seconds, increasing.
+    release : callable
+        Called with the feeds of a deleted symbol that have nothing more to send.
+
+    Attributes
+    ----------
+    dropped_updates : int
+        Changes that were not sent because the client had not read what came before. Changes that
+        fall into an interval are not counted: the client did not ask for them.
+    """
+
+    def __init__(self, clock: Callable[[], float], release: Callable[[list[Feed]], None]) -> None:
+        self._clock = clock
+        self._release = release
+        self._intervals = IntervalQueue()
+        self.dropped_updates = 0
+
+    def begin(self, feed: Feed, seen: int | None) -> None:
+        """Send a snapshot if the symbol exists, unless the client has seen its sequence."""
+        watch = feed.topic.watch
+        if watch.stats is not None and watch.sequence == seen:
+            feed.needs_snapshot = False
+            feed.sent = seen
+        else:
+            feed.needs_snapshot = True
+            if watch.stats is not None:
+                self._notify(feed)
+
+    def interval_changed(self, feed: Feed) -> None:
+        """Apply the new interval of a feed that is waiting for the end of the old one."""
+        if feed.phase is Phase.WAITING:
+            self._intervals.put(feed)
+
+    def end(self, feed: Feed) -> None:
+        """Send nothing more to a feed."""
+        if feed.phase is Phase.PENDING:
+            self.dropped_updates += max(0, feed.topic.watch.changes - feed.changes)
+            feed.subscriber.outbox.forget(feed)
+        feed.enter(Phase.ENDED)
+
+    def created(self, watch: Watch) -> None:
+        """Send a snapshot of a symbol that now exists."""
+        for topic in watch.topics.values():
+            for feed in topic.feeds:
+                outbox = feed.subscriber.outbox
+                if feed.interval or feed.phase is not Phase.IDLE or not outbox.has_room:
+                    self._notify(feed)
+                    continue
+                for text in self._texts(feed):
+                    outbox.put(text)
+
+    def changed(self, topic: Topic) -> None:
+        """Send a change of a window to the idle feeds. O(idle feeds)."""
+        eager: dict[Present, str | None] = {}
+        for feed in list(topic.idle):
+            outbox = feed.subscriber.outbox
+            if feed.interval or feed.needs_snapshot or not outbox.has_room:
+                self._notify(feed)
+                continue
+            # A client that wants every batch, and keeps up, gets the text right after the append.
+            present = feed.subscriber.present
+            if present not in eager:
+                eager[present] = topic.text(present, Kind.UPDATE)
+            text = eager[present]
+            if text is not None and feed.sent < topic.watch.answers_sequence:
+                feed.sent = topic.watch.answers_sequence
+                outbox.put(text)
+
+    def deleted(self, feed: Feed) -> None:
+        """Send the end of the symbol if a snapshot of it was sent; release the feed if not."""
+        feed.needs_snapshot = True
+        feed.pending_deleted = feed.pending_deleted or feed.sent > 0
+        feed.sent = 0
+        if feed.pending_deleted:
+            self._notify(feed)
+        elif feed.explicit is None:
+            self._release([feed])
+        else:
+            feed.subscriber.outbox.forget(feed)
+            feed.enter(Phase.IDLE)
+
+    def end_intervals(self, now: float) -> None:
+        """Send what feeds have missed whose interval is over."""
+        for feed in self._intervals.pop_due(now):
+            feed.enter(Phase.IDLE)
+            watch = feed.topic.watch
+            if watch.stats is not None and (feed.needs_snapshot or feed.sent < watch.sequence):
+                self._notify(feed)
+
+    def collect(self, feed: Feed) -> list[str]:
+        """Return what a pending feed and its pending siblings have to send; their interval begins.
+
+        After an update the interval also begins for siblings that had nothing to send, so that all
+        are sent together from then on. A snapshot delays nobody: a client may ask for a window
+        again and again while its other windows wait.
+        """
+        siblings = feed.siblings()
+        pending = [each for each in siblings if each is feed or each.phase is Phase.PENDING]
+        watch = feed.topic.watch
+        watch.compute(each.topic.k for each in pending)
+        texts: list[str] = []
+        sending: list[Feed] = []
+        has_update = False
+        for each in pending:
+            self.dropped_updates += watch.changes - each.changes
+            each.subscriber.outbox.forget(each)
+            each.enter(Phase.IDLE)
+            needed_snapshot = each.needs_snapshot
+            if own := self._texts(each):
+                texts += own
+                sending.append(each)
+                has_update = has_update or not needed_snapshot
+        if watch.stats is None:
+            self._release(pending)
+        if feed.interval:
+            self._begin_intervals(siblings if has_update else sending)
+        return texts
+
+    def _notify(self, feed: Feed) -> None:
+        """Have the subscriber's outbox collect the feed when its turn comes."""
+        if feed.phase is not Phase.PENDING:
+            feed.enter(Phase.PENDING)
+            feed.changes = feed.topic.watch.changes
+            feed.subscriber.outbox.notify(feed)
+
+    def _texts(self, feed: Feed) -> list[str]:
+        """Return what was not sent yet, and mark it as sent. The statistics are computed."""
+        topic, present = feed.topic, feed.subscriber.present
+        texts = []
+        if feed.pending_deleted:
+            feed.pending_deleted = False
+            texts.append(present(topic.watch.symbol, topic.k, Kind.DELETED, None))
+        text = topic.text(present, Kind.SNAPSHOT if feed.needs_snapshot else Kind.UPDATE)
+        if text is not None and (feed.needs_snapshot or feed.sent < topic.watch.answers_sequence):
+            feed.needs_snapshot = False
+            feed.sent = topic.watch.answers_sequence
+            texts.append(text)
+        return texts
+
+    def _begin_intervals(self, feeds: list[Feed]) -> None:
+        now = self._clock()
+        for feed in feeds:
+            if feed.phase is not Phase.ENDED:
+                feed.sent_at = now
+                feed.enter(Phase.WAITING)
+                self._intervals.put(feed)
