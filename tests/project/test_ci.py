@@ -87,3 +87,13 @@ def test_what_the_script_makes_is_ignored() -> None:
     ).stdout.split()
     if (ROOT / ".git").exists():
         assert ignored == made
+
+
+@pytest.mark.parametrize("name", ["bug_report", "feature_request"])
+def test_a_form_of_an_issue_has_fields_with_names(name: str) -> None:
+    path = ROOT / ".github" / "ISSUE_TEMPLATE" / f"{name}.yml"
+    form = yaml.safe_load(path.read_text("utf-8"))
+    assert {"name", "description", "body"} <= form.keys()
+    fields = [field for field in form["body"] if field["type"] != "markdown"]
+    assert len({field["id"] for field in fields}) == len(fields)
+    assert all(field["attributes"]["label"] for field in fields)
