@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-VERSION_FILE = "src/financial_data_service/__init__.py"
+VERSION_FILE = "src/financial_data_service/version.py"
 
 FINAL = re.compile(r"\d+\.\d+\.\d+")
 SECTION = re.compile(r"^## (.+)$", re.MULTILINE)

@@ -32,6 +32,7 @@ from financial_data_service.errors import (
     UnconfirmedError,
     WindowSizeError,
 )
+from financial_data_service.version import __version__
 
 if TYPE_CHECKING:
     from financial_data_service.client import AsyncClient, Client
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
     from financial_data_service.storage.reader import DataDirectory, SymbolReader
     from financial_data_service.storage.reader import open as open
     from financial_data_service.windows import WindowStats
-
-__version__ = "0.1.0"
 
 __all__ = [
     "AsyncClient",

@@ -88,7 +88,7 @@ def parse_subscription(name: str, largest_window: int) -> Subscription:
     if match is None or _ESCAPE.search(name):
         raise ValueError(
             "Expected a stream `stats.<symbol>.<k>` or `stats.<symbol>.<k>@<interval>ms`, the "
-            f"symbol `*` or percent-encoded where it holds one of `.@*%`, got `{_shown(name)}`"
+            f"symbol `*` or percent-encoded where it holds one of `.@*%`, got `{shorten(name)}`"
         )
     symbol = None if match["symbol"] == "*" else _decoded(match["symbol"])
     k = int(match["k"])
@@ -103,10 +103,10 @@ def _decoded(symbol: str) -> str:
     try:
         decoded = unquote(symbol, errors="strict")
     except UnicodeDecodeError:
-        raise ValueError(f"Expected UTF-8 behind `%`, got `{_shown(symbol)}`") from None
+        raise ValueError(f"Expected UTF-8 behind `%`, got `{shorten(symbol)}`") from None
     check_symbol(decoded)
     return decoded
 
 
-def _shown(text: str) -> str:
+def shorten(text: str) -> str:
     return text if len(text) <= _NAME_SHOWN_MAX else text[:_NAME_SHOWN_MAX] + "…"

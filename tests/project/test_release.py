@@ -55,7 +55,7 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if (ROOT / name).is_file():
             (clone / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, clone / name)
-    version_file = clone / "src" / "financial_data_service" / "__init__.py"
+    version_file = clone / "src" / "financial_data_service" / "version.py"
     change(version_file, r'^__version__ = ".*?"$', f'__version__ = "{VERSION}"')
     change(clone / "CHANGELOG.md", r"^## .*\Z", f"## {VERSION} - 2026-01-02\n\n{NOTES}")
     git("init", "--quiet", cwd=clone)
@@ -155,7 +155,7 @@ def test_a_changelog_without_the_section_is_refused(
 
 
 def test_a_version_that_is_not_final_is_refused(clone: Path) -> None:
-    version_file = clone / "src" / "financial_data_service" / "__init__.py"
+    version_file = clone / "src" / "financial_data_service" / "version.py"
     change(version_file, rf'"{VERSION}"', '"7.8.9.dev1"')
     git("commit", "--quiet", "--all", "--message", "Version", cwd=clone)
     try:

@@ -18,7 +18,6 @@ from typing import Annotated
 
 import typer
 
-from financial_data_service import __version__
 from financial_data_service.cli.console import Command, Commands, examples, paragraphs
 from financial_data_service.cli.export import export
 from financial_data_service.cli.inspect import inspect
@@ -26,6 +25,7 @@ from financial_data_service.cli.load import load
 from financial_data_service.cli.serve import serve
 from financial_data_service.cli.stats import stats
 from financial_data_service.cli.verify import verify
+from financial_data_service.version import __version__
 
 __all__ = ["app", "main"]
 

@@ -9,6 +9,7 @@ import sys
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -127,13 +128,31 @@ def paragraphs(docstring: str | None) -> str:
 
 def output() -> Console:
     """Return the console of results: as wide as the terminal, or unfolded where there is none."""
-    # fds serve shows nothing, and starts without Rich.
-    from financial_data_service.cli.result_console import ResultConsole
-
-    console = ResultConsole(highlight=False, markup=False, emoji=False, soft_wrap=False)
+    console = _result_console()(highlight=False, markup=False, emoji=False, soft_wrap=False)
     if not console.is_terminal:
         console.width = _UNFOLDED_COLUMNS
     return console
+
+
+@cache
+def _result_console() -> type[Console]:
+    """Return the class of the console; ``fds serve`` prints no results and starts without Rich."""
+    from rich.console import Console
+
+    class ResultConsole(Console):
+        """Rich's console, for which a closed pipe is no failure and a full disk is a sentence."""
+
+        def print(self, *objects: Any, **options: Any) -> None:
+            """Write the objects to the last byte."""
+            with written():
+                super().print(*objects, **options)
+
+        def on_broken_pipe(self) -> None:
+            """Go on without output. Rich would end the command as failed."""
+            self.quiet = True
+            silence()
+
+    return ResultConsole
 
 
 def counted(count: int, noun: str) -> str:

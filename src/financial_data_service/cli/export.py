@@ -27,7 +27,7 @@ from financial_data_service.cli.console import (
     rate,
 )
 from financial_data_service.cli.load import EXIT_INTERRUPTED
-from financial_data_service.cli.options import check_symbol, data_directory
+from financial_data_service.cli.options import DataDirectory, check_symbol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,17 +47,7 @@ def export(
         Path,
         typer.Option("--to", "-o", metavar="FILE", help="File to write: .csv, .npy or .parquet."),
     ],
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(
-            "--data-dir",
-            envvar="FDS_DATA_DIR",
-            parser=data_directory,
-            metavar="DIRECTORY",
-            help="What fds serve --data-dir was given.",
-            show_default=False,
-        ),
-    ] = None,
+    data_dir: DataDirectory = None,
     last: Annotated[
         int | None,
         typer.Option(

@@ -27,7 +27,7 @@ from financial_data_service.cli.console import (
     printable,
     rate,
 )
-from financial_data_service.cli.options import DEFAULT_URL, Url, check_symbol
+from financial_data_service.cli.options import DEFAULT_URL, Column, Url, check_symbol
 
 if TYPE_CHECKING:
     from financial_data_service.cli.price_files import PriceFile
@@ -171,17 +171,7 @@ def load(
             help="Symbol to store the prices for.",
         ),
     ],
-    column: Annotated[
-        str | None,
-        typer.Option(
-            "--column",
-            "-c",
-            metavar="NAME|NUMBER",
-            help="Column of the prices: its name in the header, or its number from 1. "
-            "Without it: 'price', or the only column.",
-            show_default=False,
-        ),
-    ] = None,
+    column: Column = None,
     url: Url = DEFAULT_URL,
     append: Annotated[
         bool,

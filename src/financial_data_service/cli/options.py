@@ -8,10 +8,9 @@ from typing import Annotated
 import typer
 
 from financial_data_service.cli.console import UsageError
+from financial_data_service.wire import DEFAULT_URL
 
-__all__ = ["DEFAULT_URL", "Url", "check_symbol", "data_directory"]
-
-DEFAULT_URL = "http://127.0.0.1:8000"
+__all__ = ["DEFAULT_URL", "Column", "DataDirectory", "Url", "check_symbol", "data_directory"]
 
 Url = Annotated[
     str, typer.Option("--url", envvar="FDS_URL", metavar="URL", help="Where the service is.")
@@ -40,3 +39,28 @@ def data_directory(name: str) -> Path:
         return Path(name).expanduser()
     except RuntimeError:
         raise UsageError(f"Expected the home directory of a user in {name!r}.") from None
+
+
+DataDirectory = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        envvar="FDS_DATA_DIR",
+        parser=data_directory,
+        metavar="DIRECTORY",
+        help="What fds serve --data-dir was given.",
+        show_default=False,
+    ),
+]
+
+Column = Annotated[
+    str | None,
+    typer.Option(
+        "--column",
+        "-c",
+        metavar="NAME|NUMBER",
+        help="Column of the prices: its name in the header, or its number from 1. "
+        "Without it: 'price', or the only column.",
+        show_default=False,
+    ),
+]

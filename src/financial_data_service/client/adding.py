@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from financial_data_service.client import failures
 from financial_data_service.client.asking import get_limits, get_sequence
-from financial_data_service.client.exchange import Session, _decoded, exchange
+from financial_data_service.client.exchange import Session, decode_reply, exchange
 from financial_data_service.client.results import (
     Receipt,
 )
@@ -127,7 +127,7 @@ def _add_piece(
     content = prices.astype(LITTLE_ENDIAN, copy=False).tobytes()
     request = Request("POST", target, content, is_repeatable=from_sequence is not None)
     answer = yield from exchange(session, request)
-    receipt = _decoded(session, answer.reply, Receipt)
+    receipt = decode_reply(session, answer.reply, Receipt)
     known = prices.size - receipt.added
     if is_appended and known and not answer.is_repeated:
         raise failures.conflict(

@@ -10,7 +10,7 @@ import numpy as np
 
 from financial_data_service import errors
 from financial_data_service.client import failures
-from financial_data_service.client.exchange import Session, _decoded, _get, exchange
+from financial_data_service.client.exchange import Session, decode_reply, exchange, get_reply
 from financial_data_service.client.price_array import Prices
 from financial_data_service.client.results import (
     Check,
@@ -44,7 +44,7 @@ def get_sequence(session: Session, symbol: str) -> Plan[int]:
     """Return the number of prices ever appended to a symbol."""
     try:
         # A query, since a symbol in it is never mistaken for part of the path by a proxy.
-        state = yield from _get(session, path("stats", "", symbol=symbol, last=1), Stats)
+        state = yield from get_reply(session, path("stats", "", symbol=symbol, last=1), Stats)
     except errors.SymbolNotFoundError:
         return 0
     return state.sequence
@@ -89,18 +89,18 @@ def stats(session: Session, symbol: str, k: int | None, last: int | None) -> Pla
             f"Expected either k or last, got {'neither' if k is None else 'both'} "
             f"- at `stats({symbol!r})`; all_stats has all windows"
         )
-    return (yield from _get(session, path("stats", "", symbol=symbol, k=k, last=last), Stats))
+    return (yield from get_reply(session, path("stats", "", symbol=symbol, k=k, last=last), Stats))
 
 
 def all_stats(session: Session, symbol: str | None, k: int | None) -> Plan[Table[Stats]]:
     """Return all windows of a symbol, or of all symbols; or one of each."""
     if symbol is None:
-        everything = yield from _get(session, path("stats", "", k=k), _AllStats)
+        everything = yield from get_reply(session, path("stats", "", k=k), _AllStats)
         return _rows(everything.symbols)
     check_symbol(symbol)
     if k is not None:
         return Table(((yield from stats(session, symbol, k, None)),))
-    return _rows([(yield from _get(session, path("stats", "", symbol=symbol), _SymbolStats))])
+    return _rows([(yield from get_reply(session, path("stats", "", symbol=symbol), _SymbolStats))])
 
 
 def _rows(symbols: list[_SymbolStats]) -> Table[Stats]:
@@ -124,13 +124,13 @@ def _rows(symbols: list[_SymbolStats]) -> Table[Stats]:
 
 def symbols(session: Session) -> Plan[Table[Symbol]]:
     """Return the symbols and how much is held of each."""
-    reply = yield from _get(session, path("symbols"), _SymbolsReply)
+    reply = yield from get_reply(session, path("symbols"), _SymbolsReply)
     return Table(reply.symbols)
 
 
 def get_limits(session: Session) -> Plan[Limits]:
     """Return the limits of the service, and remember them."""
-    reply = yield from _get(session, path("symbols"), _SymbolsReply)
+    reply = yield from get_reply(session, path("symbols"), _SymbolsReply)
     session.limits = Limits(reply.max_symbols, reply.largest_window, reply.batch_max)
     return session.limits
 
@@ -152,7 +152,7 @@ def verify(session: Session, symbol: str, k: int) -> Plan[Check]:
     check_symbol(symbol)
     request = Request("GET", path("verify", symbol, k), timeout_seconds=VERIFY_SECONDS)
     answer = yield from exchange(session, request)
-    return _decoded(session, answer.reply, Check)
+    return decode_reply(session, answer.reply, Check)
 
 
 def delete(session: Session, symbol: str) -> Plan[None]:
@@ -184,7 +184,7 @@ def ready(session: Session) -> Plan[Readiness]:
     """Ask once whether the service serves."""
     try:
         answer = yield from exchange(session, Request("GET", "/readyz"), NEVER)
-        reply = _decoded(session, answer.reply, _ReadyReply)
+        reply = decode_reply(session, answer.reply, _ReadyReply)
     except ServiceError as error:
         return Readiness(False, detail=str(error))
     return Readiness(True, reply.refused)

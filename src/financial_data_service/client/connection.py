@@ -11,8 +11,8 @@ from typing import Any, TypeAlias, TypedDict
 
 import httpx
 
-from financial_data_service import __version__
 from financial_data_service.client.steps import Lost, Reply, Request
+from financial_data_service.version import __version__
 from financial_data_service.wire import API_KEY, DEFAULT_URL
 
 __all__ = ["CONNECT_SECONDS", "TIMEOUT_SECONDS", "Connection", "Timeout", "Verify"]

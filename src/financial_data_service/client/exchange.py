@@ -124,13 +124,13 @@ def _failure(
     return error
 
 
-def _decoded(session: Session, reply: Reply, kind: type[Result]) -> Result:
+def decode_reply(session: Session, reply: Reply, kind: type[Result]) -> Result:
     try:
         return msgspec.json.decode(reply.content, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise failures.stranger(session.url, reply.status) from None
 
 
-def _get(session: Session, target: str, kind: type[Result]) -> Plan[Result]:
+def get_reply(session: Session, target: str, kind: type[Result]) -> Plan[Result]:
     answer = yield from exchange(session, Request("GET", target))
-    return _decoded(session, answer.reply, kind)
+    return decode_reply(session, answer.reply, kind)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from financial_data_service.client.results import _pandas
+from financial_data_service.client.results import import_pandas
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,7 +53,7 @@ class Prices(np.ndarray[tuple[int], np.dtype[np.float64]]):
         ModuleNotFoundError
             When pandas is not installed.
         """
-        pd = _pandas()
+        pd = import_pandas()
         numbers = pd.RangeIndex(self.first, self.sequence, name="sequence")
         return pd.Series(np.asarray(self), index=numbers, name=self.symbol)
 

@@ -212,7 +212,7 @@ class Table(tuple[Row, ...], Generic[Row]):
         ModuleNotFoundError
             When pandas is not installed.
         """
-        return _pandas().DataFrame(self.to_dict())
+        return import_pandas().DataFrame(self.to_dict())
 
     def to_dict(self) -> dict[str, list[Any]]:
         """Return the columns by name: what pandas, polars and Arrow make a table of."""
@@ -234,7 +234,7 @@ class Table(tuple[Row, ...], Generic[Row]):
         return "\n".join(lines)
 
 
-def _pandas() -> Any:
+def import_pandas() -> Any:
     try:
         import pandas
     except ModuleNotFoundError as error:

@@ -22,7 +22,7 @@ from financial_data_service.monitor.snapshot import (
     Message,
     Snapshot,
     SymbolSnapshot,
-    _decimals_of_windows,
+    decimals_of_windows,
 )
 
 __all__ = ["Board"]
@@ -109,7 +109,7 @@ class Board:
                 sequence, last = message["sequence"], message["last"]
             else:
                 sequence, last = known.sequence, known.last
-            decimals = _decimals_of_windows([message])
+            decimals = decimals_of_windows([message])
             self._decimals[name] = max(decimals, self._decimals.get(name, DECIMALS_MIN))
             self._symbols[name] = SymbolSnapshot(
                 name, windows, sequence, last, math.nan, np.empty((0, 0))
@@ -173,7 +173,7 @@ class Board:
                 known = symbol if is_known else None
                 decimals, largest_window = self._decimals[name], self._state.largest_window
                 self._histories[name].add(now, known, largest_window, decimals)
-                self._decimals[name] = _decimals_of_windows(self._symbols[name].windows.values())
+                self._decimals[name] = decimals_of_windows(self._symbols[name].windows.values())
 
     def snapshot(self, now: float = math.inf) -> Snapshot:
         """Return all that is known.

@@ -33,7 +33,7 @@ def _decimals_of(price: float) -> int:
     return min(max(decimals, DECIMALS_MIN), DECIMALS_MAX)
 
 
-def _decimals_of_windows(windows: Iterable[Message]) -> int:
+def decimals_of_windows(windows: Iterable[Message]) -> int:
     return decimals_of(window[key] for window in windows for key in ("min", "max", "last"))
 
 

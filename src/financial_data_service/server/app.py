@@ -11,7 +11,6 @@ from fastapi import APIRouter, FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.routing import WebSocketRoute
 
-from financial_data_service import __version__
 from financial_data_service.engine.layout import Geometry
 from financial_data_service.engine.running_stats import warm_up
 from financial_data_service.engine.store import SymbolStore
@@ -32,6 +31,7 @@ from financial_data_service.server.telemetry.logs import AccessLog
 from financial_data_service.server.telemetry.metrics import Metrics
 from financial_data_service.settings import Settings
 from financial_data_service.storage.directory import DirectoryStore
+from financial_data_service.version import __version__
 
 __all__ = ["create_app", "open_prices", "store_for"]
 
@@ -68,22 +68,41 @@ def create_app(
     counters: Counters | None = None,
     worker: int = 0,
 ) -> FastAPI:
-    """Return the ASGI application, with symbols of its own.
+    """Return the ASGI application with its own symbols.
 
     Parameters
     ----------
     settings : Settings, optional
         From the environment (``FDS_*``) if not given.
     store : SymbolStore, optional
-        Where the symbols live; what the settings say if not given. It is opened when the
-        application starts, if it is not by then, and closed when it ends.
+        Where the symbols are kept; as the settings say if not given. It is opened when the
+        application starts, unless it is open already, and closed when it ends.
     counters : Counters, optional
-        Of all workers, where there are several.
+        The counters of all workers, if there are several.
     worker : int
-        Which of them this process is, from 0.
+        Number of this process among the workers, from 0.
     """
     settings = settings or Settings()
-    app = FastAPIOffline(
+    app = _documented_app(settings)
+    app.state.settings = settings
+    app.state.manager = SymbolManager(
+        settings.max_symbols,
+        settings.largest_window,
+        settings.batch_max,
+        store=store or store_for(settings),
+    )
+    app.state.hub = Hub(app.state.manager, settings.stream_connections_max)
+    app.state.is_open = False
+    add_error_handlers(app)
+    routers = _add_routers(app, settings)
+    app.state.metrics = Metrics(app, _routes((app.router, *routers)), counters, worker)
+    _add_middleware(app, settings)
+    return app
+
+
+def _documented_app(settings: Settings) -> FastAPI:
+    """Return an application without routes but with its title, description and documentation."""
+    return FastAPIOffline(
         title="financial-data-service",
         description=_DESCRIPTION.format(
             largest_window=settings.largest_window,
@@ -98,16 +117,10 @@ def create_app(
         # Clients generated from the document call their functions by these names.
         generate_unique_id_function=lambda route: route.name,
     )
-    app.state.settings = settings
-    app.state.manager = SymbolManager(
-        settings.max_symbols,
-        settings.largest_window,
-        settings.batch_max,
-        store=store or store_for(settings),
-    )
-    app.state.hub = Hub(app.state.manager, settings.stream_connections_max)
-    app.state.is_open = False
-    add_error_handlers(app)
+
+
+def _add_routers(app: FastAPI, settings: Settings) -> tuple[APIRouter, ...]:
+    """Add the routes of every wing, and return their routers."""
     routers = (
         *(router_for(settings), bulk_routes.router_for(settings), stream.router_for(settings)),
         *(health_router_for(), metrics.router_for()),
@@ -115,8 +128,11 @@ def create_app(
     )
     for router in routers:
         app.include_router(router)
-    app.state.metrics = Metrics(app, _routes((app.router, *routers)), counters, worker)
-    # What is added last stands outermost; observing.py says why they are in this order.
+    return routers
+
+
+def _add_middleware(app: FastAPI, settings: Settings) -> None:
+    """Add the middleware. What is added last is outermost; ``observation`` explains the order."""
     app.add_middleware(EncodedSlashMiddleware)
     app.add_middleware(OwnOriginMiddleware)
     add_access_control(app, settings, app.state.metrics)
@@ -125,7 +141,6 @@ def create_app(
         metrics=app.state.metrics,
         access_log=AccessLog() if settings.access_log else None,
     )
-    return app
 
 
 def _routes(routers: Iterable[APIRouter]) -> Iterator[tuple[str, str]]:

@@ -50,12 +50,12 @@ from financial_data_service.storage.boot import boot_id
 from financial_data_service.storage.directory_lock import (
     SETTINGS_FILE,
     START_SECONDS,
-    _holder,
-    _is_at,
-    _lock_alone_at_last,
-    _lock_alone_or_shared,
-    _read_settings,
-    _write_settings,
+    holder_of,
+    is_at,
+    load_settings,
+    lock_alone_at_last,
+    lock_alone_or_shared,
+    write_settings,
 )
 from financial_data_service.storage.durability import (
     BackgroundSync,
@@ -166,8 +166,8 @@ class DirectoryStore(SymbolStore):
         while True:
             descriptor = self._make_directory()
             try:
-                is_alone = _lock_alone_or_shared(descriptor, self.path)
-                if _is_at(descriptor, self.path / SETTINGS_FILE):
+                is_alone = lock_alone_or_shared(descriptor, self.path)
+                if is_at(descriptor, self.path / SETTINGS_FILE):
                     return descriptor, is_alone
             except BaseException:
                 os.close(descriptor)
@@ -177,7 +177,7 @@ class DirectoryStore(SymbolStore):
     def _recover_or_join(self, descriptor: int, *, is_alone: bool) -> None:
         if is_alone:
             self._remove_leftovers()
-            _write_settings(descriptor, self._described())
+            write_settings(descriptor, self._described())
         else:
             self._check_settings(descriptor)
         self._open_files(is_left=is_alone)
@@ -194,10 +194,10 @@ class DirectoryStore(SymbolStore):
         descriptor, self._settings = self._settings, -1
         try:
             self._let_go()
-            if _lock_alone_at_last(descriptor):
+            if lock_alone_at_last(descriptor):
                 if self.temporary:
                     shutil.rmtree(self.path, ignore_errors=True)
-                elif _is_at(descriptor, self.path / SETTINGS_FILE):
+                elif is_at(descriptor, self.path / SETTINGS_FILE):
                     self._close_files()
                 else:
                     _logger.warning("%s: not closed cleanly: %s", self.path, _REPLACED)
@@ -249,11 +249,11 @@ class DirectoryStore(SymbolStore):
 
     def _check_settings(self, descriptor: int) -> None:
         """Refuse to join processes of other settings."""
-        theirs, ours = _read_settings(descriptor), self._described()
+        theirs, ours = load_settings(descriptor), self._described()
         different = [key for key in ours if key != "pid" and theirs.get(key) != ours[key]]
         if different:
             raise DataDirectoryError(
-                f"{self.path}: in use by {_holder(theirs)} with "
+                f"{self.path}: in use by {holder_of(theirs)} with "
                 + ", ".join(f"{key} {theirs.get(key)}" for key in different)
                 + "; expected "
                 + ", ".join(f"{key} {ours[key]}" for key in different)
@@ -470,7 +470,7 @@ class DirectoryStore(SymbolStore):
         """Sync in the background, see what was mended and what is gone; as of the base class."""
         for name in list(self.refused):
             self._is_refused(self.path / name)
-        if not _is_at(self._settings, self.path / SETTINGS_FILE):
+        if not is_at(self._settings, self.path / SETTINGS_FILE):
             self.refused[SETTINGS_FILE] = _REPLACED
         gone = [stats for stats in self._given if self._is_gone(stats.file)]
         for symbol, stats in list(self._ready.items()):
@@ -482,7 +482,7 @@ class DirectoryStore(SymbolStore):
 
     def _is_gone(self, file: SymbolFile) -> bool:
         """Tell whether a file was removed or moved away by other hands than a service's."""
-        if file.is_closed or file.sequence < 0 or _is_at(file.descriptor, file.path):
+        if file.is_closed or file.sequence < 0 or is_at(file.descriptor, file.path):
             return False
         _logger.warning("%s: gone from the directory, and so is its symbol", file.path)
         if os.fstat(file.descriptor).st_nlink == 0:

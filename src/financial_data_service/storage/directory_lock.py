@@ -41,13 +41,13 @@ def is_in_use(path: str | os.PathLike[str]) -> bool:
     with suppress(FileNotFoundError):
         descriptor = os.open(Path(path) / SETTINGS_FILE, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return not _lock_alone_at_last(descriptor)
+            return not lock_alone_at_last(descriptor)
         finally:
             os.close(descriptor)
     return False
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
+def is_at(descriptor: int, path: Path) -> bool:
     """Tell whether a path leads to the very file that is open, as far as can be told."""
     try:
         return os.path.samestat(os.stat(path), os.fstat(descriptor))
@@ -57,7 +57,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return True
 
 
-def _holder(settings: dict[str, Any]) -> str:
+def holder_of(settings: dict[str, Any]) -> str:
     """Return who has a directory open, if it can be told."""
     pid = settings.get("pid")
     try:
@@ -78,12 +78,12 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     try:
-        return _read_settings(descriptor)
+        return load_settings(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _lock_alone_or_shared(descriptor: int, path: Path) -> bool:
+def lock_alone_or_shared(descriptor: int, path: Path) -> bool:
     """Take the exclusive lock if nobody has the directory open, else a shared one; tell which.
 
     Whoever is recovering, closing or just looking holds it exclusively for a moment: by the time
@@ -104,17 +104,17 @@ def _lock_shared(descriptor: int, path: Path) -> None:
         waited = time.monotonic() - began
         if waited > START_SECONDS:
             raise DataDirectoryError(
-                f"{path}: {_holder(_read_settings(descriptor))} starts or ends there and has not "
+                f"{path}: {holder_of(load_settings(descriptor))} starts or ends there and has not "
                 f"come to an end in {START_SECONDS:.0f} s"
             )
         if waited > 1 and not is_said:
             is_said = True
-            holder = _holder(_read_settings(descriptor))
+            holder = holder_of(load_settings(descriptor))
             _logger.info("%s: waiting for %s, which starts or ends there", path, holder)
         time.sleep(_WAIT_SECONDS)
 
 
-def _lock_alone_at_last(descriptor: int) -> bool:
+def lock_alone_at_last(descriptor: int) -> bool:
     """Take the exclusive lock if nobody else has the directory open, or is just looking at it."""
     for look in range(_LOOKS):
         if try_lock(descriptor):
@@ -124,7 +124,7 @@ def _lock_alone_at_last(descriptor: int) -> bool:
     return False
 
 
-def _read_settings(descriptor: int) -> dict[str, Any]:
+def load_settings(descriptor: int) -> dict[str, Any]:
     try:
         settings = json.loads(os.pread(descriptor, 65536, 0))
     except (ValueError, RecursionError):
@@ -132,7 +132,7 @@ def _read_settings(descriptor: int) -> dict[str, Any]:
     return settings if isinstance(settings, dict) else {}
 
 
-def _write_settings(descriptor: int, settings: dict[str, Any]) -> None:
+def write_settings(descriptor: int, settings: dict[str, Any]) -> None:
     """Write settings over those of before: that takes no room, even on a full disk."""
     text = (json.dumps(settings, indent=2) + "\n").encode()
     os.pwrite(descriptor, text, 0)

@@ -29,14 +29,14 @@ _NOT_REGULAR = "not a regular file"
 
 def read_header(path: Path) -> Identity:
     """Return what a file says it is, without mapping it; errors as of :meth:`SymbolFile.open`."""
-    descriptor = _open_descriptor(path, read_only=True)
+    descriptor = open_descriptor(path, read_only=True)
     try:
-        return _checked_header(path, descriptor, own=False)
+        return checked_header(path, descriptor, own=False)
     finally:
         os.close(descriptor)
 
 
-def _open_descriptor(path: Path, *, read_only: bool) -> int:
+def open_descriptor(path: Path, *, read_only: bool) -> int:
     # Opening a named pipe would wait for its other end.
     flags = (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC | os.O_NONBLOCK
     try:
@@ -51,7 +51,7 @@ def _open_descriptor(path: Path, *, read_only: bool) -> int:
         raise SymbolFileError(str(path), f"cannot be opened: {error.strerror}") from error
 
 
-def _checked_header(path: Path, descriptor: int, *, own: bool) -> Identity:
+def checked_header(path: Path, descriptor: int, *, own: bool) -> Identity:
     """Return the static part of a file's header, once size, owner and name agree with it."""
     try:
         status = os.fstat(descriptor)

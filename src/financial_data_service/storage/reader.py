@@ -30,7 +30,7 @@ from financial_data_service.errors import (
 )
 from financial_data_service.storage.file_names import file_name_of
 from financial_data_service.storage.symbol_file import SymbolFile
-from financial_data_service.storage.trust import _identity, _must_be_sound, ring_files
+from financial_data_service.storage.trust import check_sound, identity_of, ring_files
 from financial_data_service.symbols import check_symbol
 from financial_data_service.windows import WindowStats
 
@@ -97,7 +97,7 @@ class DataDirectory(Mapping[str, "SymbolReader"]):
             raise ValueError(f"{self!r} is closed")
         identities = []
         for path in ring_files(self.path):
-            identity = _identity(path)
+            identity = identity_of(path)
             if identity is not None:
                 identities.append(identity)
         return [each.symbol for each in sorted(identities, key=lambda each: each.created_ns)]
@@ -196,7 +196,7 @@ class SymbolReader:
         except FileNotFoundError:
             raise SymbolNotFoundError(symbol) from None
         try:
-            _must_be_sound(self._file)
+            check_sound(self._file)
             self._stats = _Stats(self._file)
             self._held = Held(symbol, self._file)
         except BaseException:

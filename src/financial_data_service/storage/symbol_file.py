@@ -53,9 +53,9 @@ from financial_data_service.storage.header import (
     write_session,
 )
 from financial_data_service.storage.identification import (
-    _checked_header,
-    _open_descriptor,
+    checked_header,
     no_descriptor,
+    open_descriptor,
 )
 from financial_data_service.storage.locks import LOCK_SECONDS, lock_within, try_lock
 from financial_data_service.storage.recovery import Trust, plan, unsynced_max
@@ -184,9 +184,9 @@ class SymbolFile(Ring):
         FileNotFoundError
             When there is no such file.
         """
-        descriptor = _open_descriptor(path, read_only=read_only)
+        descriptor = open_descriptor(path, read_only=read_only)
         try:
-            identity = _checked_header(path, descriptor, own=not read_only)
+            identity = checked_header(path, descriptor, own=not read_only)
             return cls(path, descriptor, identity, read_only=read_only)
         except BaseException:
             os.close(descriptor)

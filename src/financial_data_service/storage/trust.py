@@ -105,7 +105,7 @@ def _check_live(file: SymbolFile) -> None:
             return
 
 
-def _must_be_sound(file: SymbolFile) -> None:
+def check_sound(file: SymbolFile) -> None:
     """Refuse a file that has no service and was not closed by one."""
     trust = trust_of(file)
     state = State.CLEAN if trust is None else trust.state
@@ -119,7 +119,7 @@ def _must_be_sound(file: SymbolFile) -> None:
         )
 
 
-def _identity(path: Path) -> Identity | None:
+def identity_of(path: Path) -> Identity | None:
     try:
         return read_header(path)
     except (SymbolFileError, FileNotFoundError):

@@ -9,14 +9,14 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from financial_data_service.engine.ring_view import Held
 from financial_data_service.server.api import replies, schemas
 from financial_data_service.server.api.bulk_body import Batch, batch_body
-from financial_data_service.server.api.price_stream import prices_response
-from financial_data_service.server.api.query_keys import only_known_keys
-from financial_data_service.server.api.routes import Manager, PathSymbol
-from financial_data_service.server.bulk_documentation import (
+from financial_data_service.server.api.bulk_openapi import (
     bulk_batch_body,
     bulk_batch_replies,
     values_replies,
 )
+from financial_data_service.server.api.price_stream import prices_response
+from financial_data_service.server.api.query_keys import only_known_keys
+from financial_data_service.server.api.routes import Manager, PathSymbol
 from financial_data_service.server.formats.negotiation import best_type
 from financial_data_service.server.formats.price_formats import FORMATS, PriceFormat
 from financial_data_service.settings import Settings

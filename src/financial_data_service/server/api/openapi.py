@@ -27,6 +27,29 @@ Replies: TypeAlias = dict[int | str, dict[str, Any]]
 
 _DAMAGED = "expected another checksum of the header: its fixed part is damaged"
 
+_STORED = {
+    "status": "success",
+    "message": "Batch already stored for symbol: AAPL",
+    "symbol": "AAPL",
+    "added": 0,
+    "sequence": 3,
+}
+_CONFLICT = {
+    "detail": "Expected from_sequence of at most 3 for symbol AAPL, got 5: the prices between "
+    "are missing",
+    "sequence": 3,
+}
+_INVALID = {
+    "detail": [
+        {
+            "type": "float_type",
+            "loc": ["body", "values", 3],
+            "msg": "Input should be a valid number",
+            "input": "189.5",
+        }
+    ]
+}
+
 
 def batch_replies(settings: Settings) -> Replies:
     """Return the documentation of what `POST /add_batch/` may answer but 201."""
@@ -34,31 +57,9 @@ def batch_replies(settings: Settings) -> Replies:
     too_large = (
         f"Expected a body of {settings.body_max_bytes} bytes at most; send fewer values in a batch"
     )
-    stored = {
-        "status": "success",
-        "message": "Batch already stored for symbol: AAPL",
-        "symbol": "AAPL",
-        "added": 0,
-        "sequence": 3,
-    }
-    conflict = {
-        "detail": "Expected from_sequence of at most 3 for symbol AAPL, got 5: the prices between "
-        "are missing",
-        "sequence": 3,
-    }
-    unfit = {
-        "detail": [
-            {
-                "type": "float_type",
-                "loc": ["body", "values", 3],
-                "msg": "Input should be a valid number",
-                "input": "189.5",
-            }
-        ]
-    }
     return {
         200: example(
-            schemas.AddBatchReply, "The batch is stored already; nothing was added", stored
+            schemas.AddBatchReply, "The batch is stored already; nothing was added", _STORED
         ),
         400: example(
             schemas.ErrorReply, "The limit of symbols is reached", {"detail": limit_reached}
@@ -66,7 +67,7 @@ def batch_replies(settings: Settings) -> Replies:
         409: example(
             schemas.ConflictReply,
             "The batch differs from what is stored, or leaves a gap",
-            conflict,
+            _CONFLICT,
         ),
         413: example(schemas.ErrorReply, "The body is too large", {"detail": too_large}),
         415: example(
@@ -74,7 +75,9 @@ def batch_replies(settings: Settings) -> Replies:
             "The body is not declared to be JSON",
             {"detail": "Expected `Content-Type: application/json`, got `text/plain`"},
         ),
-        422: example(schemas.InvalidRequestReply, "The batch is unfit; nothing was added", unfit),
+        422: example(
+            schemas.InvalidRequestReply, "The batch is invalid; nothing was added", _INVALID
+        ),
         503: _refused_file(),
         507: example(
             schemas.ErrorReply,

@@ -14,7 +14,11 @@ from fastapi import Path, Request
 from starlette.requests import HTTPConnection
 
 from financial_data_service.errors import InvalidSymbolError
-from financial_data_service.server.middleware.encoded_slash import _FLAG, _STAND_IN, raw_route_path
+from financial_data_service.server.middleware.encoded_slash import (
+    ENCODED_SLASH_FLAG,
+    SLASH_STAND_IN,
+    raw_route_path,
+)
 from financial_data_service.symbols import check_symbol
 
 __all__ = ["symbol_in_path", "whole_symbol"]
@@ -56,7 +60,7 @@ def whole_symbol(connection: HTTPConnection, symbol: str) -> str:
     """
     if _REPLACEMENT in symbol and not _is_utf8(raw_route_path(connection.scope)):
         raise InvalidSymbolError("Expected UTF-8 behind `%` - at `symbol`")
-    return symbol.replace(_STAND_IN, "/") if _FLAG in connection.scope else symbol
+    return symbol.replace(SLASH_STAND_IN, "/") if ENCODED_SLASH_FLAG in connection.scope else symbol
 
 
 def _is_utf8(raw_path: bytes) -> bool:

@@ -19,12 +19,12 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from financial_data_service.server.middleware.encoded_slash import raw_route_path
-from financial_data_service.server.middleware.refusal import _refusal, _refuse
+from financial_data_service.server.middleware.refusal import refusal, refuse
 
 __all__ = ["ApiKey"]
 
 # What shows nothing of the prices: probes, pages, and what the pages are made of.
-_OPEN_PATHS = frozenset(
+OPEN_PATHS = frozenset(
     (
         *("/", "/livez", "/readyz", "/favicon.ico"),
         *("/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json", "/asyncapi.yaml"),
@@ -32,14 +32,14 @@ _OPEN_PATHS = frozenset(
 )
 _OPEN_DIRECTORIES = ("/docs-assets/", "/static/")
 
-_EXPECTED_KEY = "Expected the API key as `X-API-Key: …` or `Authorization: Bearer …`, got {}"
-_EXPECTED_KEY_OR_QUERY = (
+EXPECTED_KEY = "Expected the API key as `X-API-Key: …` or `Authorization: Bearer …`, got {}"
+EXPECTED_KEY_OR_QUERY = (
     "Expected the API key as `X-API-Key: …`, `Authorization: Bearer …` or `?api_key=…`, got {}"
 )
 
 # A browser can set no header on these two, so that the key may stand in the query. The path is as
 # it was sent: an encoded slash belongs to a symbol and parts nothing.
-_EVENTS = re.compile(rb"/stats/[^/]+/[^/]+/events")
+EVENTS_PATH = re.compile(rb"/stats/[^/]+/[^/]+/events")
 
 
 class ApiKey:
@@ -81,11 +81,11 @@ class ApiKeyMiddleware:
             await self.app(scope, receive, send)
         else:
             headers = {"www-authenticate": 'Bearer realm="financial-data-service"'}
-            await _refuse(_refusal(401, _refused_because(scope), headers), scope, receive, send)
+            await refuse(refusal(401, _refused_because(scope), headers), scope, receive, send)
 
     def _admits(self, scope: Scope) -> bool:
         path = get_route_path(scope)
-        if scope["type"] == "http" and (path in _OPEN_PATHS or path.startswith(_OPEN_DIRECTORIES)):
+        if scope["type"] == "http" and (path in OPEN_PATHS or path.startswith(_OPEN_DIRECTORIES)):
             return True
         headers = Headers(scope=scope)
         keys = [value.encode("latin-1") for value in headers.getlist("x-api-key")]
@@ -98,15 +98,15 @@ class ApiKeyMiddleware:
 def _refused_because(scope: Scope) -> str:
     headers = Headers(scope=scope)
     is_given = "x-api-key" in headers or "authorization" in headers
-    expected = _EXPECTED_KEY
+    expected = EXPECTED_KEY
     if _may_carry_key_in_query(scope):
         is_given = is_given or bool(_keys_in_query(scope["query_string"]))
-        expected = _EXPECTED_KEY_OR_QUERY
+        expected = EXPECTED_KEY_OR_QUERY
     return expected.format("another" if is_given else "none")
 
 
 def _may_carry_key_in_query(scope: Scope) -> bool:
-    return scope["type"] == "websocket" or _EVENTS.fullmatch(raw_route_path(scope)) is not None
+    return scope["type"] == "websocket" or EVENTS_PATH.fullmatch(raw_route_path(scope)) is not None
 
 
 def _keys_in_query(query: Any) -> list[bytes]:

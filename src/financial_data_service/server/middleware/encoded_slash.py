@@ -8,9 +8,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 __all__ = ["EncodedSlashMiddleware", "raw_route_path"]
 
-_STAND_IN = "\x00"
+SLASH_STAND_IN = "\x00"
 _OTHER_CONTROL = "\x01"  # as unfit for a symbol as the stand-in itself
-_FLAG = "financial_data_service.encoded_slash"
+ENCODED_SLASH_FLAG = "financial_data_service.encoded_slash"
 
 
 class EncodedSlashMiddleware:
@@ -27,7 +27,7 @@ class EncodedSlashMiddleware:
             segments = raw_path.decode("ascii").rstrip("/").split("/")
             # No copy: whoever looks on from outside is to find the route that the router notes.
             scope["path"] = "/".join(map(_decoded, segments))
-            scope[_FLAG] = True
+            scope[ENCODED_SLASH_FLAG] = True
         await self.app(scope, receive, send)
 
 
@@ -38,4 +38,4 @@ def raw_route_path(scope: Scope) -> bytes:
 
 
 def _decoded(segment: str) -> str:
-    return unquote(segment).replace(_STAND_IN, _OTHER_CONTROL).replace("/", _STAND_IN)
+    return unquote(segment).replace(SLASH_STAND_IN, _OTHER_CONTROL).replace("/", SLASH_STAND_IN)

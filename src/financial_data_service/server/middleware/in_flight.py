@@ -6,12 +6,12 @@ from starlette._utils import get_route_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from financial_data_service.server.middleware.observation import is_event_stream
-from financial_data_service.server.middleware.refusal import _refusal
+from financial_data_service.server.middleware.refusal import refusal
 from financial_data_service.server.telemetry.metrics import Metrics
 
 __all__ = []
 
-_ALWAYS_ANSWERED = frozenset(("/livez", "/readyz", "/metrics"))
+ALWAYS_ANSWERED = frozenset(("/livez", "/readyz", "/metrics"))
 """Else a supervisor would restart a service for being busy, and Prometheus would call it dead."""
 
 
@@ -28,13 +28,13 @@ class InFlightMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand the request on if there is room."""
-        if scope["type"] != "http" or get_route_path(scope) in _ALWAYS_ANSWERED:
+        if scope["type"] != "http" or get_route_path(scope) in ALWAYS_ANSWERED:
             await self.app(scope, receive, send)
             return
         metrics = self._metrics
         if metrics.in_flight >= self._in_flight_max:
-            detail = _too_many(self._in_flight_max)
-            await _refusal(429, detail, {"retry-after": "1"})(scope, receive, send)
+            detail = too_many(self._in_flight_max)
+            await refusal(429, detail, {"retry-after": "1"})(scope, receive, send)
             return
         counted = 1
 
@@ -55,5 +55,5 @@ class InFlightMiddleware:
             let_go()
 
 
-def _too_many(in_flight_max: int) -> str:
+def too_many(in_flight_max: int) -> str:
     return f"Expected {in_flight_max} requests under way at most; ask again later"

@@ -7,12 +7,12 @@ from typing import Any
 from fastapi import FastAPI
 
 from financial_data_service.server.middleware.api_key import (
-    _EVENTS,
-    _EXPECTED_KEY,
-    _EXPECTED_KEY_OR_QUERY,
-    _OPEN_PATHS,
+    EVENTS_PATH,
+    EXPECTED_KEY,
+    EXPECTED_KEY_OR_QUERY,
+    OPEN_PATHS,
 )
-from financial_data_service.server.middleware.in_flight import _ALWAYS_ANSWERED, _too_many
+from financial_data_service.server.middleware.in_flight import ALWAYS_ANSWERED, too_many
 from financial_data_service.settings import Settings
 
 __all__ = ["document_refusals"]
@@ -38,7 +38,7 @@ def document_refusals(app: FastAPI, settings: Settings) -> None:
 
 
 def _add_limit(document: dict[str, Any], in_flight_max: int) -> None:
-    refused = _documented("Too many requests are under way", _too_many(in_flight_max))
+    refused = _documented("Too many requests are under way", too_many(in_flight_max))
     refused["headers"] = {
         "Retry-After": {
             "description": "Seconds after which to ask again.",
@@ -47,7 +47,7 @@ def _add_limit(document: dict[str, Any], in_flight_max: int) -> None:
     }
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            if path not in _ALWAYS_ANSWERED:
+            if path not in ALWAYS_ANSWERED:
                 operation["responses"]["429"] = refused
 
 
@@ -58,10 +58,10 @@ def _add_security(document: dict[str, Any]) -> None:
     }
     document["security"] = [{"ApiKey": []}, {"Bearer": []}]
     for path, operations in document["paths"].items():
-        expected = _EXPECTED_KEY_OR_QUERY if _EVENTS.fullmatch(path.encode()) else _EXPECTED_KEY
+        expected = EXPECTED_KEY_OR_QUERY if EVENTS_PATH.fullmatch(path.encode()) else EXPECTED_KEY
         refused = _documented("The key is missing or wrong", expected.format("none"))
         for operation in operations.values():
-            if path in _OPEN_PATHS:
+            if path in OPEN_PATHS:
                 operation["security"] = []
             else:
                 operation["responses"]["401"] = refused

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from financial_data_service.server.middleware.refusal import _refusal, _refuse
+from financial_data_service.server.middleware.refusal import refusal, refuse
 
 __all__ = []
 
@@ -30,7 +30,7 @@ class WebSocketOriginMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand all on but WebSockets of strange pages."""
         if scope["type"] == "websocket" and not self._is_allowed(Headers(scope=scope)):
-            await _refuse(_refusal(403, _STRANGE_PAGE, {}), scope, receive, send)
+            await refuse(refusal(403, _STRANGE_PAGE, {}), scope, receive, send)
         else:
             await self.app(scope, receive, send)
 

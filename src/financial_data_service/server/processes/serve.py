@@ -18,10 +18,10 @@ from financial_data_service.server.processes.startup import (
 )
 from financial_data_service.server.processes.temporary_directory import remove_stale
 from financial_data_service.server.processes.uvicorn_setup import (
-    _config_of,
-    _run,
-    _Server,
-    _stop_on_signals,
+    GracefulServer,
+    config_of,
+    run,
+    stop_on_signals,
 )
 from financial_data_service.settings import Settings
 
@@ -44,8 +44,8 @@ def serve(settings: Settings) -> int:
         return 1
     with listener:
         app = create_app(settings)
-        server = _Server(_config_of(app, settings), app)
+        server = GracefulServer(config_of(app, settings), app)
         raise_descriptor_limit(settings)
-        _stop_on_signals(server)
+        stop_on_signals(server)
         remove_stale()
-        return _run(server, app, [listener])
+        return run(server, app, [listener])

@@ -49,7 +49,7 @@ KEEP_ALIVE_SECONDS = 75
 it is they who close, and no request meets a connection that is just being closed."""
 
 
-class _Server(uvicorn.Server):
+class GracefulServer(uvicorn.Server):
     """uvicorn, which looks after slow connections and after the prices, and tells once it serves.
 
     Parameters
@@ -116,8 +116,8 @@ class _Noted(asyncio.Protocol):
             self.metrics.count_refused(int(status[:3]))
 
 
-def _run(
-    server: _Server, app: FastAPI, sockets: list[socket.socket], *, quiet: bool = False
+def run(
+    server: GracefulServer, app: FastAPI, sockets: list[socket.socket], *, quiet: bool = False
 ) -> int:
     if quiet:
         return _open_and_run(server, app, sockets, quiet=True)
@@ -127,7 +127,7 @@ def _run(
 
 
 def _open_and_run(
-    server: _Server, app: FastAPI, sockets: list[socket.socket], *, quiet: bool
+    server: GracefulServer, app: FastAPI, sockets: list[socket.socket], *, quiet: bool
 ) -> int:
     try:
         open_prices(app, quiet=quiet)
@@ -155,7 +155,7 @@ def _warn_of_unknown_variables() -> None:
         logger.warning("No setting has the name of these variables: %s", ", ".join(strange))
 
 
-def _config_of(
+def config_of(
     app: FastAPI,
     settings: Settings,
     acceptor: Acceptor | None = None,
@@ -220,7 +220,7 @@ def _websocket_protocol_for(
     return type("WebSocket", (_Counted, WebSocketProtocol), members | {"acceptor": acceptor})
 
 
-def _stop_on_signals(server: uvicorn.Server) -> None:
+def stop_on_signals(server: uvicorn.Server) -> None:
     """Heed signals where uvicorn does not: just before it runs, and just after.
 
     Once it has shut down, uvicorn raises the signal that stopped it again, for whoever handled it

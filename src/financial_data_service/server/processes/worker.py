@@ -19,10 +19,10 @@ from financial_data_service.server.processes.listener import (
     BACKLOG,
 )
 from financial_data_service.server.processes.uvicorn_setup import (
-    _config_of,
-    _run,
-    _Server,
-    _stop_on_signals,
+    GracefulServer,
+    config_of,
+    run,
+    stop_on_signals,
 )
 from financial_data_service.server.telemetry.counters import Counters
 from financial_data_service.settings import Settings
@@ -64,7 +64,7 @@ class WorkerLink:
     temporary: bool
 
 
-class _WorkerServer(_Server):
+class _WorkerServer(GracefulServer):
     """A server that shares its socket with others, and ends with its parent."""
 
     def __init__(
@@ -121,11 +121,11 @@ def serve_as_worker(settings: Settings, link: WorkerLink) -> int:
         worker=link.index,
     )
     acceptor = Acceptor(link.listener, link.counts, link.index)
-    config = _config_of(app, settings, acceptor, link.index + 1)
+    config = config_of(app, settings, acceptor, link.index + 1)
     server = _WorkerServer(config, app, link, acceptor)
-    _stop_on_signals(server)
+    stop_on_signals(server)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGQUIT, lambda _signal, _frame: server.quit())
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     # All have the same files, and the first compiles for all: one of them telling is enough.
-    return _run(server, app, [], quiet=not link.is_first)
+    return run(server, app, [], quiet=not link.is_first)

@@ -24,7 +24,7 @@ import msgspec
 from financial_data_service.errors import InvalidSymbolError, WindowSizeError
 from financial_data_service.server.stream.lifecycle import CloseCode
 from financial_data_service.windows import WindowStats
-from financial_data_service.wire import Stream, Subscription, _shown, name_of, parse_subscription
+from financial_data_service.wire import Stream, Subscription, name_of, parse_subscription, shorten
 
 __all__ = ["Action", "Answer", "Kind", "Session", "error_message", "update_message"]
 
@@ -235,7 +235,7 @@ def _described(value: object) -> str:
     if isinstance(value, bool):
         return "`true`" if value else "`false`"
     if isinstance(value, str):
-        return f"`{_shown(value)}`"
+        return f"`{shorten(value)}`"
     if isinstance(value, (int, float)):
         return "a number"
     if isinstance(value, list):

@@ -26,7 +26,6 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from financial_data_service import __version__
 from financial_data_service.server.telemetry.counter_row import (
     CONNECTIONS,
     DROPPED,
@@ -41,6 +40,7 @@ from financial_data_service.server.telemetry.counter_row import (
     Histogram,
     Scrape,
 )
+from financial_data_service.version import __version__
 
 __all__ = ["text"]
 
