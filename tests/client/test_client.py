@@ -723,7 +723,7 @@ class TestOptions:
         client.symbols()
         client.close()
         client.close()
-        closed = r"^Client\('http://model'\) is closed: nothing can be asked of it$"
+        closed = r"^Client\('http://model'\) is closed: it cannot send requests$"
         for use in (client.symbols, client.alive, lambda: client.subscribe("stats.A.3")):
             with pytest.raises(ValueError, match=closed):
                 use()
@@ -731,12 +731,12 @@ class TestOptions:
         async def main() -> None:
             awaited = AsyncClient("http://model", transport=ModelService().transport)
             await awaited.aclose()
-            with pytest.raises(ValueError, match="is closed: nothing can be asked of it"):
+            with pytest.raises(ValueError, match="is closed: it cannot send requests"):
                 await awaited.symbols()
-            with pytest.raises(ValueError, match="is closed: nothing can be asked of it"):
+            with pytest.raises(ValueError, match="is closed: it cannot send requests"):
                 async with awaited.ingest("A"):
                     pass
-            with pytest.raises(ValueError, match="is closed: nothing can be asked of it"):
+            with pytest.raises(ValueError, match="is closed: it cannot send requests"):
                 awaited.subscribe("stats.A.3")
 
         asyncio.run(main())

@@ -22,7 +22,7 @@ from financial_data_service.server.connection.websocket_protocol import (
 )
 from financial_data_service.server.stream.ingest_route import Intake
 from financial_data_service.server.stream.lifecycle import CloseCode
-from financial_data_service.server.stream.session import Kind, Session, update_message
+from financial_data_service.server.stream.session import Kind, StreamSession, update_message
 from financial_data_service.settings import Settings
 from support.in_process import InProcess
 from support.paths import ROOT
@@ -95,7 +95,7 @@ def test_every_example_is_what_its_schema_says(document: Any) -> None:
 def test_every_question_of_the_examples_is_understood(document: Any) -> None:
     for name in ("subscribe", "unsubscribe", "listSubscriptions"):
         for example in document["components"]["messages"][name]["examples"]:
-            answer = Session(10**8, 200, 65536).receive(json.dumps(example["payload"]))
+            answer = StreamSession(10**8, 200, 65536).receive(json.dumps(example["payload"]))
             validate(document, "result", json.loads(answer.text))
 
 
@@ -112,7 +112,7 @@ def test_every_question_of_the_examples_is_understood(document: Any) -> None:
 )
 def test_names_of_streams(document: Any, name: str, is_fit: bool) -> None:
     question = {"method": "SUBSCRIBE", "params": [name], "id": 1}
-    said = json.loads(Session(10**8, 1, 500).receive(json.dumps(question)).text)
+    said = json.loads(StreamSession(10**8, 1, 500).receive(json.dumps(question)).text)
     assert ("result" in said) == is_fit
     assert is_valid(document, "subscribe", question) == is_fit
 
@@ -131,7 +131,7 @@ def test_names_of_streams(document: Any, name: str, is_fit: bool) -> None:
 )
 def test_ids_of_questions(document: Any, number: Any, is_fit: bool) -> None:
     question = {"method": "LIST_SUBSCRIPTIONS", "id": number}
-    said = json.loads(Session(10**8, 1, 500).receive(json.dumps(question)).text)
+    said = json.loads(StreamSession(10**8, 1, 500).receive(json.dumps(question)).text)
     assert ("result" in said) == is_fit
     assert is_valid(document, "listSubscriptions", question) == is_fit
 
@@ -144,7 +144,7 @@ def test_what_the_service_says(document: Any) -> None:
         validate(document, "statistics", said)
     validate(document, "deleted", json.loads(update_message("A", 2, Kind.DELETED, None)))
     for message in ("x", "[]", '{"id":1}', b"", "x" * 100):
-        answer = Session(10**8, 1, 50).receive(message)
+        answer = StreamSession(10**8, 1, 50).receive(message)
         validate(document, "error", json.loads(answer.text))
     for frame in (b"x", "x", b"\0" * 8):
         text, _ = Intake(manager, "A", 9).receive(frame)

@@ -27,11 +27,11 @@ import pytest
 from financial_data_service.engine.layout import Geometry
 from financial_data_service.engine.symbol_manager import SymbolManager
 from financial_data_service.errors import InsufficientStorageError, SymbolFileError
-from financial_data_service.storage import disk, symbol_file
+from financial_data_service.storage import allocation, disk
+from financial_data_service.storage.allocation import Allocation
 from financial_data_service.storage.directory import DirectoryStore
 from financial_data_service.storage.durability import Durability
 from financial_data_service.storage.file_stats import FileStats
-from financial_data_service.storage.symbol_file import SymbolFile
 from support.oracle import VAR_PROMISED, exact_moments
 from support.paths import TESTS
 from support.raw_http import batch, get
@@ -224,8 +224,7 @@ def abandon(manager: SymbolManager) -> None:
     for stats in store._given:
         os.close(stats.file._descriptor)
         stats.file._descriptor = -1
-    os.close(store._settings)
-    store._settings = -1
+    os.close(store._access.release())
 
 
 def test_no_file_can_be_made(tmp_path: Path) -> None:
@@ -295,8 +294,8 @@ def test_room_that_comes_page_by_page(small_disk: Path, durability: Durability) 
 
 def test_a_store_into_a_hole_is_found(small_disk: Path) -> None:
     """The test before would see it: planted here."""
-    planted = "from financial_data_service.storage.symbol_file import SymbolFile\n"
-    planted += "SymbolFile.reserve = lambda *_: None\n"
+    planted = "from financial_data_service.storage.allocation import Allocation\n"
+    planted += "Allocation.reserve = lambda *_: None\n"
     assert page_by_page(small_disk, "process", planted).returncode == -signal.SIGBUS
 
 
@@ -329,8 +328,8 @@ def test_the_last_of_the_ring_is_allocated_whatever_the_count_of_blocks(
         status = fstat(descriptor)
         return SimpleNamespace(st_blocks=PAGES.size_bytes // 512, st_size=status.st_size)
 
-    monkeypatch.setattr(symbol_file, "os", SimpleNamespace(**{**vars(os), "fstat": all_there}))
-    stats.file.reserve(PAGES.capacity + 1)
+    monkeypatch.setattr(allocation, "os", SimpleNamespace(**{**vars(os), "fstat": all_there}))
+    stats.file.room.reserve(stats.sequence, PAGES.capacity + 1)
     monkeypatch.undo()
     covered = set()
     for first, last in asked:
@@ -348,7 +347,7 @@ def test_a_disk_that_fails_to_allocate(tmp_path: Path, monkeypatch: pytest.Monke
 
     with monkeypatch.context() as patch:
         patch.setattr(disk, "allocate", fail)
-        patch.setattr(SymbolFile, "reserve", lambda file, end: file._allocate(file.sequence, end))
+        patch.setattr(Allocation, "reserve", Allocation._allocate)
         with pytest.raises(SymbolFileError, match=r"the disk fails \(Input/output error\)"):
             manager.add_batch("A", PRICES[1000:2000])
         check(manager, "A", 1000)

@@ -239,7 +239,7 @@ def sync(manager: SymbolManager) -> None:
     stats = manager["S"]
     assert isinstance(stats, FileStats)
     for _ in range(3):
-        manager.tend()
+        manager.run_housekeeping()
         if stats.sync is not None:
             stats.sync.wait()
 

@@ -55,14 +55,16 @@ from financial_data_service.engine.running_stats import RunningStats, warm_up
 from financial_data_service.engine.symbol_manager import SymbolManager
 from financial_data_service.errors import InvalidBatchError, SymbolFileError
 from financial_data_service.storage import (
-    directory,
+    directory_lock,
     disk,
     durability,
     file_stats,
     recovery,
     symbol_file,
+    symbol_files,
 )
 from financial_data_service.storage.directory import DirectoryStore
+from financial_data_service.storage.directory_access import DirectoryAccess
 from financial_data_service.storage.durability import BackgroundSync, Durability
 from financial_data_service.storage.file_names import file_name_of
 from financial_data_service.storage.recovery import Trust
@@ -105,7 +107,7 @@ def tmp_path(tmp_path: Path) -> Iterator[Path]:
 def simulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimulatedDisk]:
     simulated_disk = SimulatedDisk(monkeypatch)
     monkeypatch.setattr(durability, "SYNC_SECONDS", 0.0)
-    monkeypatch.setattr(directory, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(directory_lock, "_LOOK_SECONDS", 0.0)
     yield simulated_disk
     simulated_disk.unmount()
 
@@ -149,7 +151,7 @@ def lives(simulated: SimulatedDisk, patch: pytest.MonkeyPatch, base: Path) -> Ca
     original = BackgroundSync._confirm
     patch.setattr(file_stats, "revoke", telling(named(file_stats, "revoke")))
     patch.setattr(durability, "renew", noting(durability.renew))
-    patch.setattr(directory, "renew", noting(named(directory, "renew")))
+    patch.setattr(symbol_files, "renew", noting(named(symbol_files, "renew")))
     patch.setattr(BackgroundSync, "_confirm", confirm)
     return begin
 
@@ -194,7 +196,7 @@ class Life:
             self.append: 50,
             self.append_unfit: 5,
             self.retry: 6,
-            self.tend: 16,
+            self.run_housekeeping: 16,
             self.let_disk_work: 16,
             self.join_or_leave: 3,
             self.close_all: 2,
@@ -361,9 +363,9 @@ class Life:
             fresh = self.fresh(self.geometry.batch_max - overlap)
             self.add(name, prices[len(prices) - overlap :] + fresh, overlap)
 
-    def tend(self) -> None:
+    def run_housekeeping(self) -> None:
         self.log.append("tend")
-        self.a_manager().tend()
+        self.a_manager().run_housekeeping()
 
     def let_disk_work(self) -> None:
         executor = self.a_manager()._store._executor  # type: ignore[attr-defined]
@@ -423,9 +425,9 @@ class Life:
     def tend_while_disk_fails(self, *, is_lost: bool | None = None) -> None:
         self.a_manager()
         self.disk.failing = [self.draw.random() < 0.5 if is_lost is None else is_lost]
-        self.tend()
+        self.run_housekeeping()
         self.let_disk_work()
-        self.tend()
+        self.run_housekeeping()
         self.disk.failing.clear()
 
     # What must be there
@@ -507,9 +509,8 @@ def abandon(manager: SymbolManager) -> None:
             os.close(stats.file._descriptor)
             stats.file._descriptor = -1
     store._given.clear()
-    if store._settings >= 0:
-        os.close(store._settings)
-        store._settings = -1
+    if store._access.is_open:
+        os.close(store._access.release())
 
 
 def found_or_refused(manager: SymbolManager, name: str) -> tuple[RunningStats | None, str]:
@@ -638,13 +639,13 @@ def follow(life: Life, plan: str) -> None:
             case ["unfit", name]:
                 life.append_unfit(name)
             case ["tend"]:
-                life.tend()
+                life.run_housekeeping()
             case ["work"]:
                 life.let_disk_work()
             case ["delete", name]:
                 life.remove(name)
             case ["sync"]:
-                life.a_manager().tend()
+                life.a_manager().run_housekeeping()
                 life.let_disk_work()
             case ["fail"]:
                 life.tend_while_disk_fails(is_lost=True)
@@ -801,7 +802,7 @@ def _(patch: Patch) -> None:
 
 @plant("names are never synced", by_lives)
 def _(patch: Patch) -> None:
-    patch.setattr(DirectoryStore, "_sync_names", lambda _: None)
+    patch.setattr(DirectoryAccess, "sync_names", lambda _: None)
 
 
 @plant(
@@ -811,7 +812,7 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     def recover_or_join(store: DirectoryStore, descriptor: int, *, is_alone: bool) -> None:
         with pytest.MonkeyPatch.context() as inner:
-            inner.setattr(DirectoryStore, "_sync_names", lambda _: None)
+            inner.setattr(DirectoryAccess, "sync_names", lambda _: None)
             original(store, descriptor, is_alone=is_alone)
 
     original = DirectoryStore._recover_or_join
@@ -947,7 +948,7 @@ def _(patch: Patch) -> None:
             if sequence != DELETED:
                 self.target.publish(header, sequence)
 
-    patch.setattr(directory, "kernels", Silent(named(directory, "kernels")))
+    patch.setattr(symbol_files, "kernels", Silent(named(symbol_files, "kernels")))
 
 
 def write_record_blindly(sync: Any, sequence: int) -> None:

@@ -251,8 +251,8 @@ def test_a_symbol_deleted_and_made_again_by_another_process(tmp_path: Path) -> N
         assert two.add_batch("S", [float(number)]).sequence == 1
         assert one.stats("S", 1).last == number
         (two if number % 2 else one).delete("S")
-        one.tend()
-        two.tend()
+        one.run_housekeeping()
+        two.run_housekeeping()
         assert one.symbols() == two.symbols() == []
     two.close()
     began = time.monotonic()
@@ -311,7 +311,7 @@ while time.monotonic() < ends:
             if symbol != "keep":
                 manager.delete(symbol)
         elif action < 0.98:
-            manager.tend()
+            manager.run_housekeeping()
             assert len(manager.symbols()) <= 3
             assert not manager.refused
         else:

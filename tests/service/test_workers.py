@@ -130,7 +130,7 @@ def from_program(
     """A service with two workers of which something is changed; `program` says what."""
     prefix = (
         "import os, signal, time\n"
-        "from financial_data_service.server import workers\n"
+        "from financial_data_service.server.processes import supervisor as workers\n"
         "from financial_data_service.settings import Settings\n"
         "serve_worker = workers._Supervisor._serve\n"
     )

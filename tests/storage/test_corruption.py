@@ -272,7 +272,7 @@ def test_a_file_moved_away_makes_room_for_another(data: Path, tmp_path: Path) ->
     with in_use(data, TINY) as manager:
         assert "A.ring" in manager.refused
         (data / "A.ring").rename(tmp_path / "kept.ring")
-        manager.tend()
+        manager.run_housekeeping()
         assert not manager.refused
         assert manager.add_batch("A", [1.0]).sequence == 1
 

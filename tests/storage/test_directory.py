@@ -40,11 +40,13 @@ from financial_data_service.errors import (
     SymbolLimitError,
     SymbolNotFoundError,
 )
-from financial_data_service.storage import directory, directory_lock, disk
+from financial_data_service.storage import directory_access, directory_lock, disk
 from financial_data_service.storage.directory import DirectoryStore
+from financial_data_service.storage.directory_access import DirectoryAccess
 from financial_data_service.storage.directory_lock import SETTINGS_FILE
 from financial_data_service.storage.durability import Durability
 from financial_data_service.storage.file_stats import FileStats
+from financial_data_service.storage.inventory import Inventory
 from financial_data_service.storage.recovery import State
 from financial_data_service.storage.symbol_file import SymbolFile
 from support.data_directories import TINY, fill, leave, spoil, state_of
@@ -145,7 +147,7 @@ def test_a_symbol_deleted_while_another_process_joins(
     for symbol in "AB":
         one.add_batch(symbol, [1.0])
     paths = list(path.glob("*.ring"))
-    monkeypatch.setattr(DirectoryStore, "_paths", lambda _: iter(paths))
+    monkeypatch.setattr(Inventory, "paths", lambda _: iter(paths))
     one.delete("A")
     two = opened(path)
     monkeypatch.undo()
@@ -164,7 +166,7 @@ def test_a_symbol_made_anew_while_another_process_looks_for_it(
         one.delete("A")
         one.add_batch("A", [2.0, 3.0])
 
-    meanwhile(monkeypatch, directory.DirectoryStore, "_exclusively", make_anew)
+    meanwhile(monkeypatch, DirectoryAccess, "exclusively", make_anew)
     assert two.stats("A", 1).last == 3.0
     assert one.add_batch("A", [4.0]) == ("A", 1, 3)
     assert two.stats("A", 1).last == 4.0
@@ -242,7 +244,7 @@ def test_a_symbol_made_anew_is_the_youngest(path: Path, opened: Opened) -> None:
     for oldest, order in (("A", "BCA"), ("B", "CAB"), ("C", "ABC")):
         assert one.symbols() == two.symbols()
         one.delete(oldest)
-        two.tend()
+        two.run_housekeeping()
         one.add_batch(oldest, [1.0])
         assert one.symbols() == two.symbols() == list(order)
 
@@ -310,7 +312,7 @@ def test_a_refused_file_that_others_have_put_right(path: Path, opened: Opened) -
     (path / "A.ring").unlink()
     assert one.add_batch("A", [2.0, 3.0]) == ("A", 2, 2)
     assert two.symbols() == ["B", "A"]
-    two.tend()
+    two.run_housekeeping()
     assert not two.refused
     assert two.stats("A", 1).last == 3.0
     one.close()
@@ -415,15 +417,15 @@ def test_another_process_comes_between_the_two_locks(
 ) -> None:
     """Once all is recovered the lock is exchanged for a shared one; between them there is none."""
     fill(path, {"A": [1.0]}, TINY)
-    flock = directory.fcntl.flock  # type: ignore[attr-defined]
+    flock = directory_access.fcntl.flock  # type: ignore[attr-defined]
     written = json.dumps({"pid": 1, "largest_window": 99})
 
     def come_between(descriptor: int, operation: int) -> None:
-        if operation == directory.fcntl.LOCK_SH:  # type: ignore[attr-defined]
+        if operation == directory_access.fcntl.LOCK_SH:  # type: ignore[attr-defined]
             (path / SETTINGS_FILE).write_text(written)
         flock(descriptor, operation)
 
-    monkeypatch.setattr(directory.fcntl, "flock", come_between)  # type: ignore[attr-defined]
+    monkeypatch.setattr(directory_access.fcntl, "flock", come_between)  # type: ignore[attr-defined]
     with no_descriptor_is_left(), pytest.raises(DataDirectoryError, match=r"process 1 with .* 99"):
         opened(path)
 
@@ -467,7 +469,7 @@ def test_a_temporary_directory_never_waits_for_the_disk(
     for begin in range(0, 100, 5):
         manager = one if begin % 2 else two
         manager.add_batch("A", np.arange(begin, begin + 5.0), begin)
-        manager.tend()
+        manager.run_housekeeping()
     assert one.window("A", 12) == two.window("A", 12)
     assert two.stats("A", 1).sequence == 100
     one.delete("A")
@@ -524,7 +526,7 @@ def test_a_symbol_seen_before_it_is_known_to_last(
 
     with monkeypatch.context() as patch:
         patch.setattr(disk, "sync_directory", fail)
-        patch.setattr(DirectoryStore, "_exclusively", unlocked)
+        patch.setattr(DirectoryAccess, "exclusively", unlocked)
         with pytest.raises(SymbolFileError, match="nothing of the batch was stored"):
             one.add_batch("A", [1.0])
     assert seen[0] is not None
@@ -592,7 +594,7 @@ def test_what_was_opened_ahead_is_let_go_of_once_deleted(path: Path, opened: Ope
         one.delete(symbol)
         if symbol < "D":
             assert two.get(symbol) is None
-    two.tend()
+    two.run_housekeeping()
     # Before Python 3.13 a mapping has one of its own.
     per_file = 1 if sys.version_info >= (3, 13) else 2
     assert len(os.listdir("/proc/self/fd")) == before - 12 * per_file

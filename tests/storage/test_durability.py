@@ -25,7 +25,7 @@ from financial_data_service.engine.layout import (
 )
 from financial_data_service.engine.symbol_manager import SymbolManager
 from financial_data_service.errors import InvalidBatchError, SymbolFileError
-from financial_data_service.storage import directory, disk, durability
+from financial_data_service.storage import disk, durability, symbol_files
 from financial_data_service.storage.directory import DirectoryStore
 from financial_data_service.storage.durability import SYNC_SECONDS, BackgroundSync, Durability
 from financial_data_service.storage.file_stats import FileStats
@@ -146,7 +146,7 @@ def test_power_asks_once_a_batch(path: Path, calls: Calls) -> None:
         records = sorted(filter(None, file_of(manager).records()))
         assert records[1].sequence == sequence
         assert records[0].sequence == records[1].base
-    manager.tend()
+    manager.run_housekeeping()
     assert calls.since() == []
     with pytest.raises(InvalidBatchError):
         manager.add_batch("A", [1.0, np.nan])
@@ -232,7 +232,7 @@ def test_power_mode_catches_up_with_who_was_killed_while_it_adopted(
         extend(manager, 5)
     abandon(manager)
     with monkeypatch.context() as patch:
-        patch.setattr(directory, "renew", lambda _: None)
+        patch.setattr(symbol_files, "renew", lambda _: None)
         first = opened(path, "power")
     second = opened(path, "power")
     abandon(first)
@@ -251,8 +251,7 @@ def abandon(manager: SymbolManager) -> None:
     for stats in store._given:
         os.close(stats.file._descriptor)
         stats.file._descriptor = -1
-    os.close(store._settings)
-    store._settings = -1
+    os.close(store._access.release())
 
 
 # In the background

@@ -24,7 +24,7 @@ import financial_data_service as fds
 from financial_data_service.engine.layout import WORD_COUNT, WORD_RECORD_A, WORD_RECORD_B, Geometry
 from financial_data_service.engine.symbol_manager import SymbolManager
 from financial_data_service.errors import DataDirectoryError, SymbolFileError
-from financial_data_service.storage import directory, directory_lock, symbol_file
+from financial_data_service.storage import directory_access, directory_lock, symbol_file
 from financial_data_service.storage.directory import DirectoryStore
 from financial_data_service.storage.directory_lock import SETTINGS_FILE, is_in_use
 from financial_data_service.storage.recovery import State
@@ -69,7 +69,7 @@ def test_a_file_that_is_removed_is_gone_for_all(path: Path, opened: Opened) -> N
     one, two = opened(path), opened(path)
     assert last(one) == last(two) == (3, 3.0)
     (path / "A.ring").unlink()
-    one.tend()
+    one.run_housekeeping()
     assert one.get("A") is None
     assert two.get("A") is None  # though it has not looked itself
     assert one.add_batch("A", [7.0]) == ("A", 1, 1)
@@ -86,7 +86,7 @@ def test_a_file_that_is_moved_away_keeps_its_prices(
     one.add_batch("A", [4.0])
     (path / "A.ring").rename(tmp_path / "kept")
     for manager in (one, two):
-        manager.tend()
+        manager.run_housekeeping()
         assert manager.get("A") is None
     assert one.add_batch("A", [7.0]) == ("A", 1, 1)
     assert last(two) == (1, 7.0)
@@ -102,7 +102,7 @@ def test_a_file_that_is_replaced_is_what_counts(path: Path, opened: Opened) -> N
     one, two = opened(path), opened(path)
     one.add_batch("A", [4.0])
     (path / "copy").rename(path / "A.ring")
-    one.tend()
+    one.run_housekeeping()
     assert last(one) == last(two) == (3, 3.0)
 
 
@@ -110,10 +110,10 @@ def test_what_was_never_asked_for_is_let_go_of_as_well(path: Path, opened: Opene
     one = opened(path)
     before = len(os.listdir("/proc/self/fd"))
     (path / "A.ring").unlink()
-    one.tend()
+    one.run_housekeeping()
     assert len(os.listdir("/proc/self/fd")) < before
     assert one.get("A") is None
-    one.tend()
+    one.run_housekeeping()
 
 
 def test_a_link_that_leads_nowhere_is_no_symbol(path: Path, opened: Opened) -> None:
@@ -134,7 +134,7 @@ def test_a_directory_that_is_removed(path: Path, opened: Opened) -> None:
         one.symbols()
     with pytest.raises(DataDirectoryError, match="cannot be used: No such file"):
         one.add_batch("C", [1.0])
-    one.tend()
+    one.run_housekeeping()
     assert "was removed or replaced" in one.refused[SETTINGS_FILE]
     assert one.get("A") is None
 
@@ -165,7 +165,7 @@ def test_settings_that_are_replaced_are_told_and_nothing_is_vouched_for(
 ) -> None:
     one = opened(path)
     (path / SETTINGS_FILE).unlink()
-    one.tend()
+    one.run_housekeeping()
     assert "was removed or replaced" in one.refused[SETTINGS_FILE]
     one.add_batch("A", [4.0])
     one.close()
@@ -188,7 +188,7 @@ def test_settings_replaced_while_they_are_locked(
 
     monkeypatch.setattr(directory_lock, "try_lock", lock)
     one = opened(path)
-    one.tend()
+    one.run_housekeeping()
     assert not one.refused
 
 
@@ -226,14 +226,14 @@ def test_a_file_whose_lock_is_not_given_back(
         assert last(one) == (3, 3.0)
         assert one.add_batch("B", [9.0]) == ("B", 1, 3)
         assert not one.refused
-        one.tend()
+        one.run_housekeeping()
     assert one.add_batch("A", [4.0], 3) == ("A", 1, 4)
 
 
 def test_a_directory_whose_lock_is_not_given_back(
     path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(directory, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(directory_access, "LOCK_SECONDS", 0.1)
     one = opened(path)
     with locked(path):
         with pytest.raises(DataDirectoryError, match="does not give it back"):
@@ -247,7 +247,7 @@ def test_a_directory_whose_lock_is_not_given_back(
 def test_a_service_that_starts_waits_with_an_end(
     path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(directory, "START_SECONDS", 0.2)
+    monkeypatch.setattr(directory_access, "START_SECONDS", 0.2)
     (path / SETTINGS_FILE).write_text('{"pid": 4194305}')  # more than there can be
     with (
         locked(path / SETTINGS_FILE),
@@ -327,7 +327,7 @@ def test_no_descriptor_left_is_no_fault_of_a_file(path: Path, opened: Opened) ->
         assert caught.value.is_passing
         with pytest.raises((SymbolFileError, DataDirectoryError), match="Too many open files"):
             one.add_batch("D", [1.0])
-        one.tend()
+        one.run_housekeeping()
         assert not one.refused
     assert one.symbols() == ["A", "B", "C"]
     assert last(one, "C") == (5, 5.0)

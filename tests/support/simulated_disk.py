@@ -32,9 +32,10 @@ from financial_data_service.storage import (
     disk,
     durability,
     file_stats,
-    reader,
     recovery,
     symbol_file,
+    symbol_files,
+    trust,
 )
 from financial_data_service.storage.directory_lock import SETTINGS_FILE
 from financial_data_service.storage.symbol_file import SymbolFile
@@ -282,14 +283,14 @@ class SimulatedDisk:
         self._patch(patch)
 
     def _patch(self, patch: pytest.MonkeyPatch) -> None:
-        for module in (directory, durability, reader, symbol_file):
+        for module in (directory, durability, symbol_file, symbol_files, trust):
             patch.setattr(module, "boot_id", lambda: self.boot)
         patch.setattr(disk, "sync_file", self._sync_file)
         patch.setattr(disk, "sync_range", self._sync_range)
         patch.setattr(disk, "sync_directory", self._sync_directory)
         patch.setattr(directory, "ThreadPoolExecutor", lambda *_: DeferredExecutor(self))
         stepwise = _Kernels(self)
-        for module in (directory, durability, file_stats, recovery):
+        for module in (directory, durability, file_stats, recovery, symbol_files):
             patch.setattr(module, "kernels", stepwise)
         for module, name in (
             (durability, "write_record"),

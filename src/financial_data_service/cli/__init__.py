@@ -1,12 +1,12 @@
-"""The command ``fds``: run the service, load files into it, read its statistics; look at its files.
+"""The command ``fds``: run the service, load files, read statistics, check data directories.
 
-One module per command (``serve``, ``load``, ``stats``; ``inspect``, ``verify``, ``export``) and per
-thing they share: ``console`` says things to people, ``service`` speaks HTTP, ``price_files`` reads
-CSV and Parquet.
+One module per command (``serve``, ``load``, ``stats``, ``inspect``, ``verify``, ``export``) and per
+thing they share: ``console`` prints, ``options`` holds common options, ``service`` speaks HTTP,
+``price_files`` reads CSV and Parquet. It may import everything below. A new command goes here.
 
-Invariants: every failure is one sentence on stderr and an exit code (1: it did not work, 2: it was
-asked wrongly, 130: interrupted), never a traceback unless ``FDS_DEBUG=1``; the client commands
-never load the engine, those on a data directory not before their arguments are understood.
+Invariants: every failure is one sentence on stderr and an exit code (1: it failed, 2: wrong usage,
+130: interrupted), and never a traceback unless ``FDS_DEBUG=1``. Commands that use the service never
+load the engine; commands on a data directory load it after their arguments are checked.
 """
 
 from __future__ import annotations

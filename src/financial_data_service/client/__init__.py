@@ -7,8 +7,10 @@
 Receipt(symbol='AAPL', added=3, sequence=3)
 189.6
 
-Loads neither the engine nor Numba; pandas, polars and pyarrow only where their objects are asked
-for.
+Plans decide (``exchange``, ``asking``, ``adding``, ``retries``, ``stream_state``: no input or
+output); ``sync_client``, ``async_client``, ``subscription`` and ``ingest`` carry them out. It loads
+neither the engine nor Numba, and pandas, polars and pyarrow only for their objects; it may import
+``errors``, ``prices``, ``symbols``, ``windows`` and ``wire``. A new call of the service goes here.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from financial_data_service.client import failures
 from financial_data_service.client.asking import get_limits, get_sequence
-from financial_data_service.client.exchange import Session, decode_reply, exchange
+from financial_data_service.client.exchange import ClientSession, decode_reply, exchange
 from financial_data_service.client.results import (
     Receipt,
 )
@@ -60,7 +60,7 @@ def _is_null(values: Any, index: int) -> bool:
 
 
 def add_batch(
-    session: Session,
+    session: ClientSession,
     symbol: str,
     values: npt.ArrayLike,
     from_sequence: int | None,
@@ -106,7 +106,9 @@ def _checked_start(from_sequence: int | None, exclusive: bool) -> int | None:
     return start
 
 
-def begin_ingest(session: Session, symbol: str, from_sequence: int | None) -> Plan[tuple[int, int]]:
+def begin_ingest(
+    session: ClientSession, symbol: str, from_sequence: int | None
+) -> Plan[tuple[int, int]]:
     """Return where streamed prices go, and how many the service takes at once."""
     check_symbol(symbol)
     start = _checked_start(from_sequence, True)
@@ -117,7 +119,7 @@ def begin_ingest(session: Session, symbol: str, from_sequence: int | None) -> Pl
 
 
 def _add_piece(
-    session: Session,
+    session: ClientSession,
     symbol: str,
     prices: npt.NDArray[np.float64],
     from_sequence: int | None,

@@ -10,7 +10,7 @@ import numpy as np
 
 from financial_data_service import errors
 from financial_data_service.client import failures
-from financial_data_service.client.exchange import Session, decode_reply, exchange, get_reply
+from financial_data_service.client.exchange import ClientSession, decode_reply, exchange, get_reply
 from financial_data_service.client.price_array import Prices
 from financial_data_service.client.results import (
     Check,
@@ -40,7 +40,7 @@ READY_PAUSE_SECONDS = 0.2
 VERIFY_SECONDS = 300.0
 
 
-def get_sequence(session: Session, symbol: str) -> Plan[int]:
+def get_sequence(session: ClientSession, symbol: str) -> Plan[int]:
     """Return the number of prices ever appended to a symbol."""
     try:
         # A query, since a symbol in it is never mistaken for part of the path by a proxy.
@@ -81,7 +81,7 @@ class _AllStats(msgspec.Struct):
     symbols: list[_SymbolStats]
 
 
-def stats(session: Session, symbol: str, k: int | None, last: int | None) -> Plan[Stats]:
+def stats(session: ClientSession, symbol: str, k: int | None, last: int | None) -> Plan[Stats]:
     """Return one window of one symbol."""
     check_symbol(symbol)
     if (k is None) == (last is None):
@@ -92,7 +92,7 @@ def stats(session: Session, symbol: str, k: int | None, last: int | None) -> Pla
     return (yield from get_reply(session, path("stats", "", symbol=symbol, k=k, last=last), Stats))
 
 
-def all_stats(session: Session, symbol: str | None, k: int | None) -> Plan[Table[Stats]]:
+def all_stats(session: ClientSession, symbol: str | None, k: int | None) -> Plan[Table[Stats]]:
     """Return all windows of a symbol, or of all symbols; or one of each."""
     if symbol is None:
         everything = yield from get_reply(session, path("stats", "", k=k), _AllStats)
@@ -122,20 +122,20 @@ def _rows(symbols: list[_SymbolStats]) -> Table[Stats]:
     )
 
 
-def symbols(session: Session) -> Plan[Table[Symbol]]:
+def symbols(session: ClientSession) -> Plan[Table[Symbol]]:
     """Return the symbols and how much is held of each."""
     reply = yield from get_reply(session, path("symbols"), _SymbolsReply)
     return Table(reply.symbols)
 
 
-def get_limits(session: Session) -> Plan[Limits]:
+def get_limits(session: ClientSession) -> Plan[Limits]:
     """Return the limits of the service, and remember them."""
     reply = yield from get_reply(session, path("symbols"), _SymbolsReply)
     session.limits = Limits(reply.max_symbols, reply.largest_window, reply.batch_max)
     return session.limits
 
 
-def values(session: Session, symbol: str, last: int | None) -> Plan[Prices]:
+def values(session: ClientSession, symbol: str, last: int | None) -> Plan[Prices]:
     """Return the newest prices of a symbol; as many as the service sees fit without `last`."""
     check_symbol(symbol)
     target = path("values", symbol, last=last, format="float64")
@@ -147,7 +147,7 @@ def values(session: Session, symbol: str, last: int | None) -> Plan[Prices]:
     return Prices(prices, symbol, int(headers["x-first"]))
 
 
-def verify(session: Session, symbol: str, k: int) -> Plan[Check]:
+def verify(session: ClientSession, symbol: str, k: int) -> Plan[Check]:
     """Have one window recomputed."""
     check_symbol(symbol)
     request = Request("GET", path("verify", symbol, k), timeout_seconds=VERIFY_SECONDS)
@@ -155,7 +155,7 @@ def verify(session: Session, symbol: str, k: int) -> Plan[Check]:
     return decode_reply(session, answer.reply, Check)
 
 
-def delete(session: Session, symbol: str) -> Plan[None]:
+def delete(session: ClientSession, symbol: str) -> Plan[None]:
     """Delete a symbol."""
     check_symbol(symbol)
     # Somebody may have created it anew: what was not told to be deleted is not deleted again.
@@ -171,7 +171,7 @@ class _ReadyReply(msgspec.Struct):
     refused: tuple[RefusedFile, ...] = ()
 
 
-def alive(session: Session) -> Plan[bool]:
+def alive(session: ClientSession) -> Plan[bool]:
     """Ask once whether the service answers at all."""
     try:
         yield from exchange(session, Request("GET", "/livez"), NEVER)
@@ -180,7 +180,7 @@ def alive(session: Session) -> Plan[bool]:
     return True
 
 
-def ready(session: Session) -> Plan[Readiness]:
+def ready(session: ClientSession) -> Plan[Readiness]:
     """Ask once whether the service serves."""
     try:
         answer = yield from exchange(session, Request("GET", "/readyz"), NEVER)
@@ -190,7 +190,7 @@ def ready(session: Session) -> Plan[Readiness]:
     return Readiness(True, reply.refused)
 
 
-def wait_until_ready(session: Session, seconds: float) -> Plan[Readiness]:
+def wait_until_ready(session: ClientSession, seconds: float) -> Plan[Readiness]:
     """Ask until the service serves."""
     tries = Tries(Retries(2**31, seconds, READY_PAUSE_SECONDS, READY_PAUSE_SECONDS))
     while True:

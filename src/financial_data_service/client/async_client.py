@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from financial_data_service.client import adding, asking
 from financial_data_service.client.connection import TIMEOUT_SECONDS, Connection, Timeout, Verify
-from financial_data_service.client.exchange import Session
+from financial_data_service.client.exchange import ClientSession
 from financial_data_service.client.price_array import Prices
 from financial_data_service.client.results import (
     Check,
@@ -62,7 +62,7 @@ class AsyncClient:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._connection = Connection(url, api_key, timeout, verify)
-        self._session = Session(self._connection.url, Retries.of(retries))
+        self._session = ClientSession(self._connection.url, Retries.of(retries))
         self._http = httpx.AsyncClient(transport=transport, **self._connection.http_options())
         self._subscriptions: WeakSet[AsyncSubscription] = WeakSet()
 
@@ -232,7 +232,7 @@ class AsyncClient:
 
     def _must_be_open(self) -> None:
         if self._http.is_closed:
-            raise ValueError(f"{self!r} is closed: nothing can be asked of it")
+            raise ValueError(f"{self!r} is closed: it cannot send requests")
 
     async def _run(self, plan: Plan[Result]) -> Result:
         outcome: Outcome = None

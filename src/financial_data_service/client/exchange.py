@@ -22,13 +22,13 @@ from financial_data_service.client.retries import (
 from financial_data_service.client.steps import Lost, Outcome, Pause, Plan, Reply, Request
 from financial_data_service.errors import ServiceError
 
-__all__ = ["Session", "exchange"]
+__all__ = ["ClientSession", "exchange"]
 
 Result = TypeVar("Result")
 
 
 @dataclass
-class Session:
+class ClientSession:
     """What a client knows of its service.
 
     Threads may share it: each attribute is replaced as a whole, and losing a race costs a request.
@@ -62,7 +62,9 @@ class Answer(NamedTuple):
     is_repeated: bool
 
 
-def exchange(session: Session, request: Request, retries: Retries | None = None) -> Plan[Answer]:
+def exchange(
+    session: ClientSession, request: Request, retries: Retries | None = None
+) -> Plan[Answer]:
     """Send a request, again where that can do no harm, until there is a good reply.
 
     Raises
@@ -91,7 +93,7 @@ def exchange(session: Session, request: Request, retries: Retries | None = None)
         yield Pause(pause)
 
 
-def _is_address_wrong(session: Session, outcome: Reply | Lost, before: Outcome) -> bool:
+def _is_address_wrong(session: ClientSession, outcome: Reply | Lost, before: Outcome) -> bool:
     """Whether it rather is the address that is wrong than the service that is away.
 
     So it is while nothing has ever been answered, if the first connection is refused, or if two in
@@ -124,13 +126,13 @@ def _failure(
     return error
 
 
-def decode_reply(session: Session, reply: Reply, kind: type[Result]) -> Result:
+def decode_reply(session: ClientSession, reply: Reply, kind: type[Result]) -> Result:
     try:
         return msgspec.json.decode(reply.content, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise failures.stranger(session.url, reply.status) from None
 
 
-def get_reply(session: Session, target: str, kind: type[Result]) -> Plan[Result]:
+def get_reply(session: ClientSession, target: str, kind: type[Result]) -> Plan[Result]:
     answer = yield from exchange(session, Request("GET", target))
     return decode_reply(session, answer.reply, kind)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from financial_data_service.client import adding, asking
 from financial_data_service.client.connection import TIMEOUT_SECONDS, Connection, Timeout, Verify
-from financial_data_service.client.exchange import Session
+from financial_data_service.client.exchange import ClientSession
 from financial_data_service.client.price_array import Prices
 from financial_data_service.client.results import (
     Check,
@@ -53,23 +53,22 @@ class Client:
     timeout : float or httpx.Timeout
         Seconds that the service may be silent.
     retries : Retries or int
-        How patiently requests are repeated; a number stands for so many repetitions.
+        The schedule of retries, or their number.
     verify : ssl.SSLContext or bool
-        Which certificates are trusted; if not given those of the system, whose file and directory
-        ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` take the place of.
+        Trusted certificates. Those of the system by default; ``SSL_CERT_FILE`` and
+        ``SSL_CERT_DIR`` replace them.
     transport : httpx.BaseTransport, optional
-        What carries the requests: a proxy, a Unix socket, a stand-in in a test. Without it proxies
-        are those of the environment, and none for this machine.
+        Carries the requests, such as a proxy or a Unix socket. By default the proxies of the
+        environment are used, and none for this machine.
 
     Raises
     ------
     ValueError
-        When `url` is none of a web server, or `api_key` none of a service (it is not quoted), or a
-        time or number of repetitions is none; and from every call of a client that was closed.
+        When an argument is invalid (an API key is not quoted), and from every call of a closed
+        client.
     ServiceError
-        From every call, of a kind that fits: a ``SymbolNotFoundError`` where there is no such
-        symbol, a ``ServiceUnavailableError`` where the service cannot be reached, …; ``status`` and
-        ``detail`` are the service's own.
+        From every call, of the subclass that fits: ``SymbolNotFoundError``,
+        ``ServiceUnavailableError``, … ``status`` and ``detail`` are those of the service.
 
     Examples
     --------
@@ -91,7 +90,7 @@ class Client:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._connection = Connection(url, api_key, timeout, verify)
-        self._session = Session(self._connection.url, Retries.of(retries))
+        self._session = ClientSession(self._connection.url, Retries.of(retries))
         self._http = httpx.Client(transport=transport, **self._connection.http_options())
         self._subscriptions: WeakSet[Subscription] = WeakSet()
         self._lock = threading.Lock()  # Threads may subscribe while another closes.
@@ -126,49 +125,47 @@ class Client:
         *,
         exclusive: bool = True,
     ) -> Receipt:
-        """Append prices to a symbol, oldest first, however many; what is lost is sent again.
+        """Append any number of prices to a symbol, oldest first.
 
-        Checked whole before anything is sent, then sent in batches as long as the service takes.
-        Each batch is stored whole or not at all, and once, whatever becomes of replies:
+        All prices are checked before any is sent. They are sent in batches of the size that the
+        service accepts. Each batch is stored as a whole or not at all. A retry is safe if the batch
+        carries its sequence number:
 
-        - With `from_sequence` the prices have a place of their own. What is stored there already is
-          compared and not added again, so the same call may be made again by anyone at any time.
-        - Without it they go behind what is there when the call begins. The client asks where that
-          is and sees to it that each batch comes right behind the one before. Prices that somebody
-          else adds to the symbol meanwhile are a ``SequenceConflictError``.
-        - With ``exclusive=False`` they go among those of others. A batch of which nobody knows what
-          became is not sent again then: it is an ``UnconfirmedError``.
+        - With `from_sequence` it does. Prices that are stored there already are compared and not
+          added again, so the same call may be repeated at any time.
+        - Without it the client asks for the sequence first, and numbers every batch. Prices that
+          another program adds to the symbol meanwhile are a ``SequenceConflictError``.
+        - With ``exclusive=False`` batches carry no number, and other programs may add prices in
+          between. If a reply is lost, the batch is not sent again: ``UnconfirmedError``.
 
         Parameters
         ----------
         symbol : str
             1 to 128 characters, none of them a control character.
         values : sequence of float or int, NumPy array, pandas or polars Series, Arrow array
-            1 or more prices, finite and of magnitude 1e150 at most. Not a generator: it could be
-            neither checked before nor sent again.
+            1 or more prices, finite and of a magnitude of at most 1e150. Not a generator.
         from_sequence : int, optional
             Number of prices appended to the symbol before these.
         exclusive : bool
-            Whether nobody else adds to the symbol while the call lasts.
+            Whether no other program adds to the symbol during the call.
 
         Returns
         -------
         Receipt
-            ``added`` counts what was not stored before; with `from_sequence`, before the last try
-            of each batch, so that after a lost reply it may be less than this call has added.
-            ``sequence`` is where the next prices start, to be given as `from_sequence` by who wants
-            to spare the client asking.
+            ``added`` is the number of prices that were not stored before. With `from_sequence` and
+            a lost reply it may be less than this call has added. ``sequence`` is the
+            `from_sequence` of the next prices.
 
         Raises
         ------
         InvalidSymbolError, InvalidBatchError
-            When an argument is unfit; ``index`` says which price. Nothing was sent.
+            When an argument is invalid; ``index`` is the position of the price. Nothing was sent.
         SequenceConflictError
-            When other prices are stored there, or fewer than `from_sequence`; ``sequence`` says how
-            many there are.
+            When other prices are stored there, or fewer than `from_sequence`; ``sequence`` is their
+            number.
         ServiceError
-            Of any kind. Its ``receipt`` says what had been acknowledged by then, if anything: all
-            prices before ``receipt.sequence`` are stored.
+            Of any kind. All prices before ``receipt.sequence`` are stored; ``receipt`` is None if
+            none are.
 
         Examples
         --------
@@ -182,12 +179,12 @@ class Client:
     @overload
     def stats(self, symbol: str, *, last: int) -> Stats: ...
     def stats(self, symbol: str, k: int | None = None, *, last: int | None = None) -> Stats:
-        """Return the statistics of the last ``10**k`` prices of a symbol, or of any number of them.
+        """Return the statistics of the last ``10**k`` prices of a symbol, or of the `last`.
 
         Parameters
         ----------
         symbol : str
-            Whose prices.
+            The symbol.
         k : int
             Exponent of the window.
         last : int
@@ -196,7 +193,7 @@ class Client:
         Raises
         ------
         SymbolNotFoundError, WindowSizeError
-            When there is no such symbol or window.
+            When the symbol or the window does not exist.
 
         Examples
         --------
@@ -211,9 +208,9 @@ class Client:
         Parameters
         ----------
         symbol : str, optional
-            Whose prices; all symbols if not given.
+            The symbol; all symbols if not given.
         k : int, optional
-            Exponent of the only window wanted.
+            Exponent of a single window; all windows if not given.
 
         Examples
         --------
@@ -222,7 +219,7 @@ class Client:
         return self._run(asking.all_stats(self._session, symbol, k))
 
     def symbols(self) -> Table[Symbol]:
-        """Return the symbols that there are, and how much is held of each."""
+        """Return all symbols, and the number of prices held of each."""
         return self._run(asking.symbols(self._session))
 
     def limits(self) -> Limits:
@@ -230,21 +227,21 @@ class Client:
         return self._run(asking.get_limits(self._session))
 
     def values(self, symbol: str, last: int | None = None) -> Prices:
-        """Return the last prices of a symbol: all there are while they are fewer.
+        """Return the last prices of a symbol, or all of them if there are fewer.
 
         Parameters
         ----------
         symbol : str
-            Whose prices.
+            The symbol.
         last : int, optional
-            How many, at most those of the largest window; 1,000 if not given, or those of the
-            largest window where that is smaller.
+            Number of prices, up to the largest window; 1,000 if not given, or the largest window
+            if that is smaller.
 
         Returns
         -------
         Prices
-            A read-only float64 array, oldest price first; ``first`` and ``sequence`` say which
-            prices they are.
+            A read-only float64 array, oldest price first. ``first`` and ``sequence`` are the
+            sequence before its first and at its last price.
 
         Examples
         --------
@@ -255,28 +252,28 @@ class Client:
     def verify(self, symbol: str, k: int) -> Check:
         """Have the service recompute one window from its prices and compare.
 
-        Takes it half a second for 10**8 prices in memory; it may be silent for five minutes.
+        It takes half a second for 10**8 prices in memory. The client waits up to five minutes.
         """
         return self._run(asking.verify(self._session, symbol, k))
 
     def delete(self, symbol: str) -> None:
-        """Have the service forget a symbol and all its prices. There is no way back.
+        """Delete a symbol and all its prices, permanently.
 
         Raises
         ------
         SymbolNotFoundError
-            When there is no such symbol.
+            When the symbol does not exist.
         UnconfirmedError
-            When the reply was lost. It is not asked again: it could meet a new symbol of that name.
+            When the reply was lost. The client does not retry: a new symbol of that name may exist.
         """
         return self._run(asking.delete(self._session, symbol))
 
     def alive(self) -> bool:
-        """Return whether the service answers at all; asked once."""
+        """Return whether the service answers at all. One request, no retries."""
         return self._run(asking.alive(self._session))
 
     def ready(self) -> Readiness:
-        """Return whether the service serves, and which files of prices it does not; asked once."""
+        """Return whether the service serves, and the files it rejects. One request, no retries."""
         return self._run(asking.ready(self._session))
 
     def wait_until_ready(self, seconds: float = 30.0) -> Readiness:
@@ -285,7 +282,7 @@ class Client:
         Raises
         ------
         ServiceUnavailableError
-            When it does not serve by then.
+            When it does not serve within that time.
         """
         return self._run(asking.wait_until_ready(self._session, seconds))
 
@@ -296,9 +293,9 @@ class Client:
         on_restored: Callable[[], object] = ignore,
         on_deleted: Callable[[str], object] = ignore,
     ) -> Subscription:
-        """Return statistics as they change; waits in ``for``. As of :meth:`AsyncClient.subscribe`.
+        """Return statistics as they change; ``for`` waits. See :meth:`AsyncClient.subscribe`.
 
-        ``close`` of the subscription or of the client ends a loop in another thread.
+        Closing the subscription or the client, in any thread, ends the loop.
 
         Examples
         --------
@@ -318,7 +315,7 @@ class Client:
 
     def _must_be_open(self) -> None:
         if self._http.is_closed:
-            raise ValueError(f"{self!r} is closed: nothing can be asked of it")
+            raise ValueError(f"{self!r} is closed: it cannot send requests")
 
     def _run(self, plan: Plan[Result]) -> Result:
         outcome: Outcome = None

@@ -94,7 +94,7 @@ class SymbolStore(ABC):
             When another process has removed it.
         """
 
-    def tend(self) -> Iterable[RunningStats]:
+    def run_housekeeping(self) -> Iterable[RunningStats]:
         """Do what has to be done from time to time; called about once a second.
 
         Returns

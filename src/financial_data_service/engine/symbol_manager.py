@@ -102,11 +102,11 @@ class SymbolManager:
         """What is there and cannot be served, each with a sentence why."""
         return self._store.refused
 
-    def tend(self) -> None:
+    def run_housekeeping(self) -> None:
         """Do what has to be done about once a second: let go of what is gone."""
         for symbol in [name for name, stats in self._symbols.items() if stats.sequence < 0]:
             self._drop(symbol)
-        gone = list(self._store.tend())
+        gone = list(self._store.run_housekeeping())
         for symbol in [name for name, stats in self._symbols.items() if stats in gone]:
             self._drop(symbol)
 

@@ -2,10 +2,11 @@
 
 ::
 
-    feed.py: one subscription per process ──▶ board.py: what is known, and its history
-                                                │ a snapshot, at each refresh
-    page.py: Streamlit, a fragment per session ◀┘ by way of views.py: HTML and data of plots
+    feed.py: one subscription per process ──▶ board.py: the state, and its history
+                                                │ a snapshot at each refresh
+    page.py: Streamlit, a fragment per session ◀┘ with views.py: HTML and data of plots
 
-It talks to the service over HTTP and WebSocket (``FDS_URL``, ``FDS_API_KEY``) and knows nothing
-else of it. The plots are drawn by the same script as those of the service's own page.
+It knows the service by HTTP and WebSocket alone (``FDS_URL``, ``FDS_API_KEY``), and imports only
+``client`` and what lies below it. A change of what the Streamlit page shows goes here. The plots
+are drawn by the script of the service's own page.
 """

@@ -68,10 +68,11 @@ class FileStats(RunningStats):
         file = self.file
         file.lock()
         try:
-            end = file.sequence + prices.size
-            if end < prices.size:
+            sequence = file.sequence
+            end = sequence + prices.size
+            if sequence < 0:
                 raise SymbolChangedError
-            file.reserve(end)
+            file.room.reserve(sequence, end)
             sequence = self._store(prices, end)
         except OSError as error:
             if error.errno is None:  # It is one of ours, and says what there is to say.

@@ -19,7 +19,6 @@ import mmap
 import os
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,7 +26,6 @@ import numpy as np
 import numpy.typing as npt
 
 from financial_data_service.engine.layout import (
-    FIELDS,
     HEADER_BYTES,
     MAGIC,
     PAGE_BYTES,
@@ -39,6 +37,7 @@ from financial_data_service.engine.layout import (
 from financial_data_service.engine.ring import Ring
 from financial_data_service.errors import InsufficientStorageError, SymbolFileError
 from financial_data_service.storage import disk
+from financial_data_service.storage.allocation import Allocation, byte_ranges, no_room
 from financial_data_service.storage.boot import boot_id
 from financial_data_service.storage.header import (
     IN_USE,
@@ -60,12 +59,7 @@ from financial_data_service.storage.identification import (
 from financial_data_service.storage.locks import LOCK_SECONDS, lock_within, try_lock
 from financial_data_service.storage.recovery import Trust, plan, unsynced_max
 
-__all__ = ["SymbolFile", "no_room"]
-
-GROWTH_MIN = 1 << 16
-GROWTH_MAX = 1 << 19
-"""Room is made for an eighth of what is there, within these bounds (in prices): some 80 µs on ext4
-each time, 4 MiB at most, which a file system in memory takes a millisecond to make."""
+__all__ = ["SymbolFile"]
 
 _START_BYTES_MIN = 1 << 15
 """Prices that the disk is told to begin with before it is asked to sync them: below, the call takes
@@ -73,8 +67,6 @@ more than it saves."""
 
 # A mapping needs no descriptor of its own: two for each symbol would be one too many.
 _MMAP_OPTIONS: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
-
-_ALL = 1 << 62  # more prices than there will ever be
 
 
 class SymbolFile(Ring):
@@ -105,6 +97,8 @@ class SymbolFile(Ring):
         When it was made, in nanoseconds since 1970.
     words : memoryview
         The header, for reading and writing single words.
+    room : Allocation
+        The part of the file for which there is disk space.
     unsynced_max : int
         Prices that may follow a durable record (:func:`~.recovery.unsynced_max`).
     """
@@ -138,7 +132,7 @@ class SymbolFile(Ring):
         self._descriptor = descriptor
         self._lock_depth = 0
         self._is_stuck = False  # The lock was waited for in vain.
-        self._allocated = 0  # up to this number of prices there is room for sure
+        self.room = Allocation(descriptor, identity.geometry, identity.symbol, path.parent)
 
     @classmethod
     def create(cls, path: Path, geometry: Geometry, symbol: str) -> Self:
@@ -158,7 +152,7 @@ class SymbolFile(Ring):
                 disk.allocate(descriptor, 0, HEADER_BYTES)
             except OSError as error:
                 if error.errno in disk.NO_ROOM:
-                    raise no_room(symbol, path, error) from error
+                    raise no_room(symbol, path.parent, error) from error
                 raise
             identity = Identity(geometry, symbol, time.time_ns())
             created = cls(path, descriptor, identity, read_only=False)
@@ -266,44 +260,6 @@ class SymbolFile(Ring):
     def __exit__(self, *_: object) -> None:
         self.unlock()
 
-    # Room
-
-    def reserve(self, end: int) -> None:
-        """Make sure there is room on disk for prices up to number `end`.
-
-        Raises
-        ------
-        InsufficientStorageError
-            When there is none; the file goes on as it is.
-        """
-        if end <= self._allocated:
-            return
-        begin = max(self._allocated, self.sequence)
-        ahead = max(GROWTH_MIN, min(GROWTH_MAX, begin // 8))
-        try:
-            try:
-                self._allocate(begin, end + ahead)
-            except InsufficientStorageError:
-                self._allocate(begin, end)  # The last of the room is used up as well.
-        except InsufficientStorageError as error:
-            raise no_room(self.symbol, self.path, error) from error
-
-    def _allocate(self, begin: int, end: int) -> None:
-        """Allocate the slots of prices number ``begin`` to ``end``, and of blocks above them."""
-        capacity = self.geometry.capacity
-        if begin < capacity:
-            for first, last in _areas(self.geometry, begin, min(end, capacity)):
-                disk.allocate(self._descriptor, first, last)
-        if end < capacity:
-            self._allocated = end
-            return
-        # Once around, all slots are in use, unless the file is a copy with holes where zeros were.
-        # On some file systems it takes a second to be told. The count of blocks may include some of
-        # the file system's own, so it does not answer for slots that were never used.
-        if os.fstat(self._descriptor).st_blocks * 512 < self.geometry.size_bytes:
-            disk.allocate(self._descriptor, 0, self.geometry.size_bytes)
-        self._allocated = _ALL
-
     # What is on disk
 
     def write(self, begin: int, prices: npt.NDArray[np.float64]) -> None:
@@ -374,7 +330,9 @@ class SymbolFile(Ring):
         self.words[WORD_SYNC_FAILED] = 0  # First: a sync that fails from now on counts anew.
         words = self.region.view("<i8")
         page = PAGE_BYTES // 8
-        for first, last in _areas(self.geometry, 0, min(self.sequence, self.geometry.capacity)):
+        for first, last in byte_ranges(
+            self.geometry, 0, min(self.sequence, self.geometry.capacity)
+        ):
             begin, end = first // 8, last // 8
             words[begin:end][:1] |= 0
             pages = words[-(-begin // page) * page : end : page]
@@ -404,24 +362,3 @@ class SymbolFile(Ring):
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-
-
-def _areas(geometry: Geometry, begin: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yield the bytes, from and to, where slots of prices ``begin`` to ``end`` and blocks lie."""
-    prices, *levels = geometry.offsets[:-1]
-    yield (prices + begin) * 8, (prices + end) * 8
-    for level, start in enumerate(levels, 1):
-        shift = geometry.fanout_shift * level
-        blocks = geometry.capacity >> shift
-        for field in range(FIELDS):
-            first = start + field * blocks
-            yield (first + (begin >> shift)) * 8, (first + -(-end >> shift)) * 8
-
-
-def no_room(symbol: str, path: Path, error: OSError) -> InsufficientStorageError:
-    """Return what to tell who has a batch for a full disk."""
-    return InsufficientStorageError(
-        f"No room in {path.parent} for more prices of symbol {symbol} ({error.strerror}): nothing "
-        "of the batch was stored, what is stored can be read, and batches are taken again once "
-        "there is room"
-    )

@@ -25,7 +25,7 @@ from financial_data_service.server.stream.session import (
     Action,
     Answer,
     Kind,
-    Session,
+    StreamSession,
     update_message,
 )
 from financial_data_service.symbols import SYMBOL_LENGTH_MAX
@@ -184,15 +184,15 @@ def test_every_symbol_has_a_name(symbol: str, k: int, interval_ms: int) -> None:
 # --- What is said to what is said
 
 
-def session(subscriptions_max: int = 5) -> Session:
-    return Session(LARGEST_WINDOW, subscriptions_max, BYTES_MAX)
+def session(subscriptions_max: int = 5) -> StreamSession:
+    return StreamSession(LARGEST_WINDOW, subscriptions_max, BYTES_MAX)
 
 
-def ask(session: Session, method: str, *params: str, number: Any = 1) -> Answer:
+def ask(session: StreamSession, method: str, *params: str, number: Any = 1) -> Answer:
     return session.receive(json.dumps({"method": method, "params": params, "id": number}))
 
 
-def listed(session: Session) -> list[str]:
+def listed(session: StreamSession) -> list[str]:
     answer = session.receive('{"method":"LIST_SUBSCRIPTIONS","id":0}')
     assert answer.changes == ()
     return list(json.loads(answer.text)["result"])

@@ -71,7 +71,7 @@ class GracefulServer(uvicorn.Server):
         self._metrics.fold()
         if counter % 10 == 0:  # once a second
             sweep(self.server_state.connections, asyncio.get_running_loop().time())
-            self._manager.tend()
+            self._manager.run_housekeeping()
         return await super().on_tick(counter)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -1,4 +1,10 @@
-"""Statistics pushed as they change, and prices streamed in: WebSocket and server-sent events."""
+"""Statistics pushed as they change, and prices streamed in: WebSocket and server-sent events.
+
+``hub`` knows who subscribes to what, ``delivery`` what is sent when, ``session`` and ``lifecycle``
+the protocol without a socket; the ``*_route`` modules carry it. It may import ``api``, ``formats``
+and what lies below them. A new command, message or stream goes here, and into
+``docs/asyncapi.yaml``.
+"""
 
 from __future__ import annotations
 

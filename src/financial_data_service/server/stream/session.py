@@ -26,7 +26,7 @@ from financial_data_service.server.stream.lifecycle import CloseCode
 from financial_data_service.windows import WindowStats
 from financial_data_service.wire import Stream, Subscription, name_of, parse_subscription, shorten
 
-__all__ = ["Action", "Answer", "Kind", "Session", "error_message", "update_message"]
+__all__ = ["Action", "Answer", "Kind", "StreamSession", "error_message", "update_message"]
 
 _encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
 _MISSING = object()  # in the place of a field that is not there
@@ -110,7 +110,7 @@ class _RefusedError(Exception):
         self.code = code
 
 
-class Session:
+class StreamSession:
     """The subscriptions of one connection, and the answers to what its client says.
 
     Parameters

@@ -9,7 +9,12 @@ from financial_data_service.server.stream.feeds import Subscriber
 from financial_data_service.server.stream.handshake import API_KEY, unfit_query
 from financial_data_service.server.stream.hub import Hub
 from financial_data_service.server.stream.outbox import Outbox
-from financial_data_service.server.stream.session import Action, Answer, Session, update_message
+from financial_data_service.server.stream.session import (
+    Action,
+    Answer,
+    StreamSession,
+    update_message,
+)
 from financial_data_service.settings import Settings
 
 __all__ = ["RETRY_AFTER", "add_stream_route", "full"]
@@ -38,7 +43,7 @@ def add_stream_route(router: APIRouter, settings: Settings) -> None:
         if hub.is_full:
             await refuse(websocket, 503, full(settings), retry_after=RETRY_AFTER)
             return
-        session = Session(
+        session = StreamSession(
             websocket.app.state.manager.largest_window,
             settings.stream_subscriptions_max,
             settings.stream_message_bytes_max,
