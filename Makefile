@@ -130,6 +130,12 @@ bench-http: $(DEV)  ## the service over HTTP, beside nginx under wrk (args="--sm
 bench-smoke: $(DEV)  ## each benchmark once with tiny sizes, to see that it still runs
 	@$(BIN)/python -m pytest -m bench $(args) tests/project
 
+# MkDocs announces its successor at every build; CONTRIBUTING.md says what to do about it.
+.PHONY: docs
+docs: $(DEV)  ## write the generated pages, and build docs/ into site/; fails on a dead link
+	@$(BIN)/python scripts/write_reference.py
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict $(args)
+
 .PHONY: screenshots
 screenshots: $(DEV)  ## make the images of the README anew (args="--seconds 30")
 	@$(BIN)/python scripts/screenshots.py $(args)
@@ -155,7 +161,7 @@ release: $(DEV)  ## build, check and tag the version that the code names (args=-
 .PHONY: clean
 clean:  ## remove what was built: environments, caches, reports; never data
 	@for venv in '$(VENV)' .venv .venv-*; do if [ -f "$$venv/.made-by-make" ]; then rm -rf "$$venv"; fi; done
-	@rm -rf .run .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov dist build
+	@rm -rf .run .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov dist build site
 	@find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help

@@ -25,7 +25,7 @@ from support.paths import ROOT
 TARGETS = {
     *("run", "install", "shell", "batches", "stats", "monitor", "monitor-ui"),
     *("start-all", "kill-session", "test", "test-deep", "test-cov", "test-file", "test-method"),
-    *("lint", "format", "bench", "bench-http", "bench-smoke", "screenshots"),
+    *("lint", "format", "docs", "bench", "bench-http", "bench-smoke", "screenshots"),
     *("lock", "release", "clean", "help"),
 }
 
