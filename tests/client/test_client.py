@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-import re
-import shutil
 import socket
 import ssl
 import subprocess
@@ -41,8 +39,7 @@ from financial_data_service.client.steps import Lost, Reply, path_of
 from financial_data_service.settings import Settings
 from financial_data_service.wire import API_KEY
 from support.client_model import BATCH_MAX, DOUBTFUL, UNTOUCHED, ModelService
-from support.paths import ROOT
-from support.service_process import LIGHT, Service, environment, running, started
+from support.service_process import LIGHT, Service, running, started
 
 QUICK = Retries(count=6, seconds=20, pause_seconds=0.0005)
 # A service takes seconds to start on a busy machine; the test need not add waits of its own.
@@ -943,63 +940,6 @@ class TestRealService:
             for thread in threads:
                 thread.join()
         assert not failures
-
-
-# Blocks of Python, and lines of a shell.
-STEP = re.compile(
-    r"^```python\n(?P<python>.*?)^```|^ {4}(?P<command>(?:curl|\.venv/bin/fds) [^\n]*)",
-    re.DOTALL | re.MULTILINE,
-)
-PROGRAM = """\
-import subprocess
-
-def run(command):
-    subprocess.run(command, shell=True, check=True)
-
-"""
-
-
-def program_of(document: str, replaced: dict[str, str]) -> str:
-    """Return what a document has one type, Python and commands, from top to bottom."""
-    text = (ROOT / document).read_text().replace(" \\\n", " ")
-    program = PROGRAM
-    for step in STEP.finditer(text):
-        command = re.sub(r" {3,}# .*", "", step["command"] or "")
-        if step["python"]:
-            program += step["python"]
-        elif "curl -N" not in command:  # It would not end by itself.
-            program += f"run({command.replace('curl ', 'curl -fsS ')!r})\n"
-    for words, others in replaced.items():
-        program = program.replace(words, others)
-    return program
-
-
-@pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
-def test_the_documents_run_as_they_are_typed(tmp_path: Path) -> None:
-    """Everything in the README, then everything in the client's page, against one service."""
-    data, examples = tmp_path / "data", ROOT / "examples"
-    flags = ("--port", "0", "--largest-window", "1000000", "--data-dir", str(data))
-    with running(tmp_path, flags) as service:
-        replaced = {
-            ".venv/bin/fds": f"{sys.executable} -m financial_data_service",
-            " examples/": f" {examples}/",
-            "http://127.0.0.1:8000": service.url,
-            "ws://127.0.0.1:8000": service.url.replace("http", "ws"),
-            "/var/lib/fds": str(data),
-        }
-        for document, told in [("README.md", "189.6"), ("docs/reference/client.md", "189.9")]:
-            command = [sys.executable, "-W", "error::DeprecationWarning", "-c"]
-            result = subprocess.run(
-                [*command, program_of(document, replaced)],
-                check=False,
-                capture_output=True,
-                text=True,
-                timeout=100,
-                cwd=tmp_path,
-                env=environment(FDS_URL=service.url),
-            )
-            assert result.returncode == 0, (document, result.stderr)
-            assert told in result.stdout, document
 
 
 class OnRequest:
