@@ -33,7 +33,7 @@ from financial_data_service.cli.export import CsvWriter, Writer
 from financial_data_service.cli.inspect import size
 from financial_data_service.engine.compile_notice import SENTENCE
 from financial_data_service.engine.layout import DELETED, Geometry
-from financial_data_service.engine.ring_view import Held
+from financial_data_service.engine.ring_view import RingView
 from financial_data_service.verify import levels
 from financial_data_service.verify.levels import LevelsReport, verify_levels
 from support.data_directories import SMALL, add, fill, in_use, leave, spoil, trades
@@ -480,14 +480,14 @@ class TestVerify:
         self, directory: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with in_use(directory) as manager:
-            run = Held.run
+            run = RingView.run
 
-            def slow(held: Held, begin: int, end: int) -> Any:
+            def slow(held: RingView, begin: int, end: int) -> Any:
                 if held.symbol == "BTC/USDT":
                     add(manager, held.symbol, PRICES)
                 return run(held, begin, end)
 
-            monkeypatch.setattr(Held, "run", slow)
+            monkeypatch.setattr(RingView, "run", slow)
             result = fds("verify", directory)
         assert result.exit_code == 1
         assert re.match(

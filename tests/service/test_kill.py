@@ -38,7 +38,7 @@ import pytest
 
 import financial_data_service
 from financial_data_service.engine.layout import Geometry
-from financial_data_service.engine.ring_view import Held
+from financial_data_service.engine.ring_view import RingView
 from financial_data_service.storage.directory_lock import SETTINGS_FILE
 from financial_data_service.verify.levels import verify_levels
 from financial_data_service.verify.windows import check_windows
@@ -242,7 +242,7 @@ def check_levels(directory: Path) -> None:
     """Check every summary in the files against the prices below it, by other arithmetic."""
     with financial_data_service.open(directory) as data:
         for reader in data.values():
-            held = Held(reader.symbol, reader.ring)
+            held = RingView(reader.symbol, reader.ring)
             assert not verify_levels(held).wrong
             assert not any(check.differing for check in check_windows(held))
 

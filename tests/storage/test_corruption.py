@@ -19,7 +19,7 @@ import pytest
 
 import financial_data_service
 from financial_data_service.engine.layout import HEADER_BYTES, RECORD_WORDS, WORD_VERSION, Geometry
-from financial_data_service.engine.ring_view import Held
+from financial_data_service.engine.ring_view import RingView
 from financial_data_service.engine.symbol_manager import SymbolManager
 from financial_data_service.errors import DataDirectoryError, SymbolFileError
 from financial_data_service.storage import directory_lock
@@ -206,10 +206,10 @@ def test_a_flipped_number_of_a_file_closed_cleanly_is_found(
         file.seek(-1, os.SEEK_CUR)
         file.write(bytes([exponent ^ 0x10]))
     with financial_data_service.open(data) as symbols:
-        wrong = verify_levels(Held("A", symbols["A"].ring)).wrong
+        wrong = verify_levels(RingView("A", symbols["A"].ring)).wrong
         assert [block.level for block in wrong] == [max(1, level)]
         assert wrong[0].begin <= number * (1 if level == 0 else size) < wrong[0].end
-        assert not verify_levels(Held("B", symbols["B"].ring)).wrong
+        assert not verify_levels(RingView("B", symbols["B"].ring)).wrong
 
 
 # Identity

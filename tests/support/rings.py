@@ -9,7 +9,7 @@ from financial_data_service.engine.layout import (
     Geometry,
 )
 from financial_data_service.engine.ring import Ring
-from financial_data_service.engine.ring_view import Held
+from financial_data_service.engine.ring_view import RingView
 from financial_data_service.verify import levels, windows
 from financial_data_service.verify.levels import verify_levels
 from financial_data_service.verify.windows import check_windows
@@ -37,5 +37,5 @@ def filled(geometry: Geometry, prices: Prices) -> Ring:
 
 def verified(ring: Ring) -> tuple[list[levels.Block], list[windows.WindowCheck]]:
     """What is wrong with a ring."""
-    held = Held("A", ring)
+    held = RingView("A", ring)
     return verify_levels(held).wrong, [check for check in check_windows(held) if check.differing]

@@ -23,7 +23,7 @@ from financial_data_service.engine.layout import (
     Geometry,
 )
 from financial_data_service.engine.ring import Ring
-from financial_data_service.engine.ring_view import Held
+from financial_data_service.engine.ring_view import RingView
 from financial_data_service.engine.running_stats import RunningStats
 from financial_data_service.errors import OverwrittenError, SymbolNotFoundError
 from financial_data_service.verify.levels import verify_levels, work_of_levels
@@ -49,13 +49,13 @@ def test_sums_that_are_taken_for_exact_are(fanout: int, orders: int) -> None:
     prices = np.asarray(
         series.of_exponents(0, orders + 1, signed=True)(np.random.default_rng(orders), 5000)
     )
-    assert verify_levels(Held("A", filled(Geometry(4096, fanout, 500), prices))).wrong == []
+    assert verify_levels(RingView("A", filled(Geometry(4096, fanout, 500), prices))).wrong == []
 
 
 @pytest.mark.parametrize("count", range(200))
 def test_rings_of_every_fill(count: int) -> None:
     prices = np.linspace(1.0, 2.0, count)
-    held = Held("A", filled(SMALL, prices))
+    held = RingView("A", filled(SMALL, prices))
     report = verify_levels(held)
     assert report.wrong == []
     oldest = max(0, count - (SMALL.capacity - SMALL.batch_max))
@@ -82,12 +82,12 @@ def test_real_prices(fanout: int) -> None:
         ring = filled(Geometry(largest_window, fanout, 100), prices)
         assert verified(ring) == ([], [])
         exact = Oracle(prices)
-        for check in check_windows(Held("A", ring)):
+        for check in check_windows(RingView("A", ring)):
             assert exact.check(check.recomputed, check.length).var_relative <= 1e-15
 
 
 def test_progress_adds_up_to_what_was_announced() -> None:
-    held = Held("A", filled(Geometry(10_000, 16), np.linspace(1.0, 2.0, 25_000)))
+    held = RingView("A", filled(Geometry(10_000, 16), np.linspace(1.0, 2.0, 25_000)))
     steps: list[int] = []
     verify_levels(held, steps.append)
     assert sum(steps) == work_of_levels(held)
@@ -133,7 +133,7 @@ def test_every_flipped_bit_of_a_summary_is_found_and_named() -> None:
             before = float(ring.region[index])
             flip(ring, index, bit)
             after = float(ring.region[index])
-            (fault,) = verify_levels(Held("A", ring)).wrong if after != before else [None]
+            (fault,) = verify_levels(RingView("A", ring)).wrong if after != before else [None]
             if fault is not None:
                 found += 1
                 assert fault[:5] == (level, block, begin, end, names[field])
@@ -155,7 +155,7 @@ def test_every_flipped_bit_of_a_price_is_found_and_its_block_named() -> None:
     for number in range(ring.oldest, 104):
         for bit in (63, 62, 52, 51, 20, 1, 0):
             flip(ring, start + number % SMALL.capacity, bit)
-            (fault,) = verify_levels(Held("A", ring)).wrong
+            (fault,) = verify_levels(RingView("A", ring)).wrong
             assert fault.level == 1
             assert fault.begin <= number < fault.end == fault.begin + 4
             has_level_above = number < 96
@@ -167,7 +167,7 @@ def test_every_flipped_bit_of_a_price_is_found_and_its_block_named() -> None:
             flip(ring, start + number % SMALL.capacity, bit)
     # The newest three are in no block yet.
     flip(ring, start + 105 % SMALL.capacity, 40)
-    assert verify_levels(Held("A", ring)).wrong == []
+    assert verify_levels(RingView("A", ring)).wrong == []
 
 
 def test_a_fault_is_a_sentence() -> None:
@@ -219,21 +219,21 @@ def test_what_is_no_price_is_found(damage: float) -> None:
 def test_a_block_that_is_overwritten_is_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     """The prices change once the summaries have been read; the count says so."""
     ring = filled(SMALL, np.linspace(1.0, 2.0, 128))
-    summaries = Held.summaries
+    summaries = RingView.summaries
 
-    def slow(held: Held, level: int, first: int, end: int) -> Prices:
+    def slow(held: RingView, level: int, first: int, end: int) -> Prices:
         stored = summaries(held, level, first, end)
         for _ in range(5):
             kernels.append(ring.header, ring.region, np.full(8, 7.0))
         return stored
 
-    monkeypatch.setattr(Held, "summaries", slow)
-    assert verify_levels(Held("A", ring)).wrong == []
+    monkeypatch.setattr(RingView, "summaries", slow)
+    assert verify_levels(RingView("A", ring)).wrong == []
 
 
 def test_a_symbol_that_is_deleted_meanwhile() -> None:
     ring = filled(SMALL, np.linspace(1.0, 2.0, 100))
-    held = Held("A", ring)
+    held = RingView("A", ring)
     ring.header[WORD_COUNT] = DELETED
     for ask in (verify_levels, check_windows):
         with pytest.raises(SymbolNotFoundError, match=r"^Symbol A not found$"):
@@ -242,12 +242,12 @@ def test_a_symbol_that_is_deleted_meanwhile() -> None:
 
 def test_a_ring_that_is_closed_meanwhile() -> None:
     ring = filled(SMALL, np.linspace(1.0, 2.0, 100))
-    held = Held("A", ring)
+    held = RingView("A", ring)
     ring.close()
     assert verify_levels(held).wrong == []
     assert check_window(held, 10).served.sequence == 100
     with pytest.raises(SymbolNotFoundError):
-        Held("A", ring)
+        RingView("A", ring)
 
 
 @pytest.mark.parametrize("largest_window", [64, 10_000])
@@ -260,7 +260,7 @@ def test_no_false_alarm_while_prices_come(largest_window: int) -> None:
         for exponent in range(5)
     ]
     stats.append(batches[0])
-    held = Held("A", stats.ring)
+    held = RingView("A", stats.ring)
     is_over = threading.Event()
 
     def write() -> None:

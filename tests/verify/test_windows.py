@@ -16,7 +16,7 @@ from financial_data_service.engine.layout import (
     WORD_COUNT,
     Geometry,
 )
-from financial_data_service.engine.ring_view import Held
+from financial_data_service.engine.ring_view import RingView
 from financial_data_service.errors import OverwrittenError
 from financial_data_service.verify import windows
 from financial_data_service.verify.windows import check_window, check_windows
@@ -34,7 +34,7 @@ def test_recomputed_windows_are_those_of_the_oracle(
     monkeypatch.setattr(windows, "RUN", 100)
     prices = series.make(name, 1500)
     oracle = Oracle(prices)
-    held = Held("A", filled(Geometry(1000, 8, 100), prices))
+    held = RingView("A", filled(Geometry(1000, 8, 100), prices))
     lengths = [1, 2, 7, 10, 99, 100, 101, 640, 1000]
     for check in check_windows(held, lengths):
         oracle.check(check.recomputed, check.length)
@@ -51,17 +51,17 @@ def test_recomputed_windows_are_those_of_the_oracle(
 
 def served_by(change: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The fields found to differ when the service answers something else."""
-    held = Held("A", filled(SMALL, np.linspace(1.0, 2.0, 64)))
-    window = Held.window
+    held = RingView("A", filled(SMALL, np.linspace(1.0, 2.0, 64)))
+    window = RingView.window
 
-    def wrong(held: Held, length: int, as_of: int) -> WindowStats:
+    def wrong(held: RingView, length: int, as_of: int) -> WindowStats:
         answer = window(held, length, as_of)
         return answer._replace(
             **{field: getattr(answer, field) * (1 + relative) for field, relative in change.items()}
         )
 
     with monkeypatch.context() as patch:
-        patch.setattr(Held, "window", wrong)
+        patch.setattr(RingView, "window", wrong)
         (check,) = check_windows(held, [64])
     return check.differing
 
@@ -79,7 +79,7 @@ def test_windows_that_are_answered_wrongly_are_found(monkeypatch: pytest.MonkeyP
 def test_the_sign_of_the_last_price_counts() -> None:
     ring = filled(SMALL, np.array([1.0, -0.0]))
     assert verified(ring) == ([], [])
-    assert struct.pack("<d", check_window(Held("A", ring), 2).recomputed.last)[-1] == 0x80
+    assert struct.pack("<d", check_window(RingView("A", ring), 2).recomputed.last)[-1] == 0x80
 
 
 # While others append
@@ -89,7 +89,7 @@ def test_a_window_that_is_overwritten_is_begun_anew(monkeypatch: pytest.MonkeyPa
     ring = filled(SMALL, np.linspace(1.0, 2.0, 100))
     add_up, overtaken = windows._add_up, iter([True])
 
-    def slow(held: Held, begin: int, end: int) -> Any:
+    def slow(held: RingView, begin: int, end: int) -> Any:
         if next(overtaken, False):
             for _ in range(10):
                 kernels.append(ring.header, ring.region, np.full(8, 7.0))
@@ -98,7 +98,7 @@ def test_a_window_that_is_overwritten_is_begun_anew(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(windows, "_add_up", slow)
     monkeypatch.setattr(windows, "RUN", 16)
     steps: list[int] = []
-    (check,) = check_windows(Held("A", ring), [64], steps.append)
+    (check,) = check_windows(RingView("A", ring), [64], steps.append)
     assert check.served.sequence == 180
     assert check.differing == []
     assert sum(steps) == 64, "a bar does not go back"
@@ -110,10 +110,10 @@ def test_a_window_that_is_overwritten_again_and_again_is_said(
     ring = filled(SMALL, np.linspace(1.0, 2.0, 100))
     add_up = windows._add_up
 
-    def slow(held: Held, begin: int, end: int) -> Any:
+    def slow(held: RingView, begin: int, end: int) -> Any:
         ring.header[WORD_COUNT] += SMALL.capacity
         return add_up(held, begin, end)
 
     monkeypatch.setattr(windows, "_add_up", slow)
     with pytest.raises(OverwrittenError, match=r"^Prices [\d,]+ to [\d,]+ of symbol A were over"):
-        check_windows(Held("A", ring), [64])
+        check_windows(RingView("A", ring), [64])

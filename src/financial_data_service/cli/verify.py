@@ -92,19 +92,19 @@ def _verify_all(data: DataDirectory) -> Iterator[bool]:
 def _verify(reader: SymbolReader) -> bool:
     """Verify one symbol, and say in a sentence what came of it."""
     from financial_data_service.cli.progress import PriceProgress
-    from financial_data_service.engine.ring_view import Held
+    from financial_data_service.engine.ring_view import RingView
     from financial_data_service.errors import OverwrittenError
     from financial_data_service.verify.levels import verify_levels, work_of_levels
     from financial_data_service.verify.windows import WindowCheck, check_windows
 
-    held = Held(reader.symbol, reader.ring)
+    view = RingView(reader.symbol, reader.ring)
     started = time.perf_counter()
     checks: list[WindowCheck] = []
     faults: list[str] = []
-    with PriceProgress(reader.symbol, work_of_levels(held) + held.longest_window) as progress:
-        levels = verify_levels(held, progress.advance)
+    with PriceProgress(reader.symbol, work_of_levels(view) + view.longest_window) as progress:
+        levels = verify_levels(view, progress.advance)
         try:
-            checks = check_windows(held, advance=progress.advance)
+            checks = check_windows(view, advance=progress.advance)
         except OverwrittenError as error:
             faults.append(f"the windows could not be compared. {error}, again and again")
     elapsed_seconds = time.perf_counter() - started
@@ -114,7 +114,7 @@ def _verify(reader: SymbolReader) -> bool:
         *faults,
     ]
     said = (
-        f"{counted(levels.blocks, 'summary')} on {counted(held.geometry.levels, 'level')} and "
+        f"{counted(levels.blocks, 'summary')} on {counted(view.geometry.levels, 'level')} and "
         f"{counted(len(checks), 'window')}"
     )
     for fault in faults[:SHOWN_MAX]:
@@ -125,8 +125,8 @@ def _verify(reader: SymbolReader) -> bool:
         complain(f"{reader.symbol}: {counted(len(faults), 'fault')} in {said}.")
         return False
     line = (
-        f"{reader.symbol}: {said} agree with the prices, {held.sequence - held.oldest:,} held of "
-        f"{held.sequence:,} ({elapsed_seconds:.2f} s)."
+        f"{reader.symbol}: {said} agree with the prices, {view.sequence - view.oldest:,} held of "
+        f"{view.sequence:,} ({elapsed_seconds:.2f} s)."
     )
     output().print(printable(line), soft_wrap=True)
     return True

@@ -1,13 +1,17 @@
-"""What of a symbol can be read while others append to it, and whether it still is what was read.
+"""RingView: prices and summaries of a symbol, read while another thread or process may append.
 
-Readers take no lock. A price stays where it is until newer ones come round to its slot, so whoever
-has read prices asks afterwards whether the writer can have reached them by then: not beyond one
-batch after the count (:mod:`~financial_data_service.engine.layout`).
+Readers take no lock. A price stays in its slot until newer prices come round to it. So a reader
+reads first, and checks afterwards that the writer cannot have reached what was read. The writer may
+be at work up to one batch beyond the count (:mod:`~financial_data_service.engine.layout`). This is
+a seqlock whose sequence is the count. :meth:`RingView.read_newest` is the one place that reads
+again.
 """
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,32 +24,41 @@ from financial_data_service.engine.ring import Ring
 from financial_data_service.errors import OverwrittenError, SymbolNotFoundError
 from financial_data_service.windows import WindowStats
 
-__all__ = ["Held"]
+__all__ = ["TRIES", "RingView"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
+
+Result = TypeVar("Result")
+
+TRIES = 5
+"""Attempts to read prices that newer ones overwrite meanwhile."""
 
 compiled: Any = njit(cache=True, nogil=True)
 
 
 @compiled
 def count_after(header):  # type: ignore[no-untyped-def]
-    """Return the count as it is after all that has been read so far."""
+    """Return the count, read after everything that was read before."""
     fence_acquire()
     return header[WORD_COUNT]
 
 
-class Held:
-    """The prices and levels of a symbol as they can be read now, with or without a writer about.
+class RingView:
+    """A view on the prices and levels of a symbol, with or without a concurrent writer.
 
-    Keeps the memory of a symbol that is closed or deleted meanwhile; so it may be used in another
-    thread than the symbol's.
+    It keeps the memory of a symbol that is closed or deleted meanwhile, so any thread may use it.
 
     Parameters
     ----------
     symbol : str
-        Its name, for errors.
+        Name of the symbol, for errors.
     ring : Ring
-        In memory or over a file.
+        The symbol's ring, in memory or over a file.
+
+    Raises
+    ------
+    SymbolNotFoundError
+        When the ring is closed.
     """
 
     def __init__(self, symbol: str, ring: Ring) -> None:
@@ -72,9 +85,9 @@ class Held:
 
     @property
     def oldest(self) -> int:
-        """Number of the oldest price that is there; whatever has been read up to now was there.
+        """Number of the oldest price that is certainly intact, and was when it was read before.
 
-        One batch beyond the count may be being written.
+        A batch beyond the count may be in progress.
         """
         geometry = self.geometry
         written = self.sequence + geometry.batch_max
@@ -85,13 +98,35 @@ class Held:
         """Prices in the largest window."""
         return min(self.sequence, self.geometry.largest_window)
 
-    def must_hold(self, begin: int) -> None:
-        """Check that prices number ``begin`` and later are still what was read.
+    def read_newest(self, read: Callable[[int], Result]) -> Result:
+        """Return ``read(sequence)`` at the newest sequence.
+
+        If newer prices overwrite what is read, it is read again at the sequence of then.
+
+        Parameters
+        ----------
+        read : callable
+            Takes a sequence, and calls :meth:`check_not_overwritten` after reading.
 
         Raises
         ------
         OverwrittenError
-            When they are not.
+            When all of ``TRIES`` attempts were overtaken.
+        SymbolNotFoundError
+            When the symbol was deleted.
+        """
+        for _ in range(TRIES - 1):
+            with suppress(OverwrittenError):
+                return read(self.sequence)
+        return read(self.sequence)
+
+    def check_not_overwritten(self, begin: int) -> None:
+        """Check that prices number ``begin`` and later were intact when they were read.
+
+        Raises
+        ------
+        OverwrittenError
+            When they may have been overwritten meanwhile.
         """
         oldest = self.oldest
         if begin < oldest:
@@ -101,7 +136,7 @@ class Held:
             )
 
     def run(self, begin: int, end: int) -> Floats:
-        """Return prices number ``begin`` to ``end``, which must not go round the ring's end."""
+        """Return a view on prices number ``begin`` to ``end``, which must not wrap around. O(1)."""
         capacity = self.geometry.capacity
         slot = begin % capacity
         assert 0 <= end - begin <= capacity - slot
@@ -119,18 +154,18 @@ class Held:
         return np.stack([self._region[field : field + end - first] for field in fields])
 
     def window(self, length: int, as_of: int) -> WindowStats:
-        """Return the statistics of a window as the service answers them.
+        """Return the statistics of a window that ends at sequence `as_of`, as the service does.
 
         Raises
         ------
         OverwrittenError
-            When some of its prices are no longer there.
+            When some of its prices were overwritten.
         """
         answer = WindowStats._make(
             (length, *kernels.window(self._header, self._region, length, as_of))
         )
         if answer.values < 0:
-            self.must_hold(max(0, as_of - length))
+            self.check_not_overwritten(max(0, as_of - length))
         if answer.sequence < 0:
             raise SymbolNotFoundError(self.symbol)
         return answer

@@ -20,11 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from financial_data_service.engine.ring import Ring
-from financial_data_service.engine.ring_view import Held
+from financial_data_service.engine.ring_view import RingView
 from financial_data_service.engine.running_stats import RunningStats
 from financial_data_service.errors import (
     DataDirectoryError,
-    OverwrittenError,
     SymbolNotFoundError,
     WindowSizeError,
 )
@@ -32,14 +31,13 @@ from financial_data_service.storage.file_names import file_name_of
 from financial_data_service.storage.symbol_file import SymbolFile
 from financial_data_service.storage.trust import check_sound, identity_of, ring_files
 from financial_data_service.symbols import check_symbol
-from financial_data_service.windows import WindowStats
+from financial_data_service.windows import WindowStats, check_length
 
 __all__ = ["DataDirectory", "SymbolReader", "open"]
 
 Prices = npt.NDArray[np.float64]
 Default = TypeVar("Default")
 
-TRIES = 5
 """How often the last prices are read anew because a writer went over them."""
 
 
@@ -198,7 +196,7 @@ class SymbolReader:
         try:
             check_sound(self._file)
             self._stats = _Stats(self._file)
-            self._held = Held(symbol, self._file)
+            self._view = RingView(symbol, self._file)
         except BaseException:
             self._file.close()
             raise
@@ -216,13 +214,13 @@ class SymbolReader:
             When the symbol was deleted.
         """
         self._must_be_open()
-        return self._held.sequence
+        return self._view.sequence
 
     @property
     def oldest(self) -> int:
         """Number of the oldest price that is still held, counted from the first ever."""
         self._must_be_open()
-        return self._held.oldest
+        return self._view.oldest
 
     @property
     def values_held(self) -> int:
@@ -316,18 +314,11 @@ class SymbolReader:
             When the symbol was deleted.
         """
         length = self.largest_window if last is None else operator.index(last)
-        if not 1 <= length <= self.largest_window:
-            raise WindowSizeError(
-                f"Window size (last={length}) must be between 1 and {self.largest_window}"
-            )
-        for remaining in range(TRIES - 1, -1, -1):
-            sequence = self.sequence
-            try:
-                return self._read(max(0, sequence - length), sequence, copy=copy)
-            except OverwrittenError:
-                if not remaining:
-                    raise
-        raise AssertionError("unreachable")
+        check_length(length, self.largest_window)
+        self._must_be_open()
+        return self._view.read_newest(
+            lambda sequence: self._read(max(0, sequence - length), sequence, copy=copy)
+        )
 
     def prices(self, begin: int, end: int, *, copy: bool = False) -> Prices:
         """Return prices number ``begin`` to ``end``, counted from the first ever, oldest first.
@@ -349,7 +340,7 @@ class SymbolReader:
             raise WindowSizeError(
                 f"Expected prices between {self.oldest} and {sequence}, got {begin} to {end}"
             )
-        self._held.must_hold(begin)
+        self._view.check_not_overwritten(begin)
         return self._read(begin, end, copy=copy)
 
     def is_held(self, begin: int) -> bool:
@@ -366,7 +357,7 @@ class SymbolReader:
         if not self._is_closed:
             self._is_closed = True
             self._is_deleted = self._file.sequence < 0
-            del self._held  # It would keep the file mapped.
+            del self._view  # It would keep the file mapped.
             self._file.close()
 
     def __repr__(self) -> str:
@@ -381,7 +372,7 @@ class SymbolReader:
         prices = self._file.read(begin, end)
         if copy and prices.base is not None:
             prices = prices.copy()
-        self._held.must_hold(begin)
+        self._view.check_not_overwritten(begin)
         prices.flags.writeable = copy
         return prices
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from financial_data_service.errors import (
@@ -21,7 +22,7 @@ from financial_data_service.storage.symbol_file import SymbolFile
 
 __all__ = ["ring_files", "trust_of"]
 
-TRIES = 5
+_TRIES = 5
 _TRY_SECONDS = 0.001  # a writer that was stopped on its way is no reason to refuse a file
 
 
@@ -94,15 +95,12 @@ def _check_live(file: SymbolFile) -> None:
     Words of the header that a writer changes one after the other may contradict each other for a
     moment.
     """
-    for remaining in range(TRIES - 1, -1, -1):
-        try:
+    for _ in range(_TRIES - 1):
+        with suppress(SymbolFileError):
             file.trust  # noqa: B018  # it raises
-        except SymbolFileError:
-            if not remaining:
-                raise
-            time.sleep(_TRY_SECONDS)
-        else:
             return
+        time.sleep(_TRY_SECONDS)
+    file.trust  # noqa: B018  # it raises
 
 
 def check_sound(file: SymbolFile) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from financial_data_service.engine.layout import FIELDS, Geometry
-from financial_data_service.engine.ring_view import Held
+from financial_data_service.engine.ring_view import RingView
 from financial_data_service.verify.arithmetic import summarise_each
 from financial_data_service.verify.tolerances import (
     CANCELLED_MAX,
@@ -74,19 +74,19 @@ class LevelsReport(NamedTuple):
     wrong: list[Block]
 
 
-def work_of_levels(held: Held) -> int:
+def work_of_levels(view: RingView) -> int:
     """Return the number of prices that :func:`verify_levels` reads, over all levels."""
-    return held.geometry.levels * (held.sequence - held.oldest)
+    return view.geometry.levels * (view.sequence - view.oldest)
 
 
-def verify_levels(held: Held, advance: Advance = lambda _prices: None) -> LevelsReport:
+def verify_levels(view: RingView, advance: Advance = lambda _prices: None) -> LevelsReport:
     """Compare every summary of every level with its prices. O(prices × levels).
 
     It reads from the oldest price on, faster than a writer can follow.
 
     Parameters
     ----------
-    held : Held
+    view : RingView
         The symbol.
     advance : callable
         Called with the number of prices processed, every few milliseconds.
@@ -98,22 +98,22 @@ def verify_levels(held: Held, advance: Advance = lambda _prices: None) -> Levels
     """
     compared = 0
     wrong: list[Block] = []
-    for level in range(1, held.geometry.levels + 1):
-        for first, end in _steps(held, level, advance):
-            wrong += _compare(held, level, first, end)
+    for level in range(1, view.geometry.levels + 1):
+        for first, end in _steps(view, level, advance):
+            wrong += _compare(view, level, first, end)
             compared += end - first
-    return LevelsReport(compared, _located(held.geometry, held.sequence, held.oldest, wrong))
+    return LevelsReport(compared, _located(view.geometry, view.sequence, view.oldest, wrong))
 
 
-def _steps(held: Held, level: int, advance: Advance) -> Iterator[tuple[int, int]]:
+def _steps(view: RingView, level: int, advance: Advance) -> Iterator[tuple[int, int]]:
     """Yield runs of the whole blocks of a level that are held when the level is begun."""
-    geometry = held.geometry
+    geometry = view.geometry
     shift = geometry.fanout_shift * level
     blocks = geometry.capacity >> shift
-    begin, end_price = held.oldest, held.sequence
+    begin, end_price = view.oldest, view.sequence
     at_once = max(1, STEP >> shift)
     while True:
-        begin = max(begin, held.oldest)
+        begin = max(begin, view.oldest)
         first = -(-begin >> shift)
         end = min(first + at_once, end_price >> shift, (first // blocks + 1) * blocks)
         if end <= first:
@@ -124,14 +124,14 @@ def _steps(held: Held, level: int, advance: Advance) -> Iterator[tuple[int, int]
         begin = end << shift
 
 
-def _compare(held: Held, level: int, first: int, end: int) -> list[Block]:
-    """Return the blocks of a run that differ from their prices and are still held."""
-    geometry = held.geometry
+def _compare(view: RingView, level: int, first: int, end: int) -> list[Block]:
+    """Return the blocks of a run that differ from their prices and are still view."""
+    geometry = view.geometry
     shift = geometry.fanout_shift * level
-    stored = held.summaries(level, first, end)
+    stored = view.summaries(level, first, end)
     expected = np.empty((FIELDS + 1, end - first))
-    summarise_each(held.run(first << shift, end << shift), 1 << shift, expected)
-    still_held = -(-held.oldest >> shift)
+    summarise_each(view.run(first << shift, end << shift), 1 << shift, expected)
+    still_held = -(-view.oldest >> shift)
     differs = _differences(stored, expected, 1 << shift, geometry.fanout)
     return [
         _block(level, first + index, shift, stored[:, index], expected[:, index], differs[:, index])

@@ -45,7 +45,4 @@ RUN = 1 << 16  # prices per run; a run is read twice and fits the second-level c
 
 STEP = 1 << 20  # prices between two checks for overwritten ones, and between two progress calls
 
-TRIES = 5
-"""Attempts at a window whose prices are overwritten while they are read."""
-
 SMALLEST_DOUBLE = 5e-324

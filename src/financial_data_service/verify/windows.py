@@ -10,8 +10,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from financial_data_service.engine import kernels
-from financial_data_service.engine.ring_view import Held
-from financial_data_service.errors import OverwrittenError
+from financial_data_service.engine.ring_view import RingView
 from financial_data_service.verify.arithmetic import add_squares, add_up
 from financial_data_service.verify.tolerances import (
     CANCELLED,
@@ -20,7 +19,6 @@ from financial_data_service.verify.tolerances import (
     RUN,
     SMALLEST_DOUBLE,
     SMALLEST_UNITS,
-    TRIES,
     Advance,
 )
 from financial_data_service.windows import WindowStats, k_max_of
@@ -102,16 +100,16 @@ class _Run(NamedTuple):
     m2: Fraction
 
 
-def check_window(held: Held, length: int) -> WindowCheck:
+def check_window(view: RingView, length: int) -> WindowCheck:
     """Recompute one window that ends at the newest price, and compare it.
 
     Complexity and errors as for :func:`check_windows`.
     """
-    return check_windows(held, [length])[0]
+    return check_windows(view, [length])[0]
 
 
 def check_windows(
-    held: Held, lengths: Iterable[int] | None = None, advance: Advance = lambda _prices: None
+    view: RingView, lengths: Iterable[int] | None = None, advance: Advance = lambda _prices: None
 ) -> list[WindowCheck]:
     """Recompute windows and compare them with what is served, all at one sequence.
 
@@ -120,7 +118,7 @@ def check_windows(
 
     Parameters
     ----------
-    held : Held
+    view : RingView
         The symbol.
     lengths : iterable of int, optional
         1 to the largest window each. 10, 100, … if not given.
@@ -135,7 +133,7 @@ def check_windows(
         When the symbol is deleted meanwhile.
     """
     if lengths is None:
-        lengths = (10**k for k in range(1, k_max_of(held.geometry.largest_window) + 1))
+        lengths = (10**k for k in range(1, k_max_of(view.geometry.largest_window) + 1))
     wanted = list(lengths)
     done = 0
 
@@ -146,37 +144,37 @@ def check_windows(
         if done > 0:
             advance(min(done, prices))
 
-    for remaining in range(TRIES - 1, -1, -1):
-        try:
-            return _checked(held, wanted, held.sequence, advance_beyond)
-        except OverwrittenError:
-            if not remaining:
-                raise
-            done = -max(0, done)
-    raise AssertionError("unreachable")
+    def recompute(sequence: int) -> list[WindowCheck]:
+        nonlocal done
+        done = -max(0, done)
+        return _checked(view, wanted, sequence, advance_beyond)
+
+    return view.read_newest(recompute)
 
 
-def _checked(held: Held, lengths: list[int], sequence: int, advance: Advance) -> list[WindowCheck]:
+def _checked(
+    view: RingView, lengths: list[int], sequence: int, advance: Advance
+) -> list[WindowCheck]:
     if sequence == 0:
         return []
-    served = [held.window(length, sequence) for length in lengths]
-    exact = _recomputed(held, lengths, sequence, advance)
+    served = [view.window(length, sequence) for length in lengths]
+    exact = _recomputed(view, lengths, sequence, advance)
     return [
         WindowCheck(length, answer, truth.rounded(length), _differing(answer, truth))
         for length, answer, truth in zip(lengths, served, exact, strict=True)
     ]
 
 
-def _recomputed(held: Held, lengths: list[int], sequence: int, advance: Advance) -> list[Exact]:
+def _recomputed(view: RingView, lengths: list[int], sequence: int, advance: Advance) -> list[Exact]:
     """Return the windows that end at a sequence, each from the runs of prices it consists of."""
     begins = [max(0, sequence - length) for length in lengths]
     runs = []
-    for begin, end in _cuts(held.geometry.capacity, begins, sequence):
-        runs.append(_add_up(held, begin, end))
-        held.must_hold(begin)
+    for begin, end in _cuts(view.geometry.capacity, begins, sequence):
+        runs.append(_add_up(view, begin, end))
+        view.check_not_overwritten(begin)
         advance(end - begin)
-    last = float(held.run(sequence - 1, sequence)[0])
-    held.must_hold(sequence - 1)
+    last = float(view.run(sequence - 1, sequence)[0])
+    view.check_not_overwritten(sequence - 1)
     return [
         _merge_runs([run for run in runs if run.begin >= begin], last, sequence) for begin in begins
     ]
@@ -189,8 +187,8 @@ def _cuts(capacity: int, begins: list[int], end: int) -> Iterator[tuple[int, int
     return pairwise(sorted({*begins, end, *range(start, end, RUN), *wraps}))
 
 
-def _add_up(held: Held, begin: int, end: int) -> _Run:
-    prices = held.run(begin, end)
+def _add_up(view: RingView, begin: int, end: int) -> _Run:
+    prices = view.run(begin, end)
     least, greatest, _, size, *parts = add_up(prices)
     if math.isnan(size) or max(-least, greatest) > kernels.PRICE_MAX:
         return _Run(begin, end - begin, least, greatest, size, None, Fraction())

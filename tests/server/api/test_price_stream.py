@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from financial_data_service.engine.layout import DELETED, WORD_COUNT
-from financial_data_service.engine.ring_view import Held
+from financial_data_service.engine.ring_view import TRIES, RingView
 from financial_data_service.engine.running_stats import RunningStats
 from financial_data_service.errors import OverwrittenError, SymbolNotFoundError, WindowSizeError
 from financial_data_service.server.api import price_stream
@@ -100,7 +100,7 @@ def test_pieces_are_the_prices_wherever_the_ring_ends(count: int, last: int, mos
     stats = RunningStats(WINDOW, fanout=2, batch_max=BATCH)
     appended(stats, count)
     span = Span("S", max(0, count - last), count)
-    found = list(pieces(Held("S", stats.ring), span, most))
+    found = list(pieces(RingView("S", stats.ring), span, most))
     assert [int(price) for _, prices in found for price in prices] == list(range(*span[1:]))
     assert [first for first, _ in found] == [int(prices[0]) for _, prices in found]
     assert max(len(prices) for _, prices in found) <= most
@@ -114,7 +114,7 @@ def test_whatever_is_appended_between_pieces_they_are_right_or_refused(
     stats = RunningStats(WINDOW, fanout=2, batch_max=BATCH)
     appended(stats, WINDOW + before)
     sequence = stats.sequence
-    read = pieces(Held("S", stats.ring), Span("S", sequence - WINDOW, sequence), most)
+    read = pieces(RingView("S", stats.ring), Span("S", sequence - WINDOW, sequence), most)
     expected = sequence - WINDOW
     try:
         for count, (first, prices) in zip([*appends, *[0] * WINDOW], read, strict=False):
@@ -130,7 +130,7 @@ def test_whatever_is_appended_between_pieces_they_are_right_or_refused(
 
 def test_a_symbol_deleted_by_another_process_is_an_end_as_well(stats: RunningStats) -> None:
     appended(stats, 50)
-    read = pieces(Held("S", stats.ring), Span("S", 0, 50), 20)
+    read = pieces(RingView("S", stats.ring), Span("S", 0, 50), 20)
     next(read)
     stats.ring.header[WORD_COUNT] = DELETED
     with pytest.raises(SymbolNotFoundError):
@@ -139,7 +139,7 @@ def test_a_symbol_deleted_by_another_process_is_an_end_as_well(stats: RunningSta
 
 def test_a_ring_that_is_closed_meanwhile_can_be_read_to_the_end(stats: RunningStats) -> None:
     appended(stats, 50)
-    read = pieces(Held("S", stats.ring), Span("S", 0, 50), 20)
+    read = pieces(RingView("S", stats.ring), Span("S", 0, 50), 20)
     next(read)
     stats.close()
     assert [len(prices) for _, prices in read] == [20, 10]
@@ -157,7 +157,7 @@ def test_every_format_in_pieces_of_any_size(
     monkeypatch.setattr(kind, "piece_max", piece_max)
     appended(stats, 333)
     for last in (1, 2, 7, 50, WINDOW):
-        response = price_stream.prices_response(Held("S/\N{ROCKET}", stats.ring), last, kind)
+        response = price_stream.prices_response(RingView("S/\N{ROCKET}", stats.ring), last, kind)
         numbers, values = READERS[name](sent(response))
         assert values == [float(n) for n in range(333 - last, 333)]
         assert numbers == ([] if name == "float64" else list(range(333 - last, 333)))
@@ -172,7 +172,7 @@ def test_every_format_in_pieces_of_any_size(
 
 def test_fewer_prices_than_asked_for(stats: RunningStats) -> None:
     appended(stats, 3)
-    response = price_stream.prices_response(Held("S", stats.ring), WINDOW, FORMATS["json"])
+    response = price_stream.prices_response(RingView("S", stats.ring), WINDOW, FORMATS["json"])
     assert sent(response) == b'{"symbol":"S","sequence":3,"first":0,"values":[0.0,1.0,2.0]}'
 
 
@@ -180,10 +180,10 @@ def test_fewer_prices_than_asked_for(stats: RunningStats) -> None:
 def test_lengths_that_are_never_kept(stats: RunningStats, last: int) -> None:
     appended(stats, 3)
     with pytest.raises(WindowSizeError, match="must be between 1 and 100"):
-        price_stream.prices_response(Held("S", stats.ring), last, FORMATS["json"])
+        price_stream.prices_response(RingView("S", stats.ring), last, FORMATS["json"])
 
 
-@pytest.mark.parametrize("overtaken", [1, price_stream.TRIES - 1, price_stream.TRIES])
+@pytest.mark.parametrize("overtaken", [1, TRIES - 1, TRIES])
 def test_the_first_piece_is_read_anew_when_it_is_overtaken(
     stats: RunningStats, monkeypatch: pytest.MonkeyPatch, overtaken: int
 ) -> None:
@@ -191,7 +191,7 @@ def test_the_first_piece_is_read_anew_when_it_is_overtaken(
     copies: list[int] = []
     copy = price_stream._copy
 
-    def overtaking(held: Held, begin: int, end: int) -> Prices:
+    def overtaking(held: RingView, begin: int, end: int) -> Prices:
         copies.append(begin)
         found = copy(held, begin, end)
         if len(copies) <= overtaken:
@@ -199,11 +199,11 @@ def test_the_first_piece_is_read_anew_when_it_is_overtaken(
         return found
 
     monkeypatch.setattr(price_stream, "_copy", overtaking)
-    held = Held("S", stats.ring)
-    if overtaken == price_stream.TRIES:
+    held = RingView("S", stats.ring)
+    if overtaken == TRIES:
         with pytest.raises(OverwrittenError, match="were overwritten"):
             price_stream.prices_response(held, WINDOW, FORMATS["float64"])
-        assert len(copies) == price_stream.TRIES
+        assert len(copies) == TRIES
     else:
         response = price_stream.prices_response(held, WINDOW, FORMATS["float64"])
         expected = 200 + 2 * WINDOW * overtaken

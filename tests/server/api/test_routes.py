@@ -20,7 +20,7 @@ from pydantic import BaseModel
 
 from financial_data_service import __version__
 from financial_data_service.engine.layout import DELETED, WORD_COUNT
-from financial_data_service.engine.ring_view import Held
+from financial_data_service.engine.ring_view import RingView
 from financial_data_service.engine.symbol_manager import SymbolManager
 from financial_data_service.server.api import schemas
 from financial_data_service.server.app import create_app
@@ -315,7 +315,7 @@ def test_verify_of_a_window_that_is_overwritten_all_the_time(
     add(client, "A", PRICES)
     ring = ring_of(client, "A")
 
-    def overtaken(held: Held, begin: int, end: int) -> Any:
+    def overtaken(held: RingView, begin: int, end: int) -> Any:
         ring.header[WORD_COUNT] += ring.geometry.capacity
         return add_up(held, begin, end)
 
@@ -336,7 +336,7 @@ def test_others_are_answered_while_a_window_is_recomputed(
     started, may_end = threading.Event(), threading.Event()
     symbols = []
 
-    def slow(held: Held, length: int) -> windows.WindowCheck:
+    def slow(held: RingView, length: int) -> windows.WindowCheck:
         symbols.append(held.symbol)
         started.set()
         assert may_end.wait(30)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 
-from financial_data_service.engine.ring_view import Held
+from financial_data_service.engine.ring_view import RingView
 from financial_data_service.server.api import replies, schemas
 from financial_data_service.server.api.bulk_body import Batch, batch_body
 from financial_data_service.server.api.bulk_openapi import (
@@ -104,7 +104,7 @@ def _add_values_route(router: APIRouter, settings: Settings) -> None:
             ),
         ] = default,
     ) -> Response:
-        return prices_response(Held(symbol, manager[symbol].ring), last, kind)
+        return prices_response(RingView(symbol, manager[symbol].ring), last, kind)
 
 
 async def _wanted_format(

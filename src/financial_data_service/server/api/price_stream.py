@@ -19,19 +19,17 @@ from fastapi import Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Send
 
-from financial_data_service.engine.ring_view import Held
-from financial_data_service.errors import FdsError, OverwrittenError, WindowSizeError
+from financial_data_service.engine.ring_view import RingView
+from financial_data_service.errors import FdsError
 from financial_data_service.server.formats.price_formats import PriceFormat, Prices, Span
+from financial_data_service.windows import check_length
 
 __all__ = ["PriceStream", "pieces", "prices_response"]
-
-TRIES = 5
-"""How often the first piece is read anew because a writer went over it."""
 
 logger = logging.getLogger("uvicorn.error")
 
 
-def pieces(held: Held, span: Span, piece_max: int) -> Iterator[tuple[int, Prices]]:
+def pieces(view: RingView, span: Span, piece_max: int) -> Iterator[tuple[int, Prices]]:
     """Yield the prices of a span, oldest first, as copies that are right; with their numbers.
 
     Raises
@@ -42,26 +40,26 @@ def pieces(held: Held, span: Span, piece_max: int) -> Iterator[tuple[int, Prices
         When another process has deleted the symbol.
     """
     for begin in range(span.first, span.sequence, piece_max):
-        prices = _copy(held, begin, min(span.sequence, begin + piece_max))
-        held.must_hold(begin)
+        prices = _copy(view, begin, min(span.sequence, begin + piece_max))
+        view.check_not_overwritten(begin)
         yield begin, prices
 
 
-def _copy(held: Held, begin: int, end: int) -> Prices:
+def _copy(view: RingView, begin: int, end: int) -> Prices:
     """Return a copy of prices, which may go round the ring's end."""
-    capacity = held.geometry.capacity
+    capacity = view.geometry.capacity
     ring_end = begin + capacity - begin % capacity
     if end <= ring_end:
-        return held.run(begin, end).copy()
-    return np.concatenate((held.run(begin, ring_end), held.run(ring_end, end)))
+        return view.run(begin, end).copy()
+    return np.concatenate((view.run(begin, ring_end), view.run(ring_end, end)))
 
 
-def prices_response(held: Held, last: int, kind: type[PriceFormat]) -> Response:
+def prices_response(view: RingView, last: int, kind: type[PriceFormat]) -> Response:
     """Return the reply with the last prices of a symbol; its first piece has been read.
 
     Parameters
     ----------
-    held : Held
+    view : RingView
         The prices.
     last : int
         How many are asked for: 1 to the largest window; while fewer have come, all.
@@ -77,22 +75,16 @@ def prices_response(held: Held, last: int, kind: type[PriceFormat]) -> Response:
     SymbolNotFoundError
         When the symbol was deleted.
     """
-    largest_window = held.geometry.largest_window
-    if not 1 <= last <= largest_window:
-        raise WindowSizeError(f"Window size (last={last}) must be between 1 and {largest_window}")
-    for remaining in range(TRIES - 1, -1, -1):
-        sequence = held.sequence
-        span = Span(held.symbol, max(0, sequence - last), sequence)
+    check_length(last, view.geometry.largest_window)
+
+    def begin(sequence: int) -> Response:
+        """Return the reply once its first piece is read."""
+        span = Span(view.symbol, max(0, sequence - last), sequence)
         written = kind(span)
-        rest = pieces(held, span, kind.piece_max)
-        try:
-            first = next(rest)
-        except OverwrittenError:
-            if not remaining:
-                raise
-        else:
-            return _response(written, first, rest)
-    raise AssertionError("unreachable")
+        rest = pieces(view, span, kind.piece_max)
+        return _response(written, next(rest), rest)
+
+    return view.read_newest(begin)
 
 
 def _response(

@@ -11,7 +11,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
-from financial_data_service.engine.ring_view import Held
+from financial_data_service.engine.ring_view import RingView
 from financial_data_service.engine.symbol_manager import SymbolManager
 from financial_data_service.errors import SymbolNotFoundError, WindowSizeError
 from financial_data_service.server.api import replies, schemas
@@ -209,9 +209,9 @@ def _add_verify_route(router: APIRouter, settings: Settings) -> None:
     )
     async def verify_window(manager: Manager, symbol: PathSymbol, k: PathK) -> Response:
         manager.check_exponent(k)
-        held = Held(symbol, manager[symbol].ring)
+        view = RingView(symbol, manager[symbol].ring)
         async with one_at_a_time:
-            check = await asyncio.to_thread(check_window, held, 10**k)
+            check = await asyncio.to_thread(check_window, view, 10**k)
         return _json(replies.verified(symbol, k, check))
 
 
