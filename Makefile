@@ -128,7 +128,7 @@ bench-http: $(DEV)  ## the service over HTTP, beside nginx under wrk (args="--sm
 
 .PHONY: bench-smoke
 bench-smoke: $(DEV)  ## each benchmark once with tiny sizes, to see that it still runs
-	@$(BIN)/python -m pytest -m bench $(args) tests/project
+	@$(BIN)/python -m pytest -m bench -n 2 $(args) tests/project
 
 # MkDocs announces its successor at every build; CONTRIBUTING.md says what to do about it.
 .PHONY: docs
