@@ -39,7 +39,7 @@ class SymbolStore(ABC):
     Attributes
     ----------
     refused : dict of str to str
-        What is there and cannot be served, each with a sentence why.
+        Files that cannot be served, each with the reason.
     """
 
     def __init__(self, geometry: Geometry, max_symbols: int) -> None:
@@ -95,12 +95,12 @@ class SymbolStore(ABC):
         """
 
     def run_housekeeping(self) -> Iterable[RunningStats]:
-        """Do what has to be done from time to time; called about once a second.
+        """Do regular work, such as syncing in the background. Called about once a second.
 
         Returns
         -------
         iterable of RunningStats
-            Of symbols that went without having been deleted: whoever has them lets go of them.
+            Symbols that disappeared without being deleted. The caller releases them.
         """
         return ()
 
@@ -121,6 +121,8 @@ class MemoryStore(SymbolStore):
 
     def create(self, symbol: str, prices: npt.NDArray[np.float64]) -> RunningStats:
         """Return a new symbol that holds its first batch. Errors as in the base class."""
+        if symbol in self._names:
+            raise SymbolChangedError
         if len(self._names) >= self.max_symbols:
             raise SymbolLimitError(self.max_symbols)
         geometry = self.geometry
@@ -137,6 +139,8 @@ class MemoryStore(SymbolStore):
 
     def delete(self, symbol: str, running_stats: RunningStats) -> None:
         """Remove a symbol and release its memory."""
+        if symbol not in self._names:
+            raise SymbolChangedError
         del self._names[symbol]
         running_stats.close()
 

@@ -99,11 +99,11 @@ class SymbolManager:
 
     @property
     def refused(self) -> dict[str, str]:
-        """What is there and cannot be served, each with a sentence why."""
+        """Files that cannot be served, each with the reason."""
         return self._store.refused
 
     def run_housekeeping(self) -> None:
-        """Do what has to be done about once a second: let go of what is gone."""
+        """Do regular work: release symbols that are gone. Called about once a second."""
         for symbol in [name for name, stats in self._symbols.items() if stats.sequence < 0]:
             self._drop(symbol)
         gone = list(self._store.run_housekeeping())
