@@ -130,7 +130,7 @@ bench-http: $(DEV)  ## the service over HTTP, beside nginx under wrk (args="--sm
 bench-smoke: $(DEV)  ## each benchmark once with tiny sizes, to see that it still runs
 	@$(BIN)/python -m pytest -m bench -n 2 $(args) tests/project
 
-# MkDocs announces its successor at every build; CONTRIBUTING.md says what to do about it.
+# Material announces its end of life at every build; docs/explanation/decisions.md has the plan.
 .PHONY: docs
 docs: $(DEV)  ## write the generated pages, and build docs/ into site/; fails on a dead link
 	@$(BIN)/python scripts/write_reference.py
