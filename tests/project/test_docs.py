@@ -39,6 +39,7 @@ NOT_RUN = {
 README_LINES_MAX = 150
 
 
+@pytest.mark.one_python
 @pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
 @pytest.mark.parametrize("page", PAGES)
 def test_the_documents_run_as_they_are_typed(page: str, tmp_path: Path) -> None:
