@@ -316,6 +316,24 @@ class TestStats:
         assert "AAPL  1 price so far" in result.stdout
         assert "[bold]a/b 🚀  1 price so far" in result.stdout
 
+    @pytest.mark.parametrize("as_json", [True, False])
+    def test_all_symbols_are_one_request(self, stub: StubService, as_json: bool) -> None:
+        stub.max_symbols = 50
+        stub.prices.update({f"S{i}": [float(i)] for i in range(50)})
+        result = fds("stats", "--url", stub.url, *(["--json"] if as_json else []))
+        assert result.exit_code == 0, result.stderr
+        assert (stub.all_stats_requests, stub.stats_requests) == (1, 0)
+        assert all(f"S{i}" in result.stdout for i in range(50))
+
+    def test_all_symbols_with_last(self, stub: StubService) -> None:
+        stub.prices.update({"A": [1.0, 2.0, 3.0], "B": [5.0]})
+        result = fds("stats", "--last", "2", "--json", "--url", stub.url)
+        rows = json.loads(result.stdout)["symbols"]
+        assert [(row["symbol"], row["window"], row["min"]) for row in rows] == [
+            ("A", 2, 2.0),
+            ("B", 2, 5.0),
+        ]
+
     def test_last_shows_that_window_alone(self, stub: StubService) -> None:
         stub.prices["AAPL"] = [float(price) for price in range(100)]
         lines = fds("stats", "AAPL", "--last", "50", "--url", stub.url).stdout.splitlines()
@@ -446,7 +464,7 @@ class TestProcess:
         def fail(*_: object) -> None:
             raise KeyError("oops")
 
-        monkeypatch.setattr("financial_data_service.cli.service.Service.symbols", fail)
+        monkeypatch.setattr("financial_data_service.cli.service.Service.all_stats", fail)
         assert_one_sentence(fds("stats"), 1, "Unexpected KeyError: 'oops'", "FDS_DEBUG=1")
 
     def test_output_may_be_cut_off(self, stub: StubService) -> None:

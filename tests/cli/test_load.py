@@ -396,7 +396,15 @@ class TestLoad:
         assert result.exit_code == 1
         assert "p.csv holds no prices." in result.stderr
 
-    @pytest.mark.parametrize("fault", [(0, None), (503, {"detail": "draining"}), (502, b"<html>")])
+    @pytest.mark.parametrize(
+        "fault",
+        [
+            (0, None),
+            (503, {"detail": "draining"}),
+            (502, b"<html>"),
+            (429, {"detail": "too many requests"}),
+        ],
+    )
     def test_lost_replies_are_asked_for_again(
         self, stub: StubService, trades: Path, fault: Reply, quick_retries: None
     ) -> None:

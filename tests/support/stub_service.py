@@ -36,6 +36,8 @@ class StubService:
         self.largest_window = 10**8
         self.max_symbols = 10
         self.batch_requests = 0
+        self.stats_requests = 0  # of one symbol
+        self.all_stats_requests = 0
         self.before_batch: Callable[[int], Reply | None] = lambda _: None
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
@@ -98,6 +100,11 @@ class StubService:
             names = [unquote(part) for part in path.split("/")[2:] if part]
             if len(names) == 2:
                 query["k"] = names[1]
+            if not names and "symbol" not in query:
+                self.all_stats_requests += 1
+                rows = [self.stats(name, {})[1] for name in self.prices]
+                return 200, {"symbols": rows}
+            self.stats_requests += 1
             return self.stats(names[0] if names else query["symbol"], query)
         return 404, {"detail": "Not Found"}
 

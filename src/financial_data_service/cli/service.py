@@ -17,7 +17,7 @@ import msgspec
 
 from financial_data_service.cli.console import CliError
 from financial_data_service.client.connection import Connection
-from financial_data_service.client.failures import complaint, never_heard
+from financial_data_service.client.failures import UNAVAILABLE, complaint, never_heard
 
 __all__ = [
     "BatchReply",
@@ -35,8 +35,6 @@ Reply = TypeVar("Reply")
 # A restart behind a proxy takes about a second; 0.25 + 0.5 + 1 + 2 s wait for it.
 RETRIES = 4
 RETRY_WAIT_SECONDS = 0.25
-
-_UNAVAILABLE = {HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
 
 
 class UnavailableError(CliError):
@@ -91,6 +89,10 @@ class SymbolStats(msgspec.Struct, frozen=True):
     stats: list[WindowReply]
 
 
+class _AllStatsReply(msgspec.Struct):
+    symbols: list[SymbolStats]
+
+
 class BatchReply(msgspec.Struct, frozen=True):
     """What became of a batch."""
 
@@ -142,6 +144,14 @@ class Service:
     def stats(self, symbol: str, last: int | None = None) -> bytes:
         """Return the statistics of one symbol, as the service wrote them."""
         return self._get("/stats/", symbol=symbol, **({} if last is None else {"last": last}))
+
+    def all_stats(self) -> bytes:
+        """Return the statistics of all symbols, in one reply of the service."""
+        return self._get("/stats/")
+
+    def decode_all_stats(self, body: bytes) -> list[SymbolStats]:
+        """Read a reply of :meth:`all_stats`."""
+        return self._decode(body, _AllStatsReply).symbols
 
     def decode_stats(self, body: bytes) -> SymbolStats:
         """Read a reply of :meth:`stats`: of all windows, or of the one asked for."""
@@ -198,7 +208,7 @@ class Service:
         """Return the body of a good reply; turn any other into its reason."""
         if response.is_success:
             return response.content
-        if response.status_code in _UNAVAILABLE:
+        if response.status_code in UNAVAILABLE:
             raise UnavailableError(
                 f"{self.url} is not available now "
                 f"({response.status_code} {response.reason_phrase})."

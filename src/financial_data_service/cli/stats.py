@@ -64,28 +64,36 @@ def stats(
     from financial_data_service.cli.service import Service
 
     with Service(url) as service:
-        names = [symbol] if symbol is not None else [s.symbol for s in service.symbols().symbols]
-        if not names and not as_json:
-            raise CliError(f"{service.url} holds no symbols yet. Add one: fds load FILE --symbol S")
-        replies = [service.stats(name, last) for name in names]
-        if as_json:
-            _print_json(replies, is_list=symbol is None)
-        else:
-            _print_tables(service, replies)
+        body, found = _ask(service, symbol, last)
+    if as_json:
+        print_text(body.decode())  # the service's own: no digit is decoded and encoded again
+    elif found:
+        _print_tables(found)
+    else:
+        raise CliError(f"{service.url} holds no symbols yet. Add one: fds load FILE --symbol S")
 
 
-def _print_json(replies: Sequence[bytes], *, is_list: bool) -> None:
-    """Print what the service wrote; no digit passes through here."""
-    body = b",".join(replies)
-    text = (b'{"symbols":[' + body + b"]}" if is_list else body).decode()
-    print_text(text)
+def _ask(service: Service, symbol: str | None, last: int | None) -> tuple[bytes, list[SymbolStats]]:
+    """Return the service's reply, and what it says of each symbol.
+
+    All symbols are one request, and so of one moment. The service has no reply for the last N
+    prices of all symbols: then each symbol is a request.
+    """
+    if symbol is not None:
+        body = service.stats(symbol, last)
+        return body, [service.decode_stats(body)]
+    if last is None:
+        body = service.all_stats()
+        return body, service.decode_all_stats(body)
+    replies = [service.stats(each.symbol, last) for each in service.symbols().symbols]
+    body = b'{"symbols":[' + b",".join(replies) + b"]}"
+    return body, [service.decode_stats(reply) for reply in replies]
 
 
-def _print_tables(service: Service, replies: Sequence[bytes]) -> None:
+def _print_tables(all_stats: Sequence[SymbolStats]) -> None:
     from rich.text import Text
 
     console = output()
-    all_stats = [service.decode_stats(reply) for reply in replies]
     layout = next((each for each in _LAYOUTS if _fits(console, all_stats, each)), _LAYOUTS[-1])
     for symbol_stats in all_stats:
         console.print(_title(symbol_stats))

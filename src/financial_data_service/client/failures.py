@@ -64,7 +64,9 @@ _BY_STATUS: dict[int, type[ServiceError]] = {
     HTTPStatus.CONFLICT: SequenceConflictError,
     HTTPStatus.INSUFFICIENT_STORAGE: InsufficientStorageError,
 }
-_UNAVAILABLE = frozenset((408, 429, 502, 503, 504))
+UNAVAILABLE = frozenset((408, 429, 502, 503, 504))
+"""Statuses of a service, or of a proxy before it, that may answer a moment later."""
+
 _BY_TYPE = {"invalid_batch": InvalidBatchError, "invalid_symbol": InvalidSymbolError}
 
 
@@ -83,7 +85,7 @@ def refusal(reply: Reply, url: str) -> ServiceError:
     url : str
         What was asked, for the message.
     """
-    if reply.status in _UNAVAILABLE:
+    if reply.status in UNAVAILABLE:
         return _unavailable(reply, url)
     try:
         body = msgspec.json.decode(reply.content, type=_Refusal)
