@@ -26,6 +26,8 @@ ADDED = {
 } | {f"deploy/{path.name}": f"deploy/{path.name}" for path in (ROOT / "deploy").iterdir()}
 """Path in the repository → path in the site."""
 
+_ROLE = re.compile(r":\w+:<code>~?(?:[\w.]+\.)?(\w+)</code>")  # :class:`~package.module.Name`
+
 _LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]*)\]\((?P<target>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")
 
 
@@ -59,3 +61,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return f"[{link['text']}]({there}{link['anchor'] or ''})"
 
     return _LINK.sub(replaced, markdown)
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Show the roles of docstrings, which are Sphinx's, as the name alone."""
+    return _ROLE.sub(r"<code>\1</code>", html)

@@ -8,7 +8,6 @@ message that no longer exists stops the generator.
 from __future__ import annotations
 
 import ast
-import inspect
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -19,7 +18,7 @@ import financial_data_service
 from financial_data_service import errors
 from financial_data_service.server.api.error_replies import status_of
 from reference_pages.error_texts import AT_THE_START, CURES, REPLIES, Row
-from reference_pages.markdown import code, note, table
+from reference_pages.markdown import code, note, summary_of, table
 
 __all__ = ["page"]
 
@@ -92,9 +91,7 @@ def _exceptions() -> Iterator[_Exception]:
 def _row(exception: _Exception) -> list[str]:
     name, kind = exception
     builtin = next(base for base in kind.__mro__ if base.__module__ == "builtins")
-    cause = (inspect.getdoc(kind) or "").split("\n\n")[0]
-    cause = re.sub(r":\w+:`~?([^`]+)`", r"`\1`", cause).replace("``", "`")
-    return [code(name), code(builtin.__name__), _status(kind), cause, CURES[name]]
+    return [code(name), code(builtin.__name__), _status(kind), summary_of(kind), CURES[name]]
 
 
 def _status(kind: type[errors.FdsError]) -> str:

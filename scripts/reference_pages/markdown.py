@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Iterable, Sequence
 
-__all__ = ["cell", "code", "note", "table"]
+__all__ = ["cell", "code", "note", "summary_of", "table"]
+
+_ROLE = re.compile(r":\w+:`~?(?:[\w.]+\.)?(\w+)`")  # :class:`~package.module.Name`
 
 
 def note(source: str) -> str:
@@ -28,3 +32,9 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     lines += ["| " + " | ".join(map(cell, row)) + " |" for row in rows]
     return "\n".join(lines) + "\n\n"
+
+
+def summary_of(value: object) -> str:
+    """Return the first paragraph of a docstring: its reStructuredText as Markdown."""
+    paragraph = (inspect.getdoc(value) or "").split("\n\n")[0]
+    return _ROLE.sub(r"`\1`", paragraph).replace("``", "`")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import financial_data_service
 from financial_data_service import client, errors
-from reference_pages.markdown import note, table
+from reference_pages.markdown import note, summary_of, table
 
 __all__ = ["page"]
 
@@ -61,9 +60,7 @@ def page() -> str:
 
 def _row(name: str, value: Any) -> list[str]:
     short = name.rpartition(".")[2]
-    # Sphinx's roles and doubled backquotes are reStructuredText.
-    summary = (inspect.getdoc(value) or "").split("\n\n")[0].replace("``", "`")
-    return [f"[`{name}`](#{short.lower()})", summary]
+    return [f"[`{name}`](#{short.lower()})", summary_of(value)]
 
 
 def _section(name: str, value: Any) -> str:

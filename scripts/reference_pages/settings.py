@@ -45,14 +45,14 @@ def page() -> str:
         groups.setdefault(option.rich_help_panel, []).append(option)
     for group, options in groups.items():
         rows = [_row(option, Settings.model_fields[option.name]) for option in options]
-        text += f"## {group}\n\n" + table(["flag", "variable", "default", "range", "meaning"], rows)
+        text += f"## {group}\n\n" + table(["flag and variable", "default", "range", "meaning"], rows)
     return text + _OTHERS
 
 
 def _row(option: Any, field: FieldInfo) -> list[str]:
-    flags = " ".join(map(code, [*option.opts, *option.secondary_opts]))
     variable = f"{Settings.model_config['env_prefix']}{option.name}".upper()
-    return [flags, code(variable), _default(field), _range(field), field.description or ""]
+    names = "<br>".join(map(code, [*option.opts, *option.secondary_opts, variable]))
+    return [names, _default(field), _range(field), field.description or ""]
 
 
 def _default(field: FieldInfo) -> str:
