@@ -227,6 +227,12 @@ REPLIES = [
     ),
     Row(
         "503",
+        ("the disk fails (…): nothing of the batch was stored",),
+        "The disk reported an error while the batch was written.",
+        "Check the disk. Stored prices can be read.",
+    ),
+    Row(
+        "503",
         ("Expected … streams at most in this process; try again later",),
         "`--stream-connections-max` WebSockets and event streams are open.",
         "Wait for `Retry-After`; raise the setting.",

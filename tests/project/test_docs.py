@@ -7,15 +7,19 @@ shows are compared with the real ones (``support/documents.py``).
 
 from __future__ import annotations
 
+import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from financial_data_service import Client
 from support.documents import PROGRAMS, blocks_of, run_page
 from support.paths import ROOT
+from support.service_process import LIGHT, running
 
 MEASURED = "docs/explanation/performance.md"
 """Its programs are the benchmarks, which tests/project/test_benchmarks.py runs in small."""
@@ -30,7 +34,7 @@ PAGES = [
 NOT_RUN = {
     "README.md": 1,
     "docs/how-to/operate.md": 1,
-    "docs/how-to/proxy.md": 1,
+    "docs/how-to/proxy.md": 2,
     "docs/how-to/streams.md": 1,
     "docs/tutorial.md": 2,
 }
@@ -64,3 +68,35 @@ def test_generated_pages_are_fresh() -> None:
         text=True,
     )
     assert result.returncode == 0, result.stderr
+
+
+NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+
+
+@pytest.mark.one_python
+@pytest.mark.skipif(NGINX is None, reason="needs nginx")
+def test_the_configuration_of_the_proxy_works(tmp_path: Path) -> None:
+    """Symbols with a slash arrive whole, and WebSockets are upgraded, behind a path prefix."""
+    http, server = (b.text for b in blocks_of("docs/how-to/proxy.md") if b.language == "nginx")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with running(tmp_path, (*LIGHT, "--root-path", "/prices")) as service:
+        configuration = tmp_path / "nginx.conf"
+        configuration.write_text(
+            f"daemon off; pid {tmp_path}/pid; error_log stderr; events {{}}\n"
+            f"http {{ access_log off; client_body_temp_path {tmp_path}/body;\n"
+            f"proxy_temp_path {tmp_path}/proxy; {http} server {{ listen 127.0.0.1:{port};\n"
+            f"{server.replace('http://127.0.0.1:8000', service.url)} }} }}\n"
+        )
+        command = [NGINX or "", "-p", str(tmp_path), "-e", "stderr", "-c", str(configuration)]
+        with subprocess.Popen(command) as nginx:
+            try:
+                with Client(f"http://127.0.0.1:{port}/prices") as client:
+                    client.wait_until_ready()
+                    client.add_batch("BTC/USDT", [1.0, 2.0])
+                    assert client.stats("BTC/USDT", 1).avg == 1.5
+                    updates = client.subscribe("stats.BTC/USDT.1")
+                    assert next(iter(updates)).sequence == 2
+                    updates.close()
+            finally:
+                nginx.terminate()
