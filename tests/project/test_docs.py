@@ -7,7 +7,9 @@ shows are compared with the real ones (``support/documents.py``).
 
 from __future__ import annotations
 
+import builtins
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -16,7 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from financial_data_service import Client
+import financial_data_service
+from financial_data_service import Client, client
+from financial_data_service.client.ingest import AsyncIngest
+from financial_data_service.client.subscription import AsyncSubscription
 from support.documents import PROGRAMS, blocks_of, run_page
 from support.paths import ROOT
 from support.service_process import LIGHT, running
@@ -42,6 +47,13 @@ NOT_RUN = {
 
 README_LINES_MAX = 150
 
+PACKAGE = ROOT / "src" / "financial_data_service"
+
+WRITTEN = [
+    *(ROOT / f"{name}.md" for name in ("README", "ARCHITECTURE", "CONTRIBUTING", "SECURITY")),
+    *(ROOT / "docs").rglob("*.md"),
+]
+
 
 @pytest.mark.one_python
 @pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
@@ -53,6 +65,35 @@ def test_the_documents_run_as_they_are_typed(page: str, tmp_path: Path) -> None:
 def test_few_blocks_are_not_run() -> None:
     counts = {page: sum(block.reason is not None for block in blocks_of(page)) for page in PAGES}
     assert {page: count for page, count in counts.items() if count} == NOT_RUN
+
+
+def test_modules_and_files_that_pages_name_exist() -> None:
+    bases = [ROOT, PACKAGE, PACKAGE / "server"]
+    folders = {path.name for base in bases for path in base.iterdir() if path.is_dir()}
+    missing = [
+        f"{page.name}: {name}"
+        for page in WRITTEN
+        for name in re.findall(r"`([\w.-]+(?:/[\w.-]+)+)/?`", page.read_text("utf-8"))
+        if name.partition("/")[0] in folders
+        and not any((base / f"{name}{end}").exists() for base in bases for end in ("", ".py"))
+    ]
+    assert missing == []
+
+
+def test_public_names_that_pages_name_exist() -> None:
+    """Classes in code, and methods of clients in code: a page does not outlive a name."""
+    classes = {*financial_data_service.__all__, *client.__all__, *dir(builtins)}
+    methods = {name for kind in (Client, AsyncSubscription, AsyncIngest) for name in dir(kind)}
+    missing = []
+    for page in WRITTEN:
+        text = page.read_text("utf-8")
+        missing += [name for name in re.findall(r"`([A-Z]\w+Error)`", text) if name not in classes]
+        missing += [
+            name
+            for name in re.findall(r"`(?:await )?(?:client|updates|ingest)\.(\w+)\(", text)
+            if name not in methods
+        ]
+    assert missing == []
 
 
 def test_the_readme_is_short() -> None:
