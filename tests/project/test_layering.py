@@ -7,9 +7,11 @@ counts like any other: a reader who follows a name from one room into another ha
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -222,3 +224,17 @@ def test_what_is_public_is_documented() -> None:
             and ast.get_docstring(node) is None
         ]
     assert bare == []
+
+
+def test_the_picture_in_the_architecture_shows_these_layers() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+    picture = text.partition("## The layers")[2].split("```")[1]
+    line_of = {
+        name: number
+        for number, line in enumerate(picture.splitlines())
+        for name in re.findall(r"[a-z]+(?:\.[a-z]+)?", line)
+    }
+    assert line_of.keys() == set().union(*LAYERS)
+    for below, above in pairwise(LAYERS):
+        lowest = max(line_of[name] for name in above)
+        assert all(line_of[name] >= lowest for name in below), (below, above)
