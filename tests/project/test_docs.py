@@ -80,6 +80,17 @@ def test_modules_and_files_that_pages_name_exist() -> None:
     assert missing == []
 
 
+def test_links_lead_to_files() -> None:
+    """``make docs`` checks the links and anchors within the site; this one the repository's."""
+    missing = [
+        f"{page.name}: {target}"
+        for page in [*WRITTEN, ROOT / "CHANGELOG.md"]
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text("utf-8"))
+        if "://" not in target and not (page.parent / target).exists()
+    ]
+    assert missing == []
+
+
 def test_public_names_that_pages_name_exist() -> None:
     """Classes in code, and methods of clients in code: a page does not outlive a name."""
     classes = {*financial_data_service.__all__, *client.__all__, *dir(builtins)}
