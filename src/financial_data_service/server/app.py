@@ -41,22 +41,25 @@ _DESCRIPTION = """\
 Exact rolling **min, max, last, avg, var** over the last 10 to {largest_window:,} trading prices of
 each symbol, in constant time.
 
-All windows end at the newest price. For prices of one sign `avg` is within one unit of the last
-place; `var` (the population variance) is within 1e-14 of its size. Both depend on nothing that has
-left the window. `sequence`, the number of prices ever appended to a symbol, says what an answer is
-as of.
+All windows end at the newest price. For prices of one sign `avg` is within one unit in the last
+place. `var` (the population variance) is within a relative 1e-14. Both depend only on the prices in
+the window. `sequence` is the number of prices ever appended to the symbol, up to the newest one in
+the window.
 
-A request that does not arrive within {request_seconds:g} seconds is answered 408, a head of more
-than 64 KiB 431; what is not HTTP, 400. The connection is closed behind each. A request beyond
-{in_flight_max:,} under way is answered 429 with `Retry-After`. A key of a query that a route does
-not know, or one that comes twice, is a 422.
+A request that does not arrive within {request_seconds:g} seconds is answered with 408, a head of
+more than 64 KiB with 431, a request that is not HTTP with 400; the connection is closed after each.
+If {in_flight_max:,} requests are in progress, the next one is answered with 429 and `Retry-After`.
+Unknown or repeated query parameters are a 422.
 """
 
 _TAGS = [
-    {"name": "prices", "description": "Bring prices."},
-    {"name": "statistics", "description": "Ask for statistics."},
-    {"name": "streams", "description": "Be told of changes. WebSockets: see `/asyncapi.yaml`."},
-    {"name": "symbols", "description": "See and delete symbols."},
+    {"name": "prices", "description": "Add and read prices."},
+    {"name": "statistics", "description": "Statistics of windows."},
+    {
+        "name": "streams",
+        "description": "Updates as prices arrive. WebSockets: see `/asyncapi.yaml`.",
+    },
+    {"name": "symbols", "description": "List and delete symbols."},
     {"name": "health", "description": "For load balancers and supervisors."},
 ]
 

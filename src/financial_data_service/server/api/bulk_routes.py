@@ -26,32 +26,35 @@ __all__ = ["router_for"]
 FormatName = Literal["json", "csv", "float64", "arrow"]
 
 LAST_DEFAULT = 1000
-"""Prices that are returned if not told how many: enough to look at, little enough for a mistake."""
+"""Number of prices returned by default: enough to look at, and cheap if it was a mistake."""
 
 _ADD = """\
 Append up to {batch_max:,} prices to the symbol in the path, oldest first; all of them or none.
 
-The body is, as its `Content-Type` says: the prices themselves as little-endian float64
-(`application/octet-stream`: `array.tobytes()` in NumPy), an Arrow IPC stream
-(`application/vnd.apache.arrow.stream`) whose only column, or the one named `price`, `prices`,
-`value` or `values`, holds floats or integers, not compressed; or JSON, an array of numbers or an
-object with `values`. Float64 of the other byte order cannot be told from prices.
+`Content-Type` names the format of the body:
 
-Replies are those of `POST /add_batch/`; the place of an unfit price is `["body", "values", i]` in
-every format.
+- `application/octet-stream`: the prices as little-endian float64 (`array.tobytes()` in NumPy).
+  Big-endian prices cannot be detected.
+- `application/vnd.apache.arrow.stream`: an Arrow IPC stream without compression. Its only column,
+or
+  the one named `price`, `prices`, `value` or `values`, holds floats or integers.
+- `application/json`: an array of numbers, or an object with `values`.
+
+A retry is safe if `from_sequence` is given. Replies are those of `POST /add_batch/`. The place of
+an invalid price is `["body", "values", i]` in every format.
 """
 
 _VALUES = """\
-Return the last prices of a symbol, oldest first, to the bit.
+Return the last prices of a symbol, oldest first, bit for bit.
 
-As JSON, CSV (`sequence,price`), float64 (`numpy.frombuffer`) or an Arrow IPC stream (`sequence`,
-`price`), whichever `Accept` prefers or `format` says. The `sequence` of a price is how many came
-before it: the first ever has 0, and `X-First` may be sent back as `from_sequence`. `X-Sequence`,
-the number of prices ever appended, is what the answer is as of.
+`format`, or else `Accept`, chooses JSON, CSV (`sequence,price`), float64 (`numpy.frombuffer`) or an
+Arrow IPC stream (`sequence`, `price`). The `sequence` of a price is the number of prices before it;
+that of the first is 0. `X-First` is the sequence of the first returned price, and can be sent back
+as `from_sequence`. `X-Sequence` is the number of prices ever appended.
 
-All prices are of one moment. They are sent as they are taken; where newer ones overwrite them
-meanwhile, the connection is broken off before the end that HTTP asks for, so that no part is taken
-for the whole. Where it happens before the first byte, the answer is 503.
+All prices belong to one window. They are sent as the client reads them. If newer prices overwrite
+the rest meanwhile, the connection is closed before the end that HTTP requires, so that no client
+takes a part for the whole. If that happens before the first byte, the reply is 503.
 """
 
 

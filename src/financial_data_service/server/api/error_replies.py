@@ -1,7 +1,7 @@
-"""Errors as HTTP replies: the one place that knows which status code an error has.
+"""Errors as HTTP replies: the one place that maps errors to status codes.
 
-Every reply is ``{"detail": …}``. What came in is quoted only in part: an error is never larger
-than what a person would read, and never holds a number that JSON cannot.
+Every reply is ``{"detail": …}``. Input is quoted only in part, so an error is short enough to read,
+and holds no number that JSON cannot express.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from financial_data_service.server.formats.json_encoder import encode
 
 __all__ = ["add_error_handlers", "error_item", "status_of"]
 
-_INPUT_SHOWN_MAX = 64  # characters of an input that are quoted
+_INPUT_SHOWN_MAX = 64  # quoted characters of an input
 
 _STATUS: dict[type[FdsError], int] = {
     DataDirectoryError: 503,
@@ -48,7 +48,7 @@ _STATUS: dict[type[FdsError], int] = {
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Make the app answer every error a user can meet with its status and reason."""
+    """Make the app answer every error with its status and reason."""
     app.add_exception_handler(FdsError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid_request)
     app.add_exception_handler(HTTPException, _answer_http_error)

@@ -1,6 +1,6 @@
-"""What the routes may answer, for the OpenAPI document: each status with its shape and an example.
+"""The replies of the routes for the OpenAPI document: status, shape and an example of each.
 
-The examples carry the limits of the settings at hand.
+The examples contain the limits of the current settings.
 """
 
 from __future__ import annotations

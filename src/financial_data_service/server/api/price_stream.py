@@ -1,11 +1,9 @@
-"""The last prices of a symbol, on their way out: in pieces, in one of four formats.
+"""A reply with the last prices of a symbol, sent in pieces in one of four formats.
 
-Nothing is locked: while prices are read others may be written. All pieces are of the window as it
-was when the first was read. Each is copied, and then it is made sure that newer prices have not
-come round to its slots meanwhile (:mod:`~financial_data_service.engine.ring_view`); so what is
-sent is
-right, to the last piece or up to a point at which the connection is broken off. There is one piece
-in memory at a time, whatever is asked for.
+Nothing is locked: other prices may be appended meanwhile. All pieces belong to the window at the
+time of the first. Each piece is copied, and then checked for overwritten prices
+(:mod:`~financial_data_service.engine.ring_view`). So what is sent is right, to the end or up to the
+point at which the connection is closed. Only one piece is in memory at a time.
 """
 
 from __future__ import annotations
@@ -30,12 +28,12 @@ logger = logging.getLogger("uvicorn.error")
 
 
 def pieces(view: RingView, span: Span, piece_max: int) -> Iterator[tuple[int, Prices]]:
-    """Yield the prices of a span, oldest first, as copies that are right; with their numbers.
+    """Yield the prices of a span as checked copies, oldest first, each with its first number.
 
     Raises
     ------
     OverwrittenError
-        When newer ones have come round to those that are next.
+        When newer prices overwrote the next ones.
     SymbolNotFoundError
         When another process has deleted the symbol.
     """
@@ -46,7 +44,7 @@ def pieces(view: RingView, span: Span, piece_max: int) -> Iterator[tuple[int, Pr
 
 
 def _copy(view: RingView, begin: int, end: int) -> Prices:
-    """Return a copy of prices, which may go round the ring's end."""
+    """Return a copy of prices, which may wrap around the end of the ring."""
     capacity = view.geometry.capacity
     ring_end = begin + capacity - begin % capacity
     if end <= ring_end:
@@ -55,23 +53,23 @@ def _copy(view: RingView, begin: int, end: int) -> Prices:
 
 
 def prices_response(view: RingView, last: int, kind: type[PriceFormat]) -> Response:
-    """Return the reply with the last prices of a symbol; its first piece has been read.
+    """Return the reply with the last prices of a symbol. Its first piece is read already.
 
     Parameters
     ----------
     view : RingView
         The prices.
     last : int
-        How many are asked for: 1 to the largest window; while fewer have come, all.
+        Number of prices, 1 to the largest window; all of them if there are fewer.
     kind : type of PriceFormat
-        How they are to be written.
+        The format.
 
     Raises
     ------
     WindowSizeError
-        When so many are never kept.
+        When `last` is more than the largest window.
     OverwrittenError
-        When newer prices came faster than the first piece could be copied.
+        When newer prices overwrote the first piece during every attempt.
     SymbolNotFoundError
         When the symbol was deleted.
     """
@@ -90,7 +88,7 @@ def prices_response(view: RingView, last: int, kind: type[PriceFormat]) -> Respo
 def _response(
     written: PriceFormat, first: tuple[int, Prices], rest: Iterator[tuple[int, Prices]]
 ) -> Response:
-    """Return the reply: as a whole where one piece is all."""
+    """Return the reply, in one piece if that is all."""
     span = written.span
     headers = {"X-First": str(span.first), "X-Sequence": str(span.sequence), "Vary": "Accept"}
     if len(first[1]) == span.length:
@@ -105,10 +103,10 @@ def _response(
 
 
 class PriceStream(StreamingResponse):
-    """Prices, sent piece by piece as the client takes them.
+    """Prices, sent piece by piece as the client reads them.
 
-    When the rest can no longer be read, the connection is broken off without the end that HTTP
-    asks for: no client takes for whole what is not.
+    If the rest can no longer be read, the connection is closed without the end that HTTP requires.
+    So no client takes a part for the whole.
     """
 
     async def stream_response(self, send: Send) -> None:
@@ -116,7 +114,7 @@ class PriceStream(StreamingResponse):
         try:
             await super().stream_response(send)
         except FdsError as error:
-            # To return here is to leave the reply unfinished; the server then closes.
+            # Returning here leaves the reply unfinished; the server then closes the connection.
             logger.warning("A reply was broken off: %s", error)
 
 
@@ -125,7 +123,7 @@ async def _bytes_of(
 ) -> AsyncIterator[bytes]:
     yield written.begin() + written.piece(*first)
     for piece in rest:
-        # To send does not wait while the client is quick; others are to be served as well.
+        # Sending to a quick client never waits. Other requests must be served too.
         await asyncio.sleep(0)
         yield written.piece(*piece)
     yield written.end()

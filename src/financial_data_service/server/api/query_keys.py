@@ -1,7 +1,7 @@
-"""Queries of addresses hold the keys that a route knows, each once, and nothing else.
+"""A query may contain only keys that the route knows, each once.
 
-FastAPI passes over what it does not know and takes the last of what came twice. A misspelt
-``from_sequence`` would have prices stored a second time, without a word.
+FastAPI ignores unknown keys and takes the last of repeated ones. A misspelt ``from_sequence`` would
+store prices a second time without notice.
 """
 
 from __future__ import annotations

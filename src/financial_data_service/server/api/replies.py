@@ -1,4 +1,4 @@
-"""The bodies of replies, as bytes: one encoder for every route and both lanes.
+"""The bodies of replies as bytes, for every route and both lanes.
 
 Numbers are written in the shortest form that reads back to the same double.
 """
@@ -40,7 +40,7 @@ class _Added(msgspec.Struct):
 
 
 def added(receipt: BatchReceipt) -> bytes:
-    """Return the reply to a batch that was added, or was there already."""
+    """Return the reply to a batch that was added, or was stored already."""
     symbol, count, sequence = receipt
     said = "Added batch" if count else "Batch already stored"
     return encode(_Added("success", f"{said} for symbol: {symbol}", symbol, count, sequence))
@@ -49,7 +49,7 @@ def added(receipt: BatchReceipt) -> bytes:
 class _Stats(msgspec.Struct):
     symbol: str
     k: int | None
-    # From here on the fields of WindowStats, in their order.
+    # The fields of WindowStats, in their order.
     window: int
     min: float
     max: float
@@ -74,7 +74,7 @@ def all_stats(manager: SymbolManager, k: int | None) -> bytes:
     """Return the reply for every symbol: one window of each, or all."""
     entries = []
     for symbol in manager.symbols():
-        with suppress(SymbolNotFoundError):  # Another process has deleted it just now.
+        with suppress(SymbolNotFoundError):  # Another process has just deleted it.
             running_stats = manager[symbol]
             ks = (k,) if k else _all_k(running_stats)
             entries.append(_symbol_stats(symbol, running_stats, ks))
@@ -85,7 +85,7 @@ def symbols(manager: SymbolManager) -> bytes:
     """Return the reply that lists the symbols and the limits."""
     sequences = {}
     for symbol in manager.symbols():
-        with suppress(SymbolNotFoundError):  # Another process has deleted it just now.
+        with suppress(SymbolNotFoundError):  # Another process has just deleted it.
             sequences[symbol] = manager[symbol].sequence
     return encode(
         {
@@ -111,12 +111,12 @@ def deleted(symbol: str) -> bytes:
 
 
 def healthy() -> bytes:
-    """Return the reply of a service that is there."""
+    """Return the reply of a service that is alive."""
     return b'{"status":"ok"}'
 
 
 def ready(manager: SymbolManager) -> bytes:
-    """Return the reply of a service that serves, be it without some of its files."""
+    """Return the reply of a service that is ready, with the files that it rejects."""
     if not manager.refused:
         return healthy()
     refused = [{"file": file, "reason": reason} for file, reason in manager.refused.items()]
@@ -124,7 +124,7 @@ def ready(manager: SymbolManager) -> bytes:
 
 
 def verified(symbol: str, k: int, check: WindowCheck) -> bytes:
-    """Return the reply for a window that was recomputed."""
+    """Return the reply for a recomputed window."""
     return encode(
         {
             "symbol": symbol,

@@ -1,7 +1,7 @@
 """The routes of the service, each a thin call of the engine.
 
-Handlers are coroutines that never wait: an append takes microseconds, so the event loop is what
-keeps one writer to a symbol. The one exception reads millions of prices, in a thread.
+Handlers are coroutines that never wait. An append takes microseconds, so the event loop ensures a
+single writer per symbol. The exception is verification, which reads millions of prices in a thread.
 """
 
 from __future__ import annotations
@@ -75,11 +75,12 @@ def _json(content: bytes, status: int = 200) -> Response:
 
 
 _ADD_BATCH = """\
-Append up to {batch_max:,} prices to a symbol, oldest first; the whole batch or nothing.
+Append up to {batch_max:,} prices to a symbol, oldest first. The batch is stored as a whole or not
+at all; the first batch creates the symbol.
 
-A symbol comes into being with its first batch. With `from_sequence` a batch may be sent again
-without harm: what is stored already is compared, and only the rest is added. It stands in the body;
-there is no query.
+A retry is safe if the batch carries `from_sequence`, the number of prices before it: prices that
+are stored already are compared, and only the rest is added. Without it, a batch that is sent twice
+is stored twice. This route takes no query parameters.
 """
 
 
@@ -169,7 +170,7 @@ def _answer(
             manager.check_exponent(k)
         return _json(replies.all_stats(manager, k))
     if k is not None:
-        answer = manager.stats(symbol, k)  # It refuses a k whose power would take forever.
+        answer = manager.stats(symbol, k)  # First, so that no huge power of ten is computed.
         return _one_window(symbol, k, answer)
     if last is not None:
         return _one_window(symbol, None, manager.window(symbol, last))
@@ -177,7 +178,7 @@ def _answer(
 
 
 def _one_window(symbol: str, k: int | None, answer: WindowStats) -> Response:
-    if answer.sequence < 0:  # Another process has deleted it just now.
+    if answer.sequence < 0:  # Another process has just deleted it.
         raise SymbolNotFoundError(symbol)
     return _json(replies.stats(symbol, k, answer))
 
@@ -185,18 +186,18 @@ def _one_window(symbol: str, k: int | None, answer: WindowStats) -> Response:
 _VERIFY = """\
 Recompute one window from its prices, one by one, and compare it with what is served.
 
-It shares nothing with the arithmetic by which statistics are served: the prices are added up in
-order with three doubles of precision, and put together in exact fractions. `equal` says whether
-min, max and last are the same, avg is within 1 unit of the last place of the exact mean, and var
-within 1e-14. Both answers are as of the same `sequence`.
+The recomputation uses none of the arithmetic that serves statistics: prices are added in order, in
+three doubles, and combined in exact fractions. `equal` is true if min, max and last are the same,
+avg is within 1 unit in the last place of the exact mean, and var is within 1e-14. Both answers have
+the same `sequence`.
 
-Takes some 5 ns a price, half a second for 10^8, in a thread of its own: other requests go on. One
-window is recomputed at a time.
+It takes some 5 ns per price, half a second for 10^8, in a separate thread: other requests are
+served meanwhile. One window is recomputed at a time.
 """
 
 
 def _add_verify_route(router: APIRouter, settings: Settings) -> None:
-    # Whoever asks for many gets them one after the other; a core is left for the service.
+    # One at a time, so that a core is left for the service.
     one_at_a_time = asyncio.Lock()
 
     @router.get(
@@ -224,7 +225,7 @@ def _add_symbol_routes(router: APIRouter) -> None:
         responses=symbols_replies(),
     )
     async def symbols(manager: Manager) -> Response:
-        """Return the symbols, how much is held of each, and the limits of the service."""
+        """Return all symbols, the number of prices held of each, and the limits of the service."""
         return _json(replies.symbols(manager))
 
     @router.delete(
@@ -236,7 +237,7 @@ def _add_symbol_routes(router: APIRouter) -> None:
         dependencies=[Depends(whole_request)],
     )
     async def delete_symbol(manager: Manager, symbol: PathSymbol) -> Response:
-        """Forget a symbol and all its prices. There is no way back."""
+        """Delete a symbol and all its prices, permanently."""
         manager.delete(symbol)
         return _json(replies.deleted(symbol))
 
@@ -247,7 +248,7 @@ def _add_health_routes(router: APIRouter) -> None:
         "/livez", tags=["health"], summary="Is it alive?", response_model=schemas.HealthReply
     )
     async def livez() -> Response:
-        """Answer as long as the process can answer anything."""
+        """Answer as long as the process can answer any request."""
         return _json(replies.healthy())
 
     @router.head("/readyz", include_in_schema=False)
@@ -259,8 +260,8 @@ def _add_health_routes(router: APIRouter) -> None:
         responses=ready_replies(),
     )
     async def readyz(manager: Manager) -> Response:
-        """Answer once the kernels are compiled and requests are served at full speed.
+        """Answer when the kernels are compiled and requests are served at full speed.
 
-        Files of the data directory that cannot be served are named; the other symbols are served.
+        Files of the data directory that cannot be served are listed; all other symbols are served.
         """
         return _json(replies.ready(manager))

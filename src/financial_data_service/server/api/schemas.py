@@ -1,9 +1,9 @@
-"""What goes over the wire, as Pydantic models: the bodies that come in and the shapes of replies.
+"""Request and reply bodies as Pydantic models.
 
 Request models are validated from the bytes, strictly: a price is a JSON number, not a string or a
-boolean that looks like one. What a *price* is (finite, of sane size), how many make a batch and
-what a symbol may be named is for the engine to say, in one place. Reply models describe and
-document; replies are encoded by :mod:`~financial_data_service.server.api.replies`.
+boolean. The engine decides, in one place, what a price is (finite, of limited magnitude), how many
+make a batch and what a symbol may be called. Reply models only document;
+:mod:`~financial_data_service.server.api.replies` encodes the replies.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _Name = Annotated[str, Field(examples=["AAPL"])]
 class AddBatchRequest(BaseModel):
     """A batch of trading prices of one symbol."""
 
-    # A key that is not known may be one misspelt: without its `from_sequence` a retry does harm.
+    # An unknown key may be a misspelt `from_sequence`, without which a retry stores prices twice.
     model_config = ConfigDict(
         strict=True,
         extra="forbid",
@@ -48,8 +48,8 @@ class AddBatchRequest(BaseModel):
         description="1 to 128 characters, any Unicode but control characters.",
         json_schema_extra={"minLength": 1, "maxLength": 128},
     )
-    # The first unfit value says it: a body of strings alone is wrong in 700,000 places, and to list
-    # them would hold up everybody else for seconds.
+    # The first invalid value is enough: a body of strings is wrong in 700,000 places, and listing
+    # them would delay all other requests for seconds.
     values: Annotated[list[float], FailFast()] = Field(
         description="Prices, oldest first: finite numbers of magnitude 1e150 at most.",
     )

@@ -1,8 +1,7 @@
-"""Symbols in a path: ``/stats/BTC%2FUSDT/3`` is about ``BTC/USDT``.
+"""The symbol in a path: ``/stats/BTC%2FUSDT/3`` names ``BTC/USDT``.
 
-ASGI servers decode a path before it is routed, and an encoded slash then looks like one that parts
-the path. This middleware decodes each segment by itself and lets an encoded slash travel as a
-character that no symbol may hold; :func:`symbol_in_path` turns it back.
+:mod:`~financial_data_service.server.middleware.encoded_slash` keeps an encoded slash in its
+segment, as a stand-in character. Here the slash is put back.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from financial_data_service.server.middleware.encoded_slash import (
 from financial_data_service.symbols import check_symbol
 
 __all__ = ["symbol_in_path", "whole_symbol"]
-_REPLACEMENT = "\ufffd"  # which is also a character that a name may hold
+_REPLACEMENT = "\ufffd"  # also a character that a name may contain
 
 
 async def symbol_in_path(
@@ -30,7 +29,8 @@ async def symbol_in_path(
     symbol: Annotated[
         str,
         Path(
-            # Swagger, for one: who encoded a name there would have it encoded twice.
+            # Swagger encodes the name itself: a name that is encoded already would be encoded
+            # twice.
             description="Name of the symbol (percent-encoded in the address; tools that build the "
             "address do so).",
             examples=["AAPL"],
@@ -42,7 +42,7 @@ async def symbol_in_path(
     Raises
     ------
     InvalidSymbolError
-        When no symbol can have that name.
+        When it is not the name of a symbol.
     """
     symbol = whole_symbol(request, symbol)
     check_symbol(symbol)
@@ -50,13 +50,13 @@ async def symbol_in_path(
 
 
 def whole_symbol(connection: HTTPConnection, symbol: str) -> str:
-    """Return a symbol as the path named it, its slashes put back; it may be unfit.
+    """Return a symbol as the path names it, with its slashes. It may be invalid.
 
     Raises
     ------
     InvalidSymbolError
-        When the path is not UTF-8: servers decode it with U+FFFD for what means nothing, and
-        different names would be one symbol.
+        When the path is not UTF-8. Servers decode invalid bytes to U+FFFD, so different names would
+        become one symbol.
     """
     if _REPLACEMENT in symbol and not _is_utf8(raw_route_path(connection.scope)):
         raise InvalidSymbolError("Expected UTF-8 behind `%` - at `symbol`")

@@ -1,4 +1,6 @@
-"""What stands around every route: observation, API key, limits, headers of every reply.
+"""What runs around every route: observation, API key, limits, headers of every reply.
 
-It may import ``server.telemetry`` and ``server.formats``. A header on every reply goes here.
+``stack`` adds it, ``observation`` explains the order. It may import ``server.telemetry``,
+``server.formats`` and what lies below ``server``. A header on every reply, or a check before every
+route, goes here; the fast lane (``server.connection``) has to do the same.
 """

@@ -1,8 +1,6 @@
-"""Who may ask, and how many at once: API key, origin of WebSockets, requests in flight.
+"""The API key: which requests need it, and the check of it.
 
-All of it is plain ASGI middleware; :mod:`~financial_data_service.server.middleware.observation`
-says in which
-order it stands and why. The fast lane asks the same :class:`ApiKey` when it judges a head.
+The fast lane uses the same :class:`ApiKey` when it classifies a head.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ from financial_data_service.server.middleware.refusal import refusal, refuse
 
 __all__ = ["ApiKey"]
 
-# What shows nothing of the prices: probes, pages, and what the pages are made of.
+# Paths that show nothing of the prices: probes, pages, and the files of the pages.
 OPEN_PATHS = frozenset(
     (
         *("/", "/livez", "/readyz", "/favicon.ico"),
@@ -37,8 +35,8 @@ EXPECTED_KEY_OR_QUERY = (
     "Expected the API key as `X-API-Key: …`, `Authorization: Bearer …` or `?api_key=…`, got {}"
 )
 
-# A browser can set no header on these two, so that the key may stand in the query. The path is as
-# it was sent: an encoded slash belongs to a symbol and parts nothing.
+# A browser cannot set a header on these two, so the key may be in the query. The path is matched as
+# it was sent: an encoded slash belongs to a symbol.
 EVENTS_PATH = re.compile(rb"/stats/[^/]+/[^/]+/events")
 
 
@@ -48,7 +46,7 @@ class ApiKey:
     Parameters
     ----------
     key : SecretStr
-        The right one.
+        The key.
     """
 
     def __init__(self, key: SecretStr) -> None:

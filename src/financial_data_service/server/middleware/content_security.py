@@ -1,8 +1,7 @@
-"""Pages that load nothing from anywhere else.
+"""A content security policy for pages: they load nothing from other servers.
 
-ReDoc shows a logo that it fetches from its maker's servers, which then know who reads here.
-Whatever a page of this service asks for beyond the service itself, the browser is told not to
-fetch.
+ReDoc shows a logo that it fetches from a server of its maker, which then learns who reads the page.
+The policy tells the browser to fetch nothing from any server but this one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,9 @@
-"""An encoded slash in a path stays part of its segment."""
+"""An encoded slash in a path stays part of its segment.
+
+ASGI servers decode a path before it is routed, so an encoded slash looks like a separator. This
+middleware decodes each segment by itself, and replaces an encoded slash by a character that no
+symbol may contain. :mod:`~financial_data_service.server.api.symbol_path` puts the slash back.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +19,7 @@ ENCODED_SLASH_FLAG = "financial_data_service.encoded_slash"
 
 
 class EncodedSlashMiddleware:
-    """Pure ASGI middleware that keeps ``%2F`` in a path from parting it."""
+    """Pure ASGI middleware that keeps ``%2F`` in a path from separating segments."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -25,14 +30,15 @@ class EncodedSlashMiddleware:
         if scope["type"] in ("http", "websocket") and (b"%2F" in raw_path or b"%2f" in raw_path):
             # No route of a symbol ends with a slash, and a redirect would name the stand-in.
             segments = raw_path.decode("ascii").rstrip("/").split("/")
-            # No copy: whoever looks on from outside is to find the route that the router notes.
+            # Not a copy: the middleware outside reads the route that the router stores in the
+            # scope.
             scope["path"] = "/".join(map(_decoded, segments))
             scope[ENCODED_SLASH_FLAG] = True
         await self.app(scope, receive, send)
 
 
 def raw_route_path(scope: Scope) -> bytes:
-    """Return the path of a request below the root path as it was sent, nothing of it decoded."""
+    """Return the path of a request below the root path, as it was sent and not decoded."""
     raw_path: bytes = scope.get("raw_path") or quote(scope["path"]).encode("ascii")
     return raw_path.removeprefix(scope.get("root_path", "").encode())
 

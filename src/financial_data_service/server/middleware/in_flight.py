@@ -16,9 +16,9 @@ ALWAYS_ANSWERED = frozenset(("/livez", "/readyz", "/metrics"))
 
 
 class InFlightMiddleware:
-    """Answers 429 at once when too many requests are under way.
+    """Answers 429 at once if too many requests are in progress.
 
-    WebSockets and streams of events have limits of their own; a stream counts until it begins.
+    WebSockets and event streams have limits of their own; an event stream counts until it begins.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, in_flight_max: int) -> None:

@@ -1,18 +1,19 @@
-"""What is noted of each request: an id, a line in the access log, counts and times.
+"""Observation of every request: its id, a line in the access log, counts and times.
 
-The order of the middleware, from the outside in, and why:
+The order of the middleware, from the outside in, and the reasons:
 
-1. **observing** sees every answer, those of the others included, and gives the request its id;
-2. **CORS**, if it is on: a page must be able to read that it was refused, and a preflight
-   carries no key;
-3. **origin of WebSockets**: nothing else keeps a page elsewhere from opening one;
-4. **API key**, if there is one: strangers take no place among the requests in flight;
-5. **requests in flight**;
-6. content security policy and encoded slashes, which are about the pages and the routes.
+1. **Observation** sees every reply, those of the other middleware included, and gives the request
+   its id.
+2. **CORS**, if enabled: a page must be able to read that it was refused, and a preflight request
+   carries no key.
+3. **Origin of WebSockets**: nothing else keeps a page of another site from opening one.
+4. **API key**, if set: requests without it take no place among the requests in progress.
+5. **Requests in progress**.
+6. **Content security policy** and **encoded slashes** concern only pages and routes.
 
-All of it is plain ASGI: no reply is gathered before it is passed on. (Starlette's
-``BaseHTTPMiddleware`` runs the application in a task of its own behind a queue.) A stream of events
-is counted, logged and let go of when it begins: it may last for days.
+All of it is pure ASGI, so no reply is buffered before it is passed on. (Starlette's
+``BaseHTTPMiddleware`` runs the application in a separate task behind a queue.) An event stream is
+counted and logged when it begins, because it may last for days.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from financial_data_service.server.telemetry.metrics import Metrics
 
 __all__ = ["ObservingMiddleware", "is_event_stream", "request_id"]
 
-CLIENT_HAS_GONE = 499  # as nginx says it: nobody waits for the answer any more
+CLIENT_HAS_GONE = 499  # nginx's code for a client that closed the connection before the reply
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 """What a request's id may be made of: UUIDs, trace ids, base64. It goes into lines of the log, so
@@ -42,16 +43,16 @@ request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 
 class ObservingMiddleware:
-    """Pure ASGI middleware that counts, times and logs requests, and gives them their ids.
+    """Pure ASGI middleware that counts, times and logs requests, and gives them ids.
 
     Parameters
     ----------
     app : ASGIApp
-        What answers.
+        The application inside.
     metrics : Metrics
-        What counts.
+        Receives counts and times.
     access_log : AccessLog, optional
-        Where each request gets a line.
+        Receives a line per request.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, access_log: AccessLog | None) -> None:
@@ -77,7 +78,7 @@ class _Observation:
         self._access_log = access_log
         self._scope = scope
         self._send = send
-        self._target = _target(scope)  # Before anyone changes the path.
+        self._target = _target(scope)  # Before other middleware changes the path.
         self._status = 0
         self._is_noted = False
         self._began = time.perf_counter_ns()

@@ -19,9 +19,9 @@ __all__ = ["document_refusals"]
 
 
 def document_refusals(app: FastAPI, settings: Settings) -> None:
-    """Have the OpenAPI document say what any operation may be answered before its route is asked.
+    """Add the replies of the middleware to the OpenAPI document of every operation.
 
-    That is 429, and if there is a key 401, and how the key is sent.
+    These are 429 and, if there is an API key, 401 and the ways to send the key.
     """
     generate = app.openapi
 

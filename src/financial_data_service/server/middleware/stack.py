@@ -14,11 +14,11 @@ from financial_data_service.settings import Settings
 
 __all__ = ["add_access_control"]
 
-PREFLIGHT_SECONDS = 600  # for which a browser need not ask again
+PREFLIGHT_SECONDS = 600  # for which a browser may cache a preflight reply
 
 
 def add_access_control(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
-    """Add what these settings ask for; what is added last stands outermost."""
+    """Add the middleware that the settings ask for. What is added last is outermost."""
     app.add_middleware(InFlightMiddleware, metrics=metrics, in_flight_max=settings.in_flight_max)
     if settings.api_key is not None:
         app.add_middleware(ApiKeyMiddleware, api_key=ApiKey(settings.api_key))

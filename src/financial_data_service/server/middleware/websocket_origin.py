@@ -17,10 +17,10 @@ _STRANGE_PAGE = (
 
 
 class WebSocketOriginMiddleware:
-    """Refuses WebSockets that a page of another origin opens, unless that origin is allowed.
+    """Refuses WebSockets that a page of another origin opens, unless it is allowed.
 
-    A browser lets any page open a WebSocket to any server, this machine's own among them, and CORS
-    does not apply; it does say in ``Origin`` which page it was. Programs send none.
+    A browser lets any page open a WebSocket to any server, this machine included, and CORS does not
+    apply. The browser names the page in ``Origin``. Programs send no ``Origin``.
     """
 
     def __init__(self, app: ASGIApp, origins: frozenset[str]) -> None:
@@ -42,5 +42,5 @@ class WebSocketOriginMiddleware:
             host = urlsplit(origin).netloc
         except ValueError:
             return False
-        # The scheme may be that of a proxy.
+        # The scheme may be the proxy's.
         return host == headers.get("host")
