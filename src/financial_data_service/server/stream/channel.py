@@ -1,8 +1,9 @@
-"""One WebSocket at work: what comes is handed in, what waits in the outbox is sent.
+"""One WebSocket at work: messages are handled, texts in the outbox are sent.
 
-Two tasks: the handler's own takes in, another sends. So an answer that a client is slow to take
-holds up no frame behind it until :data:`~financial_data_service.server.stream.outbox.TEXTS_MAX`
-answers wait; then nothing more is read of that client.
+There are two tasks: the handler receives, another one sends. So a client that is slow to read a
+reply does not delay the frames behind it until
+:data:`~financial_data_service.server.stream.outbox.TEXTS_MAX` replies wait. Then nothing more is
+read from that client.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ thousands of small ones."""
 async def refuse(
     websocket: WebSocket, status: int, detail: str | Sequence[dict[str, Any]], **headers: str
 ) -> None:
-    """Answer a handshake as a request is answered that is refused: with a status and a reason."""
+    """Refuse a handshake as a request is refused: with a status and a reason."""
     lifecycle = Lifecycle()
     lifecycle.on(Event.REFUSE)
     names = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -42,16 +43,16 @@ async def refuse(
 async def converse(
     websocket: WebSocket, outbox: Outbox, handle: Callable[[str | bytes], None]
 ) -> None:
-    """Accept, and hand in what comes until either side ends; what the outbox holds is sent.
+    """Accept, handle messages and send the outbox until either side closes.
 
     Parameters
     ----------
     websocket : WebSocket
         Not yet accepted.
     outbox : Outbox
-        What is put there is sent; closing it closes the connection.
+        Its texts are sent; closing it closes the connection.
     handle : callable
-        Given each message; it must not wait.
+        Called with each message. It must not wait.
     """
     lifecycle = Lifecycle()
     await websocket.accept()
@@ -98,6 +99,6 @@ async def _send_all(websocket: WebSocket, outbox: Outbox, lifecycle: Lifecycle) 
             lifecycle.on(Event.SEND)
             await websocket.send_text(item)
     except WebSocketDisconnect:
-        pass  # The other task hears of it as well.
+        pass  # The other task notices it too.
     finally:
         outbox.abandon()

@@ -1,8 +1,8 @@
-"""Server-sent events: the statistics of a window, pushed as they change, for browsers and curl.
+"""Server-sent events: the statistics of a window as they change, for browsers and curl.
 
-The id of an event is the sequence it is as of. A browser that lost its connection says which it has
-seen, and hears nothing again that it knows. An equal sequence is taken for the same state, though
-the symbol may have been deleted and created again meanwhile.
+The id of an event is its sequence. A browser that reconnects sends the last id that it has seen,
+and gets nothing that it knows. An equal sequence counts as the same state, although the symbol may
+have been deleted and created again meanwhile.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ _EVENTS = """\
 Push the statistics of one window as they change: first what they are, then each change, at most one
 an interval. The connection stays open; `curl -N` and a browser's `EventSource` read it.
 
-An event `stats` carries what `GET /stats/{symbol}/{k}` answers, its id is the sequence. A client
-that comes back with `Last-Event-ID` hears nothing until there is another sequence. A sequence does
-not tell whether the symbol was deleted and created again meanwhile: where that may happen, come
-back without `Last-Event-ID`, and the stream begins with what is. When the symbol is deleted an
-event `deleted` says so, and the stream ends.
+An event `stats` contains the reply of `GET /stats/{symbol}/{k}`; its id is the sequence. A client
+that reconnects with `Last-Event-ID` gets nothing until the sequence changes. A sequence does not
+show whether the symbol was deleted and created again meanwhile. If that may happen, reconnect
+without `Last-Event-ID`: the stream then begins with the current statistics. When the symbol is
+deleted, an event `deleted` is sent and the stream ends.
 """
 
 
 def event_text(symbol: str, k: int, kind: Kind, answer: WindowStats | None) -> str:
-    """Return the event that tells of a window; None where the symbol is gone."""
+    """Return the event for a window; the statistics are None for a deleted symbol."""
     if answer is None:
         data = encode({"symbol": symbol, "k": k}).decode()
         return format_sse_event(data_str=data, event=_DELETED).decode()
@@ -109,7 +109,7 @@ def add_events_route(router: APIRouter, settings: Settings) -> None:
 
 
 async def _events(hub: Hub, subscription: Subscription, seen: int | None) -> AsyncIterator[str]:
-    """Yield events until the symbol or the server ends, or the client goes."""
+    """Yield events until the symbol is deleted, the server stops or the client leaves."""
     outbox = Outbox()
     subscriber = hub.join(outbox, event_text)
     try:
@@ -131,7 +131,7 @@ async def _events(hub: Hub, subscription: Subscription, seen: int | None) -> Asy
 
 
 def _seen(last_event_id: str | None) -> int | None:
-    """Return the sequence that a client has seen; what is no id of ours is as good as none."""
+    """Return the sequence that a client has seen; an invalid id counts as none."""
     if last_event_id is None or not last_event_id.isascii() or not last_event_id.isdigit():
         return None
     return int(last_event_id[:19])

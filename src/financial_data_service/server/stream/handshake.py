@@ -1,4 +1,4 @@
-"""Addresses of streams: what is wrong with one is said before the stream begins."""
+"""Addresses of streams, checked before the stream begins."""
 
 from __future__ import annotations
 

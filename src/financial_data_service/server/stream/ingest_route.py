@@ -1,8 +1,8 @@
-"""``WS /ingest/{symbol}``: prices streamed in, a batch per binary frame, each frame answered.
+"""``WS /ingest/{symbol}``: a batch of prices per binary frame, each frame with a reply.
 
-A frame is stored whole or not at all, as a batch of ``POST /add_batch/`` is. With ``from_sequence``
-the first frame says where it belongs, and each further one follows it: whoever lost a connection
-sends the frames again that were not answered, and what is stored already is compared, not added.
+A frame is stored as a whole or not at all, like a batch of ``POST /add_batch/``. ``from_sequence``
+numbers the first frame, and each further frame follows it. A client that lost its connection sends
+the frames without a reply again: prices that are stored already are compared and not added.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class Intake:
     Parameters
     ----------
     manager : SymbolManager
-        Where they go.
+        Stores the prices.
     symbol : str
-        Whose prices they are.
+        The symbol of the prices.
     from_sequence : int, optional
         Number of prices appended to the symbol before the first frame.
     """
@@ -58,9 +58,9 @@ class Intake:
         self._position = from_sequence
 
     def receive(self, frame: str | bytes) -> tuple[str, int | None]:
-        """Store a frame; return what is said to it, and with which code the connection ends.
+        """Store a frame; return the reply and, if the connection is to close, the code.
 
-        O(n). After an error nothing more is to be handed in.
+        O(n). After an error no further frame may follow.
         """
         if isinstance(frame, str):
             return _refused(415, "Expected binary, got text", CloseCode.UNSUPPORTED)
@@ -100,7 +100,7 @@ def add_ingest_route(router: APIRouter, settings: Settings) -> None:
 
     @router.websocket("/ingest/{symbol}")
     async def ingest(websocket: WebSocket, symbol: Annotated[str, Path()]) -> None:
-        """Store what a client sends, until either side ends."""
+        """Store the frames of a client until either side closes."""
         hub: Hub = websocket.app.state.hub
         given = websocket.query_params.get("from_sequence")
         unfit = (
@@ -132,7 +132,7 @@ def add_ingest_route(router: APIRouter, settings: Settings) -> None:
 
     @router.get("/ingest/{symbol}", include_in_schema=False)
     async def ingest_without_websocket() -> None:
-        """Say what is missing to whoever asks without a WebSocket."""
+        """Answer a request without a WebSocket with what is missing."""
         raise HTTPException(
             426,
             "Expected a WebSocket handshake; single batches go to POST /add_batch/",

@@ -1,4 +1,10 @@
-"""The life of a stream's connection: its states and the legal transitions."""
+"""The life of a stream's connection: its states and the legal transitions.
+
+::
+
+    connecting ──accept──▶ open ──close──▶ closing ──disconnect──▶ closed
+        └─refuse, disconnect──────┴─disconnect────────────────────────▲
+"""
 
 from __future__ import annotations
 
@@ -7,11 +13,8 @@ from enum import Enum
 __all__ = ["LEGAL", "CloseCode", "Event", "IllegalTransitionError", "Lifecycle", "State"]
 
 
-# --- What may happen when
-
-
 class State(Enum):
-    """Where a connection is in its life."""
+    """The state of a connection."""
 
     CONNECTING = "connecting"
     OPEN = "open"
@@ -20,7 +23,7 @@ class State(Enum):
 
 
 class Event(Enum):
-    """What happens to a connection."""
+    """An event in the life of a connection."""
 
     ACCEPT = "accept"
     REFUSE = "refuse"
@@ -46,7 +49,7 @@ LEGAL: dict[tuple[State, Event], State] = {
 
 
 class IllegalTransitionError(AssertionError):
-    """The server did to a connection what its state does not allow."""
+    """The server took a step that the state of the connection does not allow."""
 
 
 class Lifecycle:
@@ -63,7 +66,7 @@ class Lifecycle:
         Raises
         ------
         IllegalTransitionError
-            When the state does not allow it; the state stays.
+            When the state does not allow it. The state stays the same.
         """
         following = LEGAL.get((self.state, event))
         if following is None:
@@ -72,7 +75,7 @@ class Lifecycle:
 
 
 class CloseCode:
-    """Why a connection was closed, as RFC 6455 and its registry number it; 4000 up are ours."""
+    """Close codes of RFC 6455 and its registry; codes from 4000 on are this service's own."""
 
     GOING_AWAY = 1001  # the server stops
     UNSUPPORTED = 1003  # binary where text is expected, or the other way round

@@ -1,14 +1,8 @@
-"""The protocol of ``WS /stream`` without a socket: what may happen when, what is said to what.
+"""The protocol of ``WS /stream`` without a socket: commands, replies and updates.
 
-A connection is in one of four states, and :data:`LEGAL` is all that may happen to it:
-
-::
-
-    connecting ──accept──▶ open ──close──▶ closing ──disconnect──▶ closed
-        └─refuse, disconnect──────┴─disconnect────────────────────────▲
-
-While it is open a client asks in JSON, and every question has one answer, in order. A question that
-is not understood changes nothing and is answered with an error; the connection goes on.
+While a connection is open (:mod:`~financial_data_service.server.stream.lifecycle`), the client
+sends commands in JSON. Every command has one reply, in order. A command that is not understood
+changes nothing and gets an error; the connection stays open.
 
 Invariant: nothing here waits, reads a clock, or knows a socket.
 """
@@ -29,14 +23,14 @@ from financial_data_service.wire import Stream, Subscription, name_of, parse_sub
 __all__ = ["Action", "Answer", "Kind", "StreamSession", "error_message", "update_message"]
 
 _encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
-_MISSING = object()  # in the place of a field that is not there
+_MISSING = object()  # stands for a missing field
 
 
-# --- What the server says
+# --- Messages of the server
 
 
 class Kind(Enum):
-    """What an update is."""
+    """Kinds of updates."""
 
     SNAPSHOT = "snapshot"
     UPDATE = "update"
@@ -47,7 +41,7 @@ class _Update(msgspec.Struct):
     stream: str
     symbol: str
     k: int
-    # From here on the fields of WindowStats, in their order.
+    # The fields of WindowStats, in their order.
     window: int
     min: float
     max: float
@@ -60,7 +54,7 @@ class _Update(msgspec.Struct):
 
 
 def update_message(symbol: str, k: int, kind: Kind, answer: WindowStats | None) -> str:
-    """Return the message that tells of a window; None where the symbol is gone."""
+    """Return the update for a window; the statistics are None for a deleted symbol."""
     name = name_of(Stream(symbol, k))
     if answer is None:
         return _encode({"stream": name, "symbol": symbol, "event": kind.value}).decode()
@@ -68,15 +62,15 @@ def update_message(symbol: str, k: int, kind: Kind, answer: WindowStats | None) 
 
 
 def error_message(code: int, message: str, **more: object) -> str:
-    """Return the message that tells of an error; the code is the HTTP status it has elsewhere."""
+    """Return the message for an error. Its code is the HTTP status of the same error."""
     return _encode({"error": {"code": code, "msg": message}, **more}).decode()
 
 
-# --- What the client says
+# --- Messages of the client
 
 
 class Action(Enum):
-    """What an answer asks the hub to do."""
+    """What the hub is to do after a reply."""
 
     SUBSCRIBE = "SUBSCRIBE"
     CHANGE_INTERVAL = "CHANGE_INTERVAL"
@@ -87,16 +81,16 @@ Change: TypeAlias = tuple[Action, Subscription]
 
 
 class Answer(NamedTuple):
-    """What is said to a message, and what follows from it.
+    """The reply to a message, and what follows from it.
 
     Attributes
     ----------
     text : str
-        To be sent before anything that follows from it.
+        The reply, sent before anything that follows from it.
     changes : tuple
-        What is to be done, in this order.
+        What is to be done, in order.
     close_code : int or None
-        With which the connection ends behind the text.
+        Code with which the connection is closed after the text.
     """
 
     text: str
@@ -111,12 +105,12 @@ class _RefusedError(Exception):
 
 
 class StreamSession:
-    """The subscriptions of one connection, and the answers to what its client says.
+    """The subscriptions of one connection, and the replies to its commands.
 
     Parameters
     ----------
     largest_window : int
-        Of the service; it says which k there are.
+        Of the service; it determines the valid k.
     subscriptions_max, message_bytes_max : int
         Limits of the connection.
     """
@@ -129,7 +123,7 @@ class StreamSession:
 
     @property
     def subscriptions(self) -> list[Subscription]:
-        """What is subscribed to, oldest first."""
+        """The subscriptions, oldest first."""
         return list(self._subscribed.values())
 
     def receive(self, message: str | bytes) -> Answer:
@@ -227,7 +221,7 @@ def _result(result: object, number: int | str | None, changes: Iterable[Change] 
 
 
 def _described(value: object) -> str:
-    """Return what a value is, in JSON's words, and short."""
+    """Return a short description of a value, with JSON's names of types."""
     if value is _MISSING:
         return "nothing"
     if value is None:

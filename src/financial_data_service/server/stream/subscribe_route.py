@@ -1,4 +1,4 @@
-"""``WS /stream``: subscriptions, and what is told of them."""
+"""``WS /stream``: subscriptions and their updates."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from financial_data_service.settings import Settings
 
 __all__ = ["RETRY_AFTER", "add_stream_route", "full"]
 
-RETRY_AFTER = "5"  # seconds; clients that were told so come back over some time, not at once
+RETRY_AFTER = "5"  # seconds; refused clients come back over some time, not all at once
 
 
 def full(settings: Settings) -> str:
-    """Return what is said to a client that is one too many."""
+    """Return the refusal for a client beyond the maximum number."""
     return (
         f"Expected {settings.stream_connections_max} streams at most in this process; "
         "try again later"
@@ -35,7 +35,7 @@ def add_stream_route(router: APIRouter, settings: Settings) -> None:
 
     @router.websocket("/stream")
     async def stream(websocket: WebSocket) -> None:
-        """Tell a client of what it subscribes to, until either side ends."""
+        """Send a client its subscriptions until either side closes."""
         hub: Hub = websocket.app.state.hub
         if (unfit := unfit_query(websocket, API_KEY)) is not None:
             await refuse(websocket, 422, [unfit])
@@ -63,7 +63,7 @@ def add_stream_route(router: APIRouter, settings: Settings) -> None:
 
     @router.get("/stream", include_in_schema=False)
     async def stream_without_websocket() -> None:
-        """Say what is missing to whoever asks without a WebSocket."""
+        """Answer a request without a WebSocket with what is missing."""
         raise HTTPException(
             426,
             "Expected a WebSocket handshake; server-sent events are at /stats/{symbol}/{k}/events",
@@ -72,7 +72,7 @@ def add_stream_route(router: APIRouter, settings: Settings) -> None:
 
 
 def _follow(hub: Hub, subscriber: Subscriber, answer: Answer) -> None:
-    """Do what follows from an answer."""
+    """Do what follows from a reply."""
     for action, subscription in answer.changes:
         if action is Action.SUBSCRIBE:
             hub.subscribe(subscriber, subscription)

@@ -1,4 +1,6 @@
-"""What the service tells its operator: counters, metrics, logs.
+"""What the service reports to its operator: counters, metrics, logs.
 
-It may import ``engine``, ``storage`` and ``server.formats``. A new metric or log field goes here.
+``counters`` is the shared memory of all workers, ``counter_row`` the layout of one row, ``metrics``
+counts, ``exposition`` writes the text for Prometheus, ``logs`` configures the log. It may import
+``engine``, ``storage`` and ``server.formats``. A new metric or log field goes here.
 """

@@ -1,4 +1,4 @@
-"""The layout of a row of counters, and the counters that the fast lane keeps by itself."""
+"""The layout of a row of counters, and the counters that the fast lane updates itself."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ STATUSES = (
 _STATUS_INDEX = {status: index for index, status in enumerate(STATUSES)}
 _OTHER_STATUS = len(STATUSES) - 1
 
-# Three to a decade: the fast lane's microseconds, the slow lane's half millisecond, a recomputed
-# window's second.
+# Three per decade: from the microseconds of the fast lane, over the half millisecond of the slow
+# lane, to the second of a recomputed window.
 _REQUEST_BUCKETS = (
     *(2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4),
     *(1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.5, 2.0, 10.0),
 )
 _SYNC_BUCKETS = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.5, 2.0, 10.0)
 
-# Words of a row that tell of now, and one that counts.
+# Words of a row that are gauges, and one counter.
 PID, CONNECTIONS, SUBSCRIBERS, IN_FLIGHT = range(4)
 DROPPED = GAUGE_WORDS
 _FIRST = GAUGE_WORDS + 8
@@ -48,7 +48,7 @@ _NANOSECONDS = 1_000_000_000
 
 
 class Histogram:
-    """A histogram in a row: where it is, and how it is read and written."""
+    """A histogram in a row: its place, and how it is read and written."""
 
     __slots__ = ("_nanoseconds", "begin", "buckets")
 
@@ -59,11 +59,11 @@ class Histogram:
 
     @property
     def end(self) -> int:
-        """First word behind: the buckets, the one that has no bound, the sum."""
+        """First word after the histogram: after the buckets, the unbounded bucket and the sum."""
         return self.begin + len(self.buckets) + 2
 
     def observe(self, row: memoryview, nanoseconds: int, times: int = 1) -> None:
-        """Count a duration, or as many of it."""
+        """Count a duration, or several equal ones."""
         row[self.begin + bisect_left(self._nanoseconds, nanoseconds)] += times
         row[self.end - 1] += nanoseconds * times
 
@@ -77,15 +77,15 @@ class Histogram:
 
 
 class Tally:
-    """Requests of one kind that the fast lane has answered; for one thread.
+    """Requests of one kind that the fast lane has answered. One thread.
 
-    Batches are counted here, queries by whoever knows them.
+    Batches are counted here, queries in the cached replies of the fast lane.
 
     Attributes
     ----------
     left : int
-        Batches until one is measured, that one included. The fast lane takes 1 off for each, and
-        calls :meth:`sampled` for the one that makes it 0.
+        Batches until the next measured one, itself included. The fast lane subtracts 1 for each
+        batch, and calls :meth:`sampled` for the one that makes it 0.
     """
 
     __slots__ = ("_every", "_histogram", "_noted", "_row", "_word", "left")
@@ -95,44 +95,44 @@ class Tally:
         self._word = word
         self._histogram = histogram
         self._every = self.left = every
-        self._noted = 0  # of those since the last that was measured
+        self._noted = 0  # since the last measured one
 
     def sampled(self, nanoseconds: int) -> None:
-        """Count the request that was measured, which stands for those that were not."""
+        """Count the measured request and those that it stands for."""
         self._row[self._word] += self._every - self._noted
         self._histogram.observe(self._row, nanoseconds, self._every)
         self._noted = 0
         self.left = self._every
 
     def fold(self) -> None:
-        """Add what has been answered since to the row."""
+        """Add to the row what was answered since the last call."""
         answered = self._every - self.left
         self._row[self._word] += answered - self._noted
         self._noted = answered
 
     def count(self, requests: int) -> None:
-        """Count requests that are counted elsewhere first."""
+        """Count requests that were counted elsewhere first."""
         self._row[self._word] += requests
 
     def measured(self, nanoseconds: int, times: int) -> None:
-        """Note how long one of them took, as often as it stands for others."""
+        """Record the duration of a request, once for each request that it stands for."""
         self._histogram.observe(self._row, nanoseconds, times)
 
     @classmethod
     def unread(cls) -> Tally:
-        """Return one that nobody reads."""
+        """Return a counter that no row contains."""
         histogram = Histogram(1, ())
         row = memoryview(bytearray(8 * histogram.end)).cast("q")
         return cls(row, 0, histogram, SAMPLED_ONE_IN)
 
 
 class Layout:
-    """Where in a row the words of each route are.
+    """The words of each route within a row.
 
     Parameters
     ----------
     routes : iterable of (str, str)
-        Method and path of each.
+        Method and path of each route.
     """
 
     def __init__(self, routes: Iterable[tuple[str, str]]) -> None:
@@ -164,7 +164,7 @@ class Layout:
 
 
 class Symbol(NamedTuple):
-    """A symbol as of one moment; the view keeps its memory mapped as long as it is looked at."""
+    """A symbol at one moment. The view keeps its memory mapped while it is read."""
 
     name: str
     sequence: int
@@ -173,20 +173,20 @@ class Symbol(NamedTuple):
 
 
 class Scrape(NamedTuple):
-    """All that is told at one time.
+    """Everything that one reply of ``/metrics`` contains.
 
     Attributes
     ----------
     layout : Layout
-        Where in a row what is.
+        Layout of the rows.
     rows : list of memoryview
-        Of all workers.
+        The rows of all workers.
     symbols : list of Symbol
-        Those that can be used.
+        The symbols that can be served.
     k_max : int
-        Of the largest window.
+        Exponent of the largest window.
     max_symbols, refused : int
-        Symbols there may be; files that cannot be served.
+        Maximum number of symbols; number of files that cannot be served.
     """
 
     layout: Layout

@@ -1,20 +1,21 @@
-"""Counters of all workers in one piece of shared memory: what `/metrics` adds up.
+"""The counters of all workers in one block of shared memory, which `/metrics` adds up.
 
-Each worker has a row of 64-bit words and writes to no other, so nothing is locked; whoever is asked
-reads all rows. The parent makes the memory before it forks, as it does with the connection counts.
+Each worker has a row of 64-bit words and writes to no other, so nothing is locked. The process that
+answers `/metrics` reads all rows. The parent process allocates the memory before it forks.
 
-Why not prometheus_client's multiprocess mode: it keeps a file per process and type of metric, for
-ever, as counters must not go back; it cannot remove a label, so that deleted symbols would stay;
-and it has to be chosen by an environment variable before the first import. Here a worker that takes
-the place of a dead one writes on in the same row: counters go on where they were, the number of
-rows stays, and nothing is left on disk, whatever way the service ends.
+Why not the multiprocess mode of prometheus_client: it keeps a file per process and type of metric
+permanently, since counters must not decrease. It cannot remove a label, so deleted symbols would
+remain. An environment variable has to choose it before the first import. Here a worker that
+replaces a dead one continues its row: counters continue, the number of rows stays, and nothing is
+left on disk, however the service ends.
 
 Invariants
 ----------
-* A row has one writer, the event loop's thread of one process.
-* A word is aligned and read and written as a whole; a sum over words that are being written is as
-  of no single moment, and each of its parts is right.
-* Nothing here loads the engine or prometheus_client: the parent of the workers imports it.
+* A row has one writer: the thread of the event loop of one process.
+* A word is aligned, and read and written as a whole. A sum over words that are being written
+belongs
+  to no single moment, but each part is right.
+* Nothing here loads the engine or prometheus_client, because the parent of the workers imports it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ ROW_WORDS = 32768
 
 
 class Counters:
-    """A row of words for each worker.
+    """One row of words per worker.
 
     Parameters
     ----------

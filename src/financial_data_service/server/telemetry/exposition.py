@@ -1,7 +1,7 @@
-"""The text of ``GET /metrics``: what was counted, as Prometheus wants to read it.
+"""The text of ``GET /metrics``, in the formats of Prometheus.
 
-Nothing here is needed before somebody asks, so it is loaded then: prometheus_client would take a
-part of the time in which a service comes up.
+This module is imported at the first request for metrics: prometheus_client would slow down the
+start of the service.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def text(scrape: Scrape, media_type: str) -> tuple[bytes, str]:
     media_type : str
         Whether it is to be Prometheus's text format or OpenMetrics.
     """
-    # prometheus_client would take the first type of a header that it knows, whatever its weight.
+    # prometheus_client would take the first known type of the header, whatever its weight.
     encoder, content_type = choose_encoder(media_type)
     registry = CollectorRegistry()
     registry.register(_Exposition(scrape))
@@ -214,15 +214,15 @@ class _Exposition(Collector):
 
 
 def _processes(rows: list[memoryview]) -> Iterator[Metric]:
-    """Return what prometheus_client tells of a process, for every worker.
+    """Return the process metrics of prometheus_client for every worker.
 
-    Its own collector tells of whoever is asked: a different worker with each scrape.
+    Its own collector reports the process that answers: another worker at each scrape.
     """
     families: dict[str, Metric] = {}
     for index, row in enumerate(rows):
         if not row[PID]:
             continue
-        # None is a registry, too: it would register itself.
+        # Without this the collector would register itself.
         collector = ProcessCollector(pid=lambda pid=row[PID]: pid, registry=None)  # type: ignore[misc]
         for family in collector.collect():
             known = families.setdefault(family.name, family)
@@ -234,7 +234,7 @@ def _processes(rows: list[memoryview]) -> Iterator[Metric]:
 
 
 def _resident_bytes(region: npt.NDArray[np.float64]) -> int | None:
-    """Return how much of a mapped region is in memory; None where the system does not tell."""
+    """Return how much of a mapped region is in memory; None if the system does not say."""
     if _mincore is None or region.nbytes == 0:
         return None
     page_bytes = mmap.PAGESIZE
@@ -256,6 +256,6 @@ _mincore = _find_mincore()
 
 
 def _read(histogram: Histogram, rows: list[memoryview]) -> tuple[list[tuple[str, float]], float]:
-    """Return a histogram of all workers as prometheus_client wants it."""
+    """Return a histogram of all workers in the form that prometheus_client expects."""
     buckets, seconds = histogram.read(rows)
     return [(str(floatToGoString(bound)), count) for bound, count in buckets], seconds  # type: ignore[no-untyped-call]

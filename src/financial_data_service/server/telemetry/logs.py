@@ -1,8 +1,8 @@
-"""The log: lines for people or JSON, whole whoever writes them, without secrets.
+"""The log: lines for people or JSON, each written as a whole, without secrets.
 
-For people it is uvicorn's own form, access lines on stdout, all else on stderr; a request's id
-stands in brackets at the end. As JSON every line is an object on stderr, access lines too, which
-have fields of their own::
+For people the format is uvicorn's: access lines on stdout, all other lines on stderr, the id of the
+request in brackets at the end. As JSON every line is an object on stderr. Access lines have fields
+of their own::
 
     {"time": "2030-01-02T03:04:05.678Z", "level": "INFO", "message": "…", "pid": 41, "worker": 1,
      "request_id": "…", "client": "127.0.0.1:50000", "method": "GET", "path": "/stats/AAPL/3",
@@ -10,9 +10,9 @@ have fields of their own::
 
 Invariants
 ----------
-* A line is written by one call of the system, and by one process at a time.
-* What a client sends is in a line only in a form that can neither end it nor pretend to be a field.
-* The API key is in no line, nor is anything that was given for one in a query.
+* A line is written by one system call, and by one process at a time.
+* Input of a client is logged only in a form that can neither end a line nor look like a field.
+* No line contains the API key, nor a value that was sent as one in a query.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ __all__ = ["ACCESS_LOGGER", "AccessLog", "configuration"]
 ACCESS_LOGGER = "financial_data_service.access"
 """uvicorn's own has no times and no ids, and is off."""
 
-TARGET_LENGTH_MAX = 2000  # characters of path and query that are logged
+TARGET_LENGTH_MAX = 2000  # logged characters of path and query
 
 HIDDEN = "***"
 
 _KEY_IN_QUERY = re.compile(r"(api_key=)[^&\s\"\\]*", re.IGNORECASE)
 
-# All processes of a service lock the same file: the parent makes it before it forks.
+# All processes of a service lock the same file: the parent creates it before it forks.
 _line_lock = -1
 
 
@@ -67,7 +67,7 @@ def configuration(
     request_id : callable
         Returns the id of the request that is being answered, if any.
     """
-    global _line_lock  # There is one log, as there is one stderr.
+    global _line_lock  # One log, like one stderr.
     if settings.workers > 1 and _line_lock < 0:
         _line_lock, path = tempfile.mkstemp(prefix="fds-")
         os.unlink(path)
@@ -86,17 +86,17 @@ def configuration(
     if is_json:
         config["handlers"]["access"]["stream"] = "ext://sys.stderr"
     level = logging.getLevelName(settings.log_level.upper())
-    if not isinstance(level, int):  # uvicorn knows one more.
+    if not isinstance(level, int):  # uvicorn has one level more.
         level = TRACE_LOG_LEVEL
     config["loggers"]["uvicorn.access"] = {"handlers": [], "level": "INFO", "propagate": False}
     config["loggers"][ACCESS_LOGGER] = {"handlers": ["access"], "level": level, "propagate": False}
-    # asyncio's complaints and those of libraries, in the same form.
+    # Warnings of asyncio and of libraries, in the same format.
     config["root"] = {"handlers": ["default"], "level": "WARNING"}
     return config
 
 
 class AccessLog:
-    """Where each request gets a line, whichever lane answers it."""
+    """Writes a line per request, for both lanes."""
 
     def __init__(self) -> None:
         self._logger = logging.getLogger(ACCESS_LOGGER)
@@ -129,10 +129,10 @@ class AccessLog:
 
 
 class _LineHandler(logging.StreamHandler[Any]):
-    """Writes each line whole, and none of the secrets.
+    """Writes each line as a whole, without secrets.
 
-    Lines of up to 4096 bytes are whole in a pipe anyway. For longer ones, tracebacks mostly, the
-    processes of a service take turns.
+    The system keeps lines of up to 4096 bytes whole in a pipe. For longer ones, mostly tracebacks,
+    the processes of a service take turns.
     """
 
     def __init__(self, stream: Any, secrets: tuple[str, ...] = ()) -> None:
@@ -146,7 +146,7 @@ class _LineHandler(logging.StreamHandler[Any]):
         return line
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line as a whole, never amid one of another worker."""
+        """Write a line as a whole, never inside one of another worker."""
         try:
             data = memoryview((self.format(record) + "\n").encode("utf-8", "backslashreplace"))
             self.flush()
@@ -154,20 +154,20 @@ class _LineHandler(logging.StreamHandler[Any]):
             if _line_lock < 0:
                 _write(descriptor, data)
                 return
-            # A byte of the file for each of stdout and stderr: letting go of one keeps the other.
+            # One byte of the file for stdout and one for stderr: releasing one keeps the other.
             fcntl.lockf(_line_lock, fcntl.LOCK_EX, 1, descriptor)
             try:
                 _write(descriptor, data)
             finally:
                 fcntl.lockf(_line_lock, fcntl.LOCK_UN, 1, descriptor)
         except BrokenPipeError:
-            return  # Nobody reads it, and nobody wants to hear so with every request.
-        except Exception:  # noqa: BLE001  # as logging does: no request fails for its log
+            return  # Nobody reads the log; reporting that at every request would not help.
+        except Exception:  # noqa: BLE001  # as in logging: no request fails because of its log
             self.handleError(record)
 
 
 class _JsonFormatter(JsonFormatter):
-    """A line as an object; fields that say nothing are left out."""
+    """A line as a JSON object, without empty fields."""
 
     def __init__(self, worker: int | None, request_id: Callable[[], str | None]) -> None:
         super().__init__("%(message)s", json_ensure_ascii=True)
@@ -193,14 +193,14 @@ class _JsonFormatter(JsonFormatter):
 
 
 class _HumanFormatter(DefaultFormatter):
-    """uvicorn's, on one line unless there is a traceback."""
+    """uvicorn's format, on one line unless there is a traceback."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
         return _plain(super().formatMessage(record))
 
 
 class _HumanAccessFormatter(AccessFormatter):
-    """uvicorn's, with the id of the request behind."""
+    """uvicorn's format, followed by the id of the request."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
         line = _plain(super().formatMessage(record))
@@ -209,7 +209,7 @@ class _HumanAccessFormatter(AccessFormatter):
 
 
 def _plain(line: str) -> str:
-    """Return a line in which no control character but those of colours is left as it was."""
+    """Return a line with all control characters escaped but those of colours."""
     return re.sub(r"[\x00-\x1a\x1c-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], line)
 
 
@@ -219,7 +219,7 @@ def _write(descriptor: int, data: memoryview) -> None:
 
 
 def _secrets(settings: Settings) -> tuple[str, ...]:
-    """Return the forms in which the API key could come to stand in a line."""
+    """Return the forms in which the API key could appear in a line."""
     if settings.api_key is None:
         return ()
     key = settings.api_key.get_secret_value()

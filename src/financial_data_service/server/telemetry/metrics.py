@@ -1,10 +1,8 @@
-"""What Prometheus is told: `GET /metrics`, right across workers.
+"""The metrics of `GET /metrics`, aggregated over all workers.
 
-Here it is counted; :mod:`~financial_data_service.server.telemetry.exposition` puts it into words.
-Counts lie
-in the rows of :mod:`~financial_data_service.server.telemetry.counters`; each row is laid out as
-follows, the
-routes of the application in the order of their names::
+This module counts; :mod:`~financial_data_service.server.telemetry.exposition` writes the text. The
+counts are in the rows of :mod:`~financial_data_service.server.telemetry.counters`. The layout of a
+row, with the routes of the application in the order of their names::
 
     gauges   | process id, connections, subscribers, requests in flight, …
     counters | dropped updates, …
@@ -12,16 +10,16 @@ routes of the application in the order of their names::
     seconds  | for each route and lane: a histogram
     syncs    | a histogram
 
-A histogram is a count for each bucket and the sum in nanoseconds.
+A histogram is a count per bucket and the sum in nanoseconds.
 
-The fast lane touches none of this: it counts by itself. Ten times a second, and when this
-process is asked, they are added to the row; so what other workers have answered may be a tenth of a
-second old. Not each request is measured, but the first of each known query after that, and one
-batch in :data:`SAMPLED_ONE_IN`; it stands for those before it. Prices are not counted at all: the
-sequence of a symbol is their number, whoever brought them.
+The fast lane does not use this module: it counts by itself. Its counts are added to the row ten
+times a second, and when this process is asked. So the counts of other workers may be a tenth of a
+second old. Only some requests are measured: the first of each cached query after that, and one
+batch in :data:`SAMPLED_ONE_IN`, which stands for those before it. Prices are not counted: the
+sequence of a symbol is their number.
 
-Cardinality: routes are those of the application, statuses are a list, symbols are at most
-``max_symbols``. Nothing that a client can choose becomes a label.
+Cardinality: routes are those of the application, statuses are a fixed list, symbols are at most
+``max_symbols``. Clients cannot create labels.
 """
 
 from __future__ import annotations
@@ -92,35 +90,35 @@ class Metrics:
         self._every = 1 if app.state.settings.access_log else SAMPLED_ONE_IN
         self._syncs: deque[int] = deque()
         self._dropped = 0
-        # The server sets what counts its connections, and what tells of the fast lane.
+        # The server sets these two: the number of its connections, and the counts of the fast lane.
         self.connections: Callable[[], int] = int
         self.fast_lane: Callable[[], None] = lambda: None
         self.in_flight = 0
 
     def start(self) -> None:
-        """Say that this process serves, and hear of syncs to disk."""
+        """Record that this process serves, and observe syncs to disk."""
         self._row[PID] = os.getpid()
         disk.on_sync = self._syncs.append
 
     def stop(self) -> None:
-        """Count what is left to be counted, and say that this process has ended."""
+        """Count what is left to be counted, and record that this process has ended."""
         if disk.on_sync == self._syncs.append:
             disk.on_sync = None
         self.fold()
         self._row[:GAUGE_WORDS] = memoryview(bytes(8 * GAUGE_WORDS)).cast("q")
 
     def count(self, method: str, path: str | None, status: int, nanoseconds: int) -> None:
-        """Count a request of the slow lane; without a path, one that no route has taken."""
+        """Count a request of the slow lane; the path is None if no route matched."""
         route = UNMATCHED if path is None else (method, label(path))
         self._row[self._layout.word(route, SLOW, status)] += 1
         self._layout.seconds(route, SLOW).observe(self._row, nanoseconds)
 
     def count_refused(self, status: int) -> None:
-        """Count what was refused before it was a request."""
+        """Count a refusal that was sent before there was a request."""
         self._row[self._layout.word(UNMATCHED, SLOW, status)] += 1
 
     def tally(self, method: str, path: str, status: int) -> Tally:
-        """Return the tally of one kind of request in the fast lane; always the same one."""
+        """Return the counter of one kind of request in the fast lane, always the same object."""
         route = method, label(path)
         tally = self._tallies.get((*route, status))
         if tally is None:
@@ -130,7 +128,7 @@ class Metrics:
         return tally
 
     def fold(self) -> None:
-        """Bring this process's row up to date."""
+        """Bring the row of this process up to date."""
         row = self._row
         self.fast_lane()
         for tally in self._tallies.values():
@@ -146,7 +144,7 @@ class Metrics:
         self._dropped = dropped
 
     def scrape(self) -> Scrape:
-        """Return everything there is to tell, for any thread to put into words."""
+        """Return all metrics; any thread may turn them into text."""
         self.fold()
         manager: SymbolManager = self._app.state.manager
         return Scrape(
@@ -173,20 +171,20 @@ def router_for() -> APIRouter:
     async def metrics(request: Request) -> Response:
         """Return counts and times of all workers in Prometheus's text format.
 
-        Who prefers OpenMetrics by `Accept` gets that.
+        `Accept` may choose OpenMetrics instead.
         """
         scrape = request.app.state.metrics.scrape()
         wanted = best_type(", ".join(request.headers.getlist("accept")), _MEDIA_TYPES)
 
         def text() -> tuple[bytes, str]:
             from financial_data_service.server.telemetry import (
-                exposition,  # Only who is asked needs it.
+                exposition,  # Imported by the process that is asked.
             )
 
-            # Who wants neither is a browser or a mistake.
+            # A client that accepts neither is a browser, or a mistake.
             return exposition.text(scrape, wanted or _MEDIA_TYPES[0])
 
-        # Some milliseconds for many symbols, in which the event loop has better things to do.
+        # It takes some milliseconds for many symbols, which must not block the event loop.
         content, content_type = await asyncio.to_thread(text)
         return Response(content, headers={"content-type": content_type, "vary": "Accept"})
 
@@ -207,7 +205,7 @@ def _documentation() -> dict[str, Any]:
 
 def _symbols(manager: SymbolManager) -> Iterator[Symbol]:
     for name in manager.symbols():
-        with suppress(FdsError):  # It cannot be used, or another process has deleted it just now.
+        with suppress(FdsError):  # It cannot be used, or another process has just deleted it.
             running_stats = manager[name]
             sequence = running_stats.sequence
             if sequence >= 0:
