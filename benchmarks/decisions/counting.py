@@ -23,7 +23,7 @@ from uvicorn.server import ServerState
 from financial_data_service.engine.running_stats import warm_up
 from financial_data_service.server.app import create_app
 from financial_data_service.server.connection.fast_lane import FastLaneProtocol
-from financial_data_service.server.connection.head_cache import FastLane, KnownQuery
+from financial_data_service.server.connection.head_cache import CachedReply, FastLane
 from financial_data_service.settings import Settings
 from harness import command
 from harness.table import Table
@@ -34,14 +34,14 @@ _REQUEST = b"GET /stats/S/1 HTTP/1.1\r\nHost: test\r\nAccept: */*\r\nUser-Agent:
 _ROUNDS = {"full": 20_000, "quick": 4_000, "smoke": 20}
 _CALLS = 200  # A tenth of a millisecond: most blocks are spared by whatever else runs.
 
-_FOLDED_ONE_IN = 50  # blocks: as often as at 100,000 requests a second
+_FLUSHED_ONE_IN = 50  # blocks: as often as at 100,000 requests a second
 
 
 class _Uncounted(FastLaneProtocol):
     """The fast lane but for one line: that which counts."""
 
-    def _answer_query(self, known: KnownQuery) -> bool:
-        reply = known.reply(self._manager, self._lane.headers(self.server_state.default_headers))
+    def _answer_query(self, known: CachedReply) -> bool:
+        reply = known.reply(self._manager, self.lane.headers(self.server_state.default_headers))
         if reply is None:
             return False
         self.transport.write(reply)
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         }
         found = alternate(
             [
-                Side(name, _asking(protocol), _CALLS, prepare=_folding(protocol))
+                Side(name, _asking(protocol), _CALLS, prepare=_flushing(protocol))
                 for name, protocol in sides.items()
             ],
             _ROUNDS[options.scale],
@@ -100,13 +100,13 @@ def _asking(protocol: Any) -> Callable[[], None]:
     return ask
 
 
-def _folding(protocol: Any) -> Callable[[], None]:
+def _flushing(protocol: Any) -> Callable[[], None]:
     """Return a function that tells the metrics what was counted, once in so many calls.
 
     The service does so ten times a second.
     """
-    lane = protocol.config.app.state.fast_lane
-    turns = cycle([lane.fold, *[lambda: None] * (_FOLDED_ONE_IN - 1)])
+    lane = protocol.lane
+    turns = cycle([lane.flush, *[lambda: None] * (_FLUSHED_ONE_IN - 1)])
 
     def turn() -> None:
         next(turns)()
@@ -118,12 +118,14 @@ def _connection(protocol: type[FastLaneProtocol], loop: asyncio.AbstractEventLoo
     """Return a connection to a service of its own, whose symbol has two prices."""
     settings = Settings(largest_window=1000)
     app = create_app(settings)
-    app.state.manager.add_batch("S", [1.0, 2.0])
-    app.state.fast_lane = FastLane(app.state.manager, settings, app.state.metrics.tally)
+    service = app.state.service
+    service.manager.add_batch("S", [1.0, 2.0])
+    lane = FastLane(service.manager, settings, service.metrics.counter)
+    shared = {"lane": lane, "metrics": service.metrics}
     config = uvicorn.Config(app, lifespan="off", ws="none", log_config=None)
     state = ServerState()
     state.default_headers = [(b"date", b"now"), (b"server", b"uvicorn")]
-    connection = protocol(config, state, {}, loop)
+    connection = type("Protocol", (protocol,), shared)(config, state, {}, loop)
     connection.connection_made(_Nowhere())
     return connection
 

@@ -180,7 +180,7 @@ def answers_when_full(
 ) -> Iterator[tuple[str, str, httpx.Response]]:
     """The answers of a service that has too many requests under way."""
     with monkeypatch.context() as patch:
-        patch.setattr(client.app.state.metrics, "in_flight", 10**9)
+        patch.setattr(client.app.state.service.metrics, "in_flight", 10**9)
         for path, operations in document["paths"].items():
             for method in operations:
                 if path not in ("/livez", "/readyz", "/metrics"):

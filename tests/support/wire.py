@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import time
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import uvicorn
 from uvicorn.server import ServerState
 
-from financial_data_service.server.app import create_app
+from financial_data_service.server.app import Service, create_app
 from financial_data_service.server.connection.fast_lane import FastLaneProtocol
-from financial_data_service.server.connection.http_protocol import GuardedProtocol
-from financial_data_service.server.processes.uvicorn_setup import _protocol_for
+from financial_data_service.server.connection.head_cache import FastLane
+from financial_data_service.server.connection.http_protocol import LimitedHttpProtocol
+from financial_data_service.server.processes.uvicorn_setup import http_protocol_for
 from financial_data_service.settings import Settings
 
 SETTLED_SECONDS_MAX = 20.0  # a test that hangs fails with it
@@ -96,8 +97,9 @@ class Wire:
         values = {"largest_window": 1000, **settings}
         self.settings = Settings(fast_lane=fast_lane, **values)
         self.app = create_app(self.settings)
-        self.manager = self.app.state.manager
-        self.protocol = cast(type[GuardedProtocol], _protocol_for(self.app, self.settings))
+        self.service: Service = self.app.state.service
+        self.manager = self.service.manager
+        self.protocol = http_protocol_for(self.service)
         assert issubclass(self.protocol, FastLaneProtocol) == fast_lane
         self.config = uvicorn.Config(
             self.app,
@@ -123,6 +125,12 @@ class Wire:
         self._runner.close()
         self.manager.close()
 
+    @property
+    def lane(self) -> FastLane:
+        """What the connections of the fast lane share."""
+        assert issubclass(self.protocol, FastLaneProtocol)
+        return self.protocol.lane
+
     def connect(self) -> WireConnection:
         """Return a new connection."""
         return WireConnection(self)
@@ -131,7 +139,7 @@ class Wire:
         """Begin another second, as uvicorn does."""
         self.state.default_headers = [(b"date", text), (b"server", b"uvicorn")]
 
-    def settle(self, connection: GuardedProtocol) -> None:
+    def settle(self, connection: LimitedHttpProtocol) -> None:
         """Run the event loop until no request of a connection gets on without more of its body.
 
         What a handler waits for takes turns of the loop, so that one is not enough.
@@ -143,7 +151,7 @@ class Wire:
             self.loop.run_until_complete(asyncio.sleep(0))
 
 
-def _is_busy(connection: GuardedProtocol) -> bool:
+def _is_busy(connection: LimitedHttpProtocol) -> bool:
     if connection.flow.write_paused or connection.transport.is_closing():
         return False
     cycles = [connection.cycle, *(cycle for cycle, _ in connection.pipeline)]

@@ -47,9 +47,9 @@ def serve(**flags: str | bool | None) -> None:
         from financial_data_service.server.processes import supervisor
 
         raise typer.Exit(supervisor.serve(settings))
-    from financial_data_service.server.processes.startup import collections_held
+    from financial_data_service.server.processes.startup import gc_paused
 
-    with collections_held():
+    with gc_paused():
         # Not before the settings are good: it loads the engine.
         from financial_data_service.server.processes import serve as single
 

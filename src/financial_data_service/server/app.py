@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from fastapi import APIRouter, FastAPI
 from fastapi_offline import FastAPIOffline
@@ -17,15 +18,16 @@ from financial_data_service.engine.store import SymbolStore
 from financial_data_service.engine.symbol_manager import SymbolManager
 from financial_data_service.server import stream
 from financial_data_service.server.api import bulk_routes
+from financial_data_service.server.api import routes as api_routes
 from financial_data_service.server.api.error_replies import add_error_handlers
-from financial_data_service.server.api.routes import health_router_for, router_for
 from financial_data_service.server.middleware.content_security import OwnOriginMiddleware
 from financial_data_service.server.middleware.encoded_slash import EncodedSlashMiddleware
 from financial_data_service.server.middleware.observation import ObservingMiddleware
 from financial_data_service.server.middleware.stack import add_access_control
-from financial_data_service.server.page import routes
+from financial_data_service.server.page import routes as page_routes
 from financial_data_service.server.stream.hub import Hub
-from financial_data_service.server.telemetry import metrics
+from financial_data_service.server.telemetry import metrics as metrics_route
+from financial_data_service.server.telemetry.counter_row import SAMPLED_ONE_IN
 from financial_data_service.server.telemetry.counters import Counters
 from financial_data_service.server.telemetry.logs import AccessLog
 from financial_data_service.server.telemetry.metrics import Metrics
@@ -33,7 +35,7 @@ from financial_data_service.settings import Settings
 from financial_data_service.storage.directory import DirectoryStore
 from financial_data_service.version import __version__
 
-__all__ = ["create_app", "open_prices", "store_for"]
+__all__ = ["Service", "create_app", "store_for"]
 
 logger = logging.getLogger("uvicorn.error")
 
@@ -64,6 +66,57 @@ _TAGS = [
 ]
 
 
+@dataclass(slots=True)
+class Service:
+    """What one process serves from. The application carries it as ``app.state.service``.
+
+    Attributes
+    ----------
+    settings : Settings
+        Of the service.
+    manager : SymbolManager
+        The symbols and their prices.
+    hub : Hub
+        The subscriptions of streams.
+    metrics : Metrics
+        The counters of this process.
+    is_open : bool
+        Whether the prices can be used: after :meth:`open`, until :meth:`close`.
+    """
+
+    settings: Settings
+    manager: SymbolManager
+    hub: Hub
+    metrics: Metrics
+    is_open: bool = False
+
+    def open(self, *, quiet: bool = False) -> None:
+        """Open the prices, and log which of their files are rejected. Idempotent.
+
+        Parameters
+        ----------
+        quiet : bool
+            Leave out the log: another process has written it.
+
+        Raises
+        ------
+        DataDirectoryError
+            When the data directory cannot be used.
+        """
+        if self.is_open:
+            return
+        self.manager.open()
+        self.is_open = True
+        if not quiet:
+            for file, reason in self.manager.refused.items():
+                logger.warning("%s is not served: %s", file, reason)
+
+    def close(self) -> None:
+        """Close the prices. Idempotent."""
+        self.manager.close()
+        self.is_open = False
+
+
 def create_app(
     settings: Settings | None = None,
     *,
@@ -78,7 +131,7 @@ def create_app(
     settings : Settings, optional
         From the environment (``FDS_*``) if not given.
     store : SymbolStore, optional
-        Where the symbols are kept; as the settings say if not given. It is opened when the
+        Where the symbols are kept. The settings decide if it is not given. It is opened when the
         application starts, unless it is open already, and closed when it ends.
     counters : Counters, optional
         The counters of all workers, if there are several.
@@ -86,20 +139,28 @@ def create_app(
         Number of this process among the workers, from 0.
     """
     settings = settings or Settings()
+    store = store or store_for(settings)
+    limits = settings.max_symbols, settings.largest_window, settings.batch_max
+    manager = SymbolManager(*limits, store=store)
+    hub = Hub(manager, settings.stream_connections_max)
+
     app = _documented_app(settings)
-    app.state.settings = settings
-    app.state.manager = SymbolManager(
-        settings.max_symbols,
-        settings.largest_window,
-        settings.batch_max,
-        store=store or store_for(settings),
-    )
-    app.state.hub = Hub(app.state.manager, settings.stream_connections_max)
-    app.state.is_open = False
     add_error_handlers(app)
-    routers = _add_routers(app, settings)
-    app.state.metrics = Metrics(app, _routes((app.router, *routers)), counters, worker)
-    _add_middleware(app, settings)
+    routers = [
+        api_routes.router_for(settings, manager),
+        bulk_routes.router_for(settings, manager),
+        stream.router_for(settings, manager, hub),
+        api_routes.health_router_for(manager),
+        page_routes.router_for(),
+    ]
+    routes = [*_routes((app.router, *routers)), ("GET", metrics_route.PATH)]
+    # With an access log every request is measured, because each line of it tells its time.
+    every = 1 if settings.access_log else SAMPLED_ONE_IN
+    metrics = Metrics(manager, routes, counters, worker, streams=hub, every=every)
+    for router in (*routers, metrics_route.router_for(metrics)):
+        app.include_router(router)
+    _add_middleware(app, settings, metrics)
+    app.state.service = Service(settings, manager, hub, metrics)
     return app
 
 
@@ -122,28 +183,13 @@ def _documented_app(settings: Settings) -> FastAPI:
     )
 
 
-def _add_routers(app: FastAPI, settings: Settings) -> tuple[APIRouter, ...]:
-    """Add the routes of every wing, and return their routers."""
-    routers = (
-        *(router_for(settings), bulk_routes.router_for(settings), stream.router_for(settings)),
-        *(health_router_for(), metrics.router_for()),
-        routes.router_for(),
-    )
-    for router in routers:
-        app.include_router(router)
-    return routers
-
-
-def _add_middleware(app: FastAPI, settings: Settings) -> None:
+def _add_middleware(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
     """Add the middleware. What is added last is outermost; ``observation`` explains the order."""
     app.add_middleware(EncodedSlashMiddleware)
     app.add_middleware(OwnOriginMiddleware)
-    add_access_control(app, settings, app.state.metrics)
-    app.add_middleware(
-        ObservingMiddleware,
-        metrics=app.state.metrics,
-        access_log=AccessLog() if settings.access_log else None,
-    )
+    add_access_control(app, settings, metrics)
+    access_log = AccessLog() if settings.access_log else None
+    app.add_middleware(ObservingMiddleware, metrics=metrics, access_log=access_log)
 
 
 def _routes(routers: Iterable[APIRouter]) -> Iterator[tuple[str, str]]:
@@ -181,39 +227,14 @@ def store_for(settings: Settings, *, temporary: bool = False) -> SymbolStore | N
     )
 
 
-def open_prices(app: FastAPI, *, quiet: bool = False) -> None:
-    """Open where the prices live, and log which of their files are refused. Idempotent.
-
-    Parameters
-    ----------
-    app : FastAPI
-        The application.
-    quiet : bool
-        Leave out the log: another process has told already.
-
-    Raises
-    ------
-    DataDirectoryError
-        When the data directory cannot be used.
-    """
-    if app.state.is_open:
-        return
-    manager: SymbolManager = app.state.manager
-    manager.open()
-    app.state.is_open = True
-    if not quiet:
-        for file, reason in manager.refused.items():
-            logger.warning("%s is not served: %s", file, reason)
-
-
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Compile the kernels and open the prices before the first request; close them at the end."""
+    service: Service = app.state.service
     warm_up()
-    open_prices(app)
-    app.state.metrics.start()
+    service.open()
+    service.metrics.start()
     yield
-    app.state.metrics.stop()
-    app.state.hub.stop()
-    app.state.manager.close()
-    app.state.is_open = False
+    service.metrics.stop()
+    service.hub.stop()
+    service.close()

@@ -279,7 +279,7 @@ def test_verify(client: InProcess) -> None:
 
 
 def ring_of(client: InProcess, symbol: str) -> Any:
-    return client.app.state.manager[symbol].ring
+    return client.app.state.service.manager[symbol].ring
 
 
 def test_verify_finds_what_has_changed() -> None:
@@ -435,7 +435,7 @@ def test_a_symbol_that_another_process_deletes_meanwhile(
     """Its count turns to -1 once it has been looked up: it is not there, and left out of lists."""
     add(client, "A", PRICES)
     add(client, "B", PRICES)
-    running_stats = client.app.state.manager["A"]
+    running_stats = client.app.state.service.manager["A"]
     monkeypatch.setattr(SymbolManager, "get", lambda manager, symbol: {**manager._symbols}[symbol])
     running_stats.ring.header[WORD_COUNT] = DELETED
     for target in ("/stats/A/1", "/stats/A?last=3", "/stats/A", "/verify/A/1"):

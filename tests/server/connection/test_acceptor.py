@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from financial_data_service.server.connection import acceptor as acceptor_module
-from financial_data_service.server.connection.acceptor import Acceptor, ConnectionCounts
+from financial_data_service.server.connection.acceptor import Acceptor, WorkerLoad
 
 
 class Listener(socket.socket):
@@ -49,7 +49,7 @@ class Workers:
     """Two acceptors, "a" and "b", that listen on one address."""
 
     def __init__(self) -> None:
-        self.counts = ConnectionCounts(2)
+        self.counts = WorkerLoad(2)
         listener = Listener()
         listener.bind(("127.0.0.1", 0))
         listener.setblocking(False)
@@ -86,7 +86,7 @@ def run(test: Callable[[Workers], Awaitable[None]]) -> None:
 
 
 def test_who_has_more_connections_than_another_holds_back() -> None:
-    counts = ConnectionCounts(3)
+    counts = WorkerLoad(3)
     counts.set(1, 5)
     assert counts.may_accept(1), "the others do not serve"
     counts.set(0, 4)

@@ -20,8 +20,8 @@ from financial_data_service.server.app import create_app
 from financial_data_service.server.connection import head_cache
 from financial_data_service.server.connection.fast_lane import FastLaneProtocol
 from financial_data_service.server.connection.head_cache import FastLane
-from financial_data_service.server.connection.http_protocol import GuardedProtocol
-from financial_data_service.server.processes.uvicorn_setup import _protocol_for
+from financial_data_service.server.connection.http_protocol import LimitedHttpProtocol
+from financial_data_service.server.processes.uvicorn_setup import http_protocol_for
 from financial_data_service.settings import Settings
 from support.raw_http import FLOAT64_TYPE, batch, get, post, post_chunked, post_float64
 from support.service_process import LIGHT, Service, end, started
@@ -47,13 +47,13 @@ def slow_wire() -> Iterator[Wire]:
 def handed_over(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """What goes on to uvicorn, read by read."""
     reads: list[bytes] = []
-    pass_on = GuardedProtocol.data_received
+    pass_on = LimitedHttpProtocol.data_received
 
-    def note(protocol: GuardedProtocol, data: bytes) -> None:
+    def note(protocol: LimitedHttpProtocol, data: bytes) -> None:
         reads.append(data)
         pass_on(protocol, data)
 
-    monkeypatch.setattr(GuardedProtocol, "data_received", note)
+    monkeypatch.setattr(LimitedHttpProtocol, "data_received", note)
     return reads
 
 
@@ -149,7 +149,7 @@ def test_all_else_is_handed_over_byte_for_byte(
     handed_over.clear()
     assert wire.connect().ask(request) == expected
     assert handed_over == [request]
-    # The second time the head is known, and the verdict is the same.
+    # The second time the head is known, and the decision is the same.
     assert wire.connect().ask(QUERY + request).startswith(b"HTTP/1.1 200 ")
     assert handed_over == [request, request]
 
@@ -159,7 +159,7 @@ def test_all_else_is_handed_over_byte_for_byte(
 
 def test_known_heads_are_bounded(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(head_cache, "KNOWN_HEADS_MAX", 8)
-    known = wire.app.state.fast_lane.known
+    known = wire.lane.known
     wire.manager.add_batch("S", [1.0])
     connection = wire.connect()
     expected = connection.ask(QUERY)
@@ -176,7 +176,7 @@ def test_long_heads_are_never_kept(wire: Wire) -> None:
     wire.manager.add_batch("S", [1.0])
     connection = wire.connect()
     expected = connection.ask(QUERY)
-    known = wire.app.state.fast_lane.known
+    known = wire.lane.known
     for size in (head_cache.KNOWN_HEAD_BYTES_MAX, 10_000, 60_000):
         for request in (get("/stats/S/1", f"X: {'x' * size}"), get(f"/stats/{'S' * size}/1")):
             for _ in range(2):
@@ -353,15 +353,19 @@ def test_a_reply_is_kept_while_nothing_changes(wire: Wire, monkeypatch: pytest.M
 
 
 def test_the_fast_lane_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    for value, base in (("0", GuardedProtocol), ("1", FastLaneProtocol), (None, FastLaneProtocol)):
+    for value, base in (
+        ("0", LimitedHttpProtocol),
+        ("1", FastLaneProtocol),
+        (None, FastLaneProtocol),
+    ):
         if value is None:
             monkeypatch.delenv("FDS_FAST_LANE")
         else:
             monkeypatch.setenv("FDS_FAST_LANE", value)
         settings = Settings(largest_window=1000)
-        app = create_app(settings)
-        assert _protocol_for(app, settings).__bases__[-1] is base
-        assert hasattr(app.state, "fast_lane") == (base is FastLaneProtocol)
+        protocol = http_protocol_for(create_app(settings).state.service)
+        assert protocol.__bases__[-1] is base
+        assert hasattr(protocol, "lane") == (base is FastLaneProtocol)
 
 
 def test_limits_are_those_of_the_settings() -> None:
@@ -428,5 +432,5 @@ def test_a_log_that_names_the_client_behind_a_proxy_is_left_to_uvicorn() -> None
     head = get("/stats/S/1", "X-Forwarded-For: 192.0.2.7")
     for access_log in (False, True):
         lane = FastLane(SymbolManager(), Settings(access_log=access_log))
-        assert (lane.judge(head) is None) == access_log
-        assert lane.judge(get("/stats/S/1")) is not None
+        assert (lane.classify(head) is None) == access_log
+        assert lane.classify(get("/stats/S/1")) is not None

@@ -343,6 +343,6 @@ def test_the_fast_lane_takes_the_reader_there_is(monkeypatch: pytest.MonkeyPatch
         "financial_data_service.server.connection.head_cache.plain_reader", json_batch.plain_reader
     )
     settings = Settings(largest_window=1000)
-    lane = FastLane(create_app(settings).state.manager, settings)
+    lane = FastLane(create_app(settings).state.service.manager, settings)
     body = body_of("1,2")
     assert lane.add(KnownBatch(len(body), "/add_batch/", {}), body, b"") is not None

@@ -147,12 +147,12 @@ def test_a_head_with_the_right_key_is_known_and_one_with_another_never() -> None
     manager = SymbolManager(largest_window=1000)
     lane = FastLane(manager, Settings(api_key=KEY, largest_window=1000))  # type: ignore[arg-type]
     for header in (*WRONG, "X-Nothing: 1"):
-        assert lane.judge(get("/stats/S/1", header)) is None
-    assert lane.judge(b"GET /\r\n\r\n") is None
+        assert lane.classify(get("/stats/S/1", header)) is None
+    assert lane.classify(b"GET /\r\n\r\n") is None
     assert lane.known == {}
     for header in RIGHT:
         head = get("/stats/S/1", header)
-        assert lane.judge(head) is lane.known[head] is not None
+        assert lane.classify(head) is lane.known[head] is not None
 
 
 def test_one_right_key_among_several_will_do() -> None:
@@ -384,7 +384,7 @@ def test_too_many_at_once_are_told_to_come_again() -> None:
         for connection in waiting:
             assert status_of(connection.ask(request[-1:])) == 201
         assert status_of(other.ask(request)) == 201
-        assert wire.app.state.metrics.in_flight == 0
+        assert wire.app.state.service.metrics.in_flight == 0
 
 
 @pytest.mark.parametrize("fast_lane", [False, True])
@@ -397,7 +397,7 @@ class TestSlowUploads:
             for connection, upload in zip(slow, self.UPLOADS, strict=True):
                 assert connection.ask(upload[:-9]) == b""
                 assert connection.ask(upload[-9:-5]) == b""
-            assert wire.app.state.metrics.in_flight == 2
+            assert wire.app.state.service.metrics.in_flight == 2
             for upload in self.UPLOADS:
                 other = wire.connect()
                 reply = other.ask(upload[:-5])
@@ -407,7 +407,7 @@ class TestSlowUploads:
                 assert not other.is_closed
             for connection, upload in zip(slow, self.UPLOADS, strict=True):
                 assert status_of(connection.ask(upload[-5:])) == 201
-            assert wire.app.state.metrics.in_flight == 0
+            assert wire.app.state.service.metrics.in_flight == 0
             assert wire.manager["S"].sequence == 5
             assert status_of(other.ask(self.UPLOADS[0][:-1]) + other.ask(b"}")) == 201
 
@@ -416,21 +416,21 @@ class TestSlowUploads:
             for upload in self.UPLOADS:
                 gone = wire.connect()
                 gone.ask(upload[:-1])
-                assert wire.app.state.metrics.in_flight == 1
+                assert wire.app.state.service.metrics.in_flight == 1
                 gone.protocol.connection_lost(None)
                 gone.receive()
                 unfit = wire.connect()
                 assert unfit.ask(upload[:-16]) == b""
-                assert wire.app.state.metrics.in_flight == 1
+                assert wire.app.state.service.metrics.in_flight == 1
                 assert status_of(unfit.ask(b"\xff" * 16)) == 422
-                assert wire.app.state.metrics.in_flight == 0
+                assert wire.app.state.service.metrics.in_flight == 0
 
     def test_take_none_once_they_are_here(self, fast_lane: bool) -> None:
         with wire_of(fast_lane=fast_lane, in_flight_max=1) as wire:
             connection = wire.connect()
             for upload in self.UPLOADS * 3:
                 assert status_of(connection.ask(upload)) == 201
-            assert wire.app.state.metrics.in_flight == 0
+            assert wire.app.state.service.metrics.in_flight == 0
 
 
 def test_a_whole_batch_of_the_fast_lane_needs_no_place() -> None:
@@ -447,7 +447,7 @@ def test_a_request_that_is_broken_off_gives_its_place_back() -> None:
         broken = wire.connect()
         broken.send(post(batch("S", [1.0]), "X-Request-ID: slow")[:-1])
         broken.receive()
-        assert wire.app.state.metrics.in_flight == 1
+        assert wire.app.state.service.metrics.in_flight == 1
         broken.protocol.connection_lost(None)
         other = wire.connect()
         assert status_of(other.ask(get("/symbols"))) == 200
@@ -467,7 +467,7 @@ def test_an_event_stream_takes_no_place_once_it_has_begun() -> None:
 
     async def events() -> Any:
         for number in range(3):
-            yield f"data: {number} {app.state.metrics.in_flight}\n\n"
+            yield f"data: {number} {app.state.service.metrics.in_flight}\n\n"
 
     async def endpoint() -> StreamingResponse:
         return StreamingResponse(events(), media_type="text/event-stream")
@@ -475,7 +475,7 @@ def test_an_event_stream_takes_no_place_once_it_has_begun() -> None:
     app.router.add_api_route("/numbers", endpoint)
     with InProcess(app) as client:
         assert client.get("/numbers").text == "data: 0 0\n\ndata: 1 0\n\ndata: 2 0\n\n"
-        assert app.state.metrics.in_flight == 0
+        assert app.state.service.metrics.in_flight == 0
 
 
 # --- CORS

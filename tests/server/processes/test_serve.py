@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from financial_data_service.engine.compile_notice import SENTENCE
-from financial_data_service.server.processes.startup import collections_held, resume_collections
+from financial_data_service.server.processes.startup import gc_paused, resume_gc
 from support.raw_http import batch, get, post, post_chunked
 from support.service_process import (
     LIGHT,
@@ -126,15 +126,15 @@ def test_what_the_first_request_does_not_need_is_not_loaded_for_it() -> None:
 
 
 def test_garbage_is_collected_once_it_serves_or_has_failed_to() -> None:
-    with collections_held():
+    with gc_paused():
         assert not gc.isenabled()
-        resume_collections()
+        resume_gc()
         try:
             assert gc.isenabled()
             assert gc.get_freeze_count() > 0
         finally:
             gc.unfreeze()
-    with pytest.raises(OSError, match="no"), collections_held():
+    with pytest.raises(OSError, match="no"), gc_paused():
         raise OSError("no")
     assert gc.isenabled()
 

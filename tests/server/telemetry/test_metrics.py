@@ -28,9 +28,9 @@ from financial_data_service.server.connection import fast_lane, head_cache
 from financial_data_service.server.telemetry import counter_row
 from financial_data_service.server.telemetry.counter_row import (
     SAMPLED_ONE_IN,
+    FastCounter,
     Histogram,
     Layout,
-    Tally,
 )
 from financial_data_service.server.telemetry.counters import GAUGE_WORDS, Counters
 from financial_data_service.settings import Settings
@@ -94,9 +94,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.fixture
 def wire() -> Iterator[Wire]:
     with Wire() as wire:
-        wire.app.state.metrics.start()
+        wire.service.metrics.start()
         yield wire
-        wire.app.state.metrics.stop()
+        wire.service.metrics.stop()
 
 
 def exposition(wire: Wire, *headers: str) -> str:
@@ -302,7 +302,7 @@ def test_queries_are_counted_that_were_forgotten_since(
     connection.ask(post(batch("S", [1.0])))
     for number in range(20):
         connection.ask(get("/stats/S/1", f"User-Agent: {number}"))
-    assert len(wire.app.state.fast_lane.known) <= 3
+    assert len(wire.lane.known) <= 3
     found = samples(exposition(wire))
     assert total(found, "fds_requests_total", "/stats/{symbol}/{k}", "fast") == 20
 
@@ -312,17 +312,17 @@ def test_a_tally_counts_each_request_once(course: list[int | None]) -> None:
     """None is a fold, a number so many requests."""
     row = Counters().rows[0]
     histogram = Histogram(100, (1e-6,))
-    tally = Tally(row, 50, histogram, SAMPLED_ONE_IN)
+    counter = FastCounter(row, 50, histogram, SAMPLED_ONE_IN)
     answered = 0
     for step in course:
         if step is None:
-            tally.fold()
+            counter.flush()
             assert row[50] == answered
         else:
             for _ in range(step):
-                tally.left -= 1
-                if not tally.left:
-                    tally.sampled(500)
+                counter.left -= 1
+                if not counter.left:
+                    counter.sampled(500)
             answered += step
             assert row[50] <= answered < row[50] + SAMPLED_ONE_IN
     measured = answered // SAMPLED_ONE_IN * SAMPLED_ONE_IN
@@ -376,7 +376,7 @@ def test_streams_are_told_of(wire: Wire) -> None:
         subscribers = 3
         dropped_updates = 5
 
-    wire.app.state.hub = hub = Hub()
+    wire.service.metrics.streams = hub = Hub()
     text = exposition(wire)
     assert "# HELP fds_stream_subscribers Clients subscribed" in text
     found = samples(text)
@@ -387,7 +387,7 @@ def test_streams_are_told_of(wire: Wire) -> None:
 
 
 def test_an_application_without_streams_has_metrics(wire: Wire) -> None:
-    del wire.app.state.hub
+    wire.service.metrics.streams = None
     assert samples(exposition(wire))["fds_stream_subscribers"] == {("1",): 0}
 
 

@@ -15,7 +15,7 @@ __all__ = ["is_json", "json_body", "read_body", "request_body_schema", "whole_re
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def json_body(model: type[Model]) -> Callable[[Request], Awaitable[Model]]:
+def json_body(model: type[Model], bytes_max: int) -> Callable[[Request], Awaitable[Model]]:
     """Return a dependency that reads the body as JSON straight into a model.
 
     FastAPI would parse it to Python objects first, and let ``NaN`` through on the way.
@@ -24,8 +24,8 @@ def json_body(model: type[Model]) -> Callable[[Request], Awaitable[Model]]:
     ------
     HTTPException
         415 when the body is compressed, or not declared to be JSON: a web page elsewhere may
-        send text to this address unasked, but not JSON. 413 when it is larger than
-        ``Settings.body_max_bytes``, before it is read where its length is declared.
+        send text to this address unasked, but not JSON. 413 when it is larger than ``bytes_max``,
+        before it is read where its length is declared.
     RequestValidationError
         When it is not JSON, or not what the model says.
     """
@@ -39,7 +39,7 @@ def json_body(model: type[Model]) -> Callable[[Request], Awaitable[Model]]:
                 "Expected `Content-Type: application/json`, got "
                 + (f"`{content_type[:64]}`" if content_type else "none"),
             )
-        body = await read_body(request)
+        body = await read_body(request, bytes_max)
         try:
             return model.model_validate_json(body)
         except ValidationError as error:
@@ -67,18 +67,17 @@ async def whole_request(request: Request) -> None:
         raise _cut_off() from None
 
 
-async def read_body(request: Request) -> bytes:
+async def read_body(request: Request, bytes_max: int) -> bytes:
     """Return the body of a request.
 
     Raises
     ------
     HTTPException
-        415 when it is compressed; 413 when it is larger than ``Settings.body_max_bytes``, before
-        it is read where its length is declared.
+        415 when it is compressed; 413 when it is larger than ``bytes_max``, before it is read
+        where its length is declared.
     """
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise HTTPException(415, "Expected a body without Content-Encoding")
-    bytes_max: int = request.app.state.settings.body_max_bytes
     declared = request.headers.get("content-length", "0")
     # The server has checked that it is a number.
     if int(declared) > bytes_max:

@@ -5,7 +5,7 @@ Whatever the format, the place of an unfit price is ``["body", "values", i]``, c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, NamedTuple
 
 import numpy.typing as npt
@@ -37,38 +37,44 @@ class Batch(NamedTuple):
     from_sequence: int | None
 
 
-async def batch_body(
-    request: Request,
-    from_sequence: Annotated[
-        int | None,
-        Query(
-            ge=0,
-            description="Number of prices appended to the symbol before this batch. It makes a "
-            "retry harmless: prices that are stored already are compared and not added again.",
-            examples=[0],
-        ),
-    ] = None,
-) -> Batch:
-    """Return the batch that a request brings (dependency).
+def batch_body(bytes_max: int) -> Callable[..., Awaitable[Batch]]:
+    """Return a dependency that reads a batch from the body and the query of a request.
 
     Raises
     ------
     HTTPException
-        415 when its type is none of the three, or it is compressed; 413 when it is too large.
+        415 when its type is none of the three, or it is compressed; 413 when it is larger than
+        ``bytes_max``.
     RequestValidationError
         When it is not what its type says.
     """
-    read = _reader(request.headers.get("content-type", ""))
-    batch = read(await read_body(request))
-    if batch.from_sequence is None:
-        return Batch(batch.values, from_sequence)
-    if from_sequence not in (None, batch.from_sequence):
-        raise _refused(
-            "from_sequence_twice",
-            ("query", "from_sequence"),
-            f"Expected from_sequence of {batch.from_sequence} as in the body, got {from_sequence}",
-        )
-    return batch
+
+    async def read_batch(
+        request: Request,
+        from_sequence: Annotated[
+            int | None,
+            Query(
+                ge=0,
+                description="Number of prices appended to the symbol before this batch. It makes a "
+                "retry harmless: prices that are stored already are compared and not added again.",
+                examples=[0],
+            ),
+        ] = None,
+    ) -> Batch:
+        read = _reader(request.headers.get("content-type", ""))
+        batch = read(await read_body(request, bytes_max))
+        if batch.from_sequence is None:
+            return Batch(batch.values, from_sequence)
+        if from_sequence not in (None, batch.from_sequence):
+            raise _refused(
+                "from_sequence_twice",
+                ("query", "from_sequence"),
+                f"Expected from_sequence of {batch.from_sequence} as in the body, got "
+                f"{from_sequence}",
+            )
+        return batch
+
+    return read_batch
 
 
 def _reader(content_type: str) -> Callable[[bytes], Batch]:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 
 from financial_data_service.engine.ring_view import RingView
+from financial_data_service.engine.symbol_manager import SymbolManager
 from financial_data_service.server.api import replies, schemas
 from financial_data_service.server.api.bulk_body import Batch, batch_body
 from financial_data_service.server.api.bulk_openapi import (
@@ -16,7 +17,7 @@ from financial_data_service.server.api.bulk_openapi import (
 )
 from financial_data_service.server.api.price_stream import prices_response
 from financial_data_service.server.api.query_keys import only_known_keys
-from financial_data_service.server.api.routes import Manager, PathSymbol
+from financial_data_service.server.api.routes import PathSymbol
 from financial_data_service.server.formats.negotiation import best_type
 from financial_data_service.server.formats.price_formats import FORMATS, PriceFormat
 from financial_data_service.settings import Settings
@@ -58,15 +59,17 @@ takes a part for the whole. If that happens before the first byte, the reply is 
 """
 
 
-def router_for(settings: Settings) -> APIRouter:
+def router_for(settings: Settings, manager: SymbolManager) -> APIRouter:
     """Return the routes, their documentation filled with the limits of these settings."""
     router = APIRouter(dependencies=[Depends(only_known_keys)])
-    _add_batch_route(router, settings)
-    _add_values_route(router, settings)
+    _add_batch_route(router, settings, manager)
+    _add_values_route(router, settings, manager)
     return router
 
 
-def _add_batch_route(router: APIRouter, settings: Settings) -> None:
+def _add_batch_route(router: APIRouter, settings: Settings, manager: SymbolManager) -> None:
+    read_batch = Depends(batch_body(settings.body_max_bytes))
+
     @router.post(
         "/add_batch/{symbol}",
         tags=["prices"],
@@ -77,15 +80,13 @@ def _add_batch_route(router: APIRouter, settings: Settings) -> None:
         responses=bulk_batch_replies(settings),
         openapi_extra={"requestBody": bulk_batch_body(settings)},
     )
-    async def add_bulk_batch(
-        manager: Manager, symbol: PathSymbol, batch: Annotated[Batch, Depends(batch_body)]
-    ) -> Response:
+    async def add_bulk_batch(symbol: PathSymbol, batch: Batch = read_batch) -> Response:
         receipt = manager.add_batch(symbol, batch.values, batch.from_sequence)
         status = 201 if receipt.added else 200
         return Response(replies.added(receipt), status, media_type="application/json")
 
 
-def _add_values_route(router: APIRouter, settings: Settings) -> None:
+def _add_values_route(router: APIRouter, settings: Settings, manager: SymbolManager) -> None:
     default = min(LAST_DEFAULT, settings.largest_window)
 
     @router.get(
@@ -97,7 +98,6 @@ def _add_values_route(router: APIRouter, settings: Settings) -> None:
         responses=values_replies(settings),
     )
     async def values(
-        manager: Manager,
         symbol: PathSymbol,
         kind: Annotated[type[PriceFormat], Depends(_wanted_format)],
         last: Annotated[

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Response
 
 from financial_data_service.engine.ring_view import RingView
 from financial_data_service.engine.symbol_manager import SymbolManager
@@ -45,28 +45,20 @@ QueryLast = Annotated[
 ]
 
 
-async def _manager(request: Request) -> SymbolManager:
-    manager: SymbolManager = request.app.state.manager
-    return manager
-
-
-Manager = Annotated[SymbolManager, Depends(_manager)]
-
-
-def router_for(settings: Settings) -> APIRouter:
+def router_for(settings: Settings, manager: SymbolManager) -> APIRouter:
     """Return the routes, their documentation filled with the limits of these settings."""
     router = APIRouter(dependencies=[Depends(only_known_keys)])
-    _add_batch_routes(router, settings)
-    _add_stats_routes(router, settings)
-    _add_verify_route(router, settings)
-    _add_symbol_routes(router)
+    _add_batch_routes(router, settings, manager)
+    _add_stats_routes(router, settings, manager)
+    _add_verify_route(router, settings, manager)
+    _add_symbol_routes(router, manager)
     return router
 
 
-def health_router_for() -> APIRouter:
+def health_router_for(manager: SymbolManager) -> APIRouter:
     """Return the routes of probes: who adds a query to one is to be answered, too."""
     router = APIRouter()
-    _add_health_routes(router)
+    _add_health_routes(router, manager)
     return router
 
 
@@ -84,10 +76,11 @@ is stored twice. This route takes no query parameters.
 """
 
 
-def _add_batch_routes(router: APIRouter, settings: Settings) -> None:
+def _add_batch_routes(router: APIRouter, settings: Settings, manager: SymbolManager) -> None:
     body = request_body_schema(schemas.AddBatchRequest)
     values = body["content"]["application/json"]["schema"]["properties"]["values"]
     values |= {"minItems": 1, "maxItems": settings.batch_max}
+    read_batch = Depends(json_body(schemas.AddBatchRequest, settings.body_max_bytes))
 
     @router.post(
         "/add_batch/",
@@ -101,14 +94,13 @@ def _add_batch_routes(router: APIRouter, settings: Settings) -> None:
     )
     @router.post("/add_batch", include_in_schema=False)
     async def add_batch(
-        manager: Manager,
-        batch: Annotated[schemas.AddBatchRequest, Depends(json_body(schemas.AddBatchRequest))],
+        batch: schemas.AddBatchRequest = read_batch,
     ) -> Response:
         receipt = manager.add_batch(batch.symbol, batch.values, batch.from_sequence)
         return _json(replies.added(receipt), 201 if receipt.added else 200)
 
 
-def _add_stats_routes(router: APIRouter, settings: Settings) -> None:
+def _add_stats_routes(router: APIRouter, settings: Settings, manager: SymbolManager) -> None:
     errors = stats_replies(settings)
 
     @router.get(
@@ -118,7 +110,7 @@ def _add_stats_routes(router: APIRouter, settings: Settings) -> None:
         response_model=schemas.StatsReply,
         responses=errors,
     )
-    async def window_stats(manager: Manager, symbol: PathSymbol, k: PathK) -> Response:
+    async def window_stats(symbol: PathSymbol, k: PathK) -> Response:
         """Return min, max, last, avg and var over the last 10^k prices of a symbol."""
         return _answer(manager, symbol, k, None)
 
@@ -130,7 +122,7 @@ def _add_stats_routes(router: APIRouter, settings: Settings) -> None:
         responses=errors,
     )
     async def symbol_stats(
-        manager: Manager, symbol: PathSymbol, k: QueryK = None, last: QueryLast = None
+        symbol: PathSymbol, k: QueryK = None, last: QueryLast = None
     ) -> Response:
         """Return the statistics of a symbol: of every window, or of one with `last` or `k`."""
         return _answer(manager, symbol, k, last)
@@ -144,7 +136,6 @@ def _add_stats_routes(router: APIRouter, settings: Settings) -> None:
     )
     @router.get("/stats", include_in_schema=False)
     async def query_stats(
-        manager: Manager,
         symbol: Annotated[
             str | None, Query(description="Name of the symbol; all if absent.", examples=["AAPL"])
         ] = None,
@@ -196,7 +187,7 @@ served meanwhile. One window is recomputed at a time.
 """
 
 
-def _add_verify_route(router: APIRouter, settings: Settings) -> None:
+def _add_verify_route(router: APIRouter, settings: Settings, manager: SymbolManager) -> None:
     # One at a time, so that a core is left for the service.
     one_at_a_time = asyncio.Lock()
 
@@ -208,7 +199,7 @@ def _add_verify_route(router: APIRouter, settings: Settings) -> None:
         response_model=schemas.VerifyReply,
         responses=verify_replies(settings),
     )
-    async def verify_window(manager: Manager, symbol: PathSymbol, k: PathK) -> Response:
+    async def verify_window(symbol: PathSymbol, k: PathK) -> Response:
         manager.check_exponent(k)
         view = RingView(symbol, manager[symbol].ring)
         async with one_at_a_time:
@@ -216,7 +207,7 @@ def _add_verify_route(router: APIRouter, settings: Settings) -> None:
         return _json(replies.verified(symbol, k, check))
 
 
-def _add_symbol_routes(router: APIRouter) -> None:
+def _add_symbol_routes(router: APIRouter, manager: SymbolManager) -> None:
     @router.get(
         "/symbols",
         tags=["symbols"],
@@ -224,7 +215,7 @@ def _add_symbol_routes(router: APIRouter) -> None:
         response_model=schemas.SymbolsReply,
         responses=symbols_replies(),
     )
-    async def symbols(manager: Manager) -> Response:
+    async def symbols() -> Response:
         """Return all symbols, the number of prices held of each, and the limits of the service."""
         return _json(replies.symbols(manager))
 
@@ -236,13 +227,13 @@ def _add_symbol_routes(router: APIRouter) -> None:
         responses=delete_replies(),
         dependencies=[Depends(whole_request)],
     )
-    async def delete_symbol(manager: Manager, symbol: PathSymbol) -> Response:
+    async def delete_symbol(symbol: PathSymbol) -> Response:
         """Delete a symbol and all its prices, permanently."""
         manager.delete(symbol)
         return _json(replies.deleted(symbol))
 
 
-def _add_health_routes(router: APIRouter) -> None:
+def _add_health_routes(router: APIRouter, manager: SymbolManager) -> None:
     @router.head("/livez", include_in_schema=False)
     @router.get(
         "/livez", tags=["health"], summary="Is it alive?", response_model=schemas.HealthReply
@@ -259,7 +250,7 @@ def _add_health_routes(router: APIRouter) -> None:
         response_model=schemas.HealthReply | schemas.DegradedReply,
         responses=ready_replies(),
     )
-    async def readyz(manager: Manager) -> Response:
+    async def readyz() -> Response:
         """Answer when the kernels are compiled and requests are served at full speed.
 
         Files of the data directory that cannot be served are listed; all other symbols are served.

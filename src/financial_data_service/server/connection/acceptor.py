@@ -22,7 +22,7 @@ import socket
 import ssl
 from collections.abc import Callable
 
-__all__ = ["Acceptor", "ConnectionCounts"]
+__all__ = ["AcceptedProtocol", "Acceptor", "WorkerLoad"]
 
 HOLD_BACK_SECONDS = 0.001  # the shortest time an event loop's timer knows
 
@@ -36,7 +36,7 @@ _NOT_SERVING = 2**62  # more connections than any worker has
 logger = logging.getLogger("uvicorn.error")
 
 
-class ConnectionCounts:
+class WorkerLoad:
     """Open connections of each worker, in memory that a parent shares with those it forks.
 
     Each worker writes its own count alone, one aligned word; what it reads of others may be old.
@@ -70,13 +70,13 @@ class Acceptor:
     ----------
     listener : socket.socket
         Bound, not blocking, shared with the other workers.
-    counts : ConnectionCounts
+    counts : WorkerLoad
         Of all workers.
     index : int
         Which of them this one is.
     """
 
-    def __init__(self, listener: socket.socket, counts: ConnectionCounts, index: int) -> None:
+    def __init__(self, listener: socket.socket, counts: WorkerLoad, index: int) -> None:
         self._listener = listener
         self._counts = counts
         self._index = index
@@ -170,3 +170,20 @@ class Acceptor:
         except OSError:  # The client has gone.
             accepted.close()
             self.forget()
+
+
+class AcceptedProtocol(asyncio.Protocol):
+    """Part of a worker's protocols: tells the acceptor when the connection ends.
+
+    Attributes
+    ----------
+    acceptor : Acceptor
+        The acceptor of the process.
+    """
+
+    acceptor: Acceptor
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End as the protocol does, then count one connection less."""
+        super().connection_lost(exc)
+        self.acceptor.forget()

@@ -24,12 +24,12 @@ from typing import Any
 from urllib.parse import quote
 
 from financial_data_service.server.connection.head_cache import (
-    DueQuery,
+    CachedReply,
     FastLane,
     KnownBatch,
-    KnownQuery,
+    SampledQuery,
 )
-from financial_data_service.server.connection.http_protocol import GuardedProtocol
+from financial_data_service.server.connection.http_protocol import LimitedHttpProtocol
 from financial_data_service.server.connection.request_head import HEAD_END
 from financial_data_service.server.telemetry.metrics import Metrics
 
@@ -37,10 +37,10 @@ __all__ = ["FastLaneProtocol"]
 
 _LETTER_G = ord("G")
 
-_UNKNOWN: Any = object()  # a head that was never judged, where None is a verdict
+_UNKNOWN: Any = object()  # a head that was never classified, where None is a decision
 
 
-class FastLaneProtocol(GuardedProtocol):
+class FastLaneProtocol(LimitedHttpProtocol):
     """uvicorn's HTTP protocol with the fast lane in front of it.
 
     The connection is in one of three states: *open* (between requests: the fast lane looks),
@@ -48,15 +48,15 @@ class FastLaneProtocol(GuardedProtocol):
     been given bytes and has not answered them all).
     """
 
+    lane: FastLane
+    metrics: Metrics
+    in_flight_max: int = 2**62
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        state = self.config.app.state  # type: ignore[union-attr]
-        self._lane: FastLane = state.fast_lane
-        self._metrics: Metrics = state.metrics
-        self._in_flight_max: int = state.settings.in_flight_max
-        self._known = self._lane.known
-        self._manager = self._lane.manager
-        self._access_log = self._lane.access_log
+        self._known = self.lane.known
+        self._manager = self.lane.manager
+        self._access_log = self.lane.access_log
         self._open = True
         # Of the batch that is collected: its head, the parts of its body, how much is missing.
         self._batch: tuple[bytes, KnownBatch] | None = None
@@ -71,7 +71,7 @@ class FastLaneProtocol(GuardedProtocol):
             # goes over all bytes of its key, so it is not for a batch.
             known = self._known.get(data) if data[0] == _LETTER_G else None
             if (
-                type(known) is KnownQuery
+                type(known) is CachedReply
                 and not self.flow.write_paused
                 and self._answer_query(known)
             ):
@@ -110,7 +110,7 @@ class FastLaneProtocol(GuardedProtocol):
 
     def _take(self, data: bytes) -> None:
         """Answer the requests at the start of `data` as far as they are known."""
-        headers = self._lane.headers(self.server_state.default_headers)
+        headers = self.lane.headers(self.server_state.default_headers)
         length = len(data)
         position = 0
         while position < length and not self.flow.write_paused:
@@ -120,17 +120,17 @@ class FastLaneProtocol(GuardedProtocol):
             head = data[position:end]
             known = self._known.get(head, _UNKNOWN)
             if known is _UNKNOWN:
-                known = self._lane.judge(head)
-            if type(known) is KnownQuery:
+                known = self.lane.classify(head)
+            if type(known) is CachedReply:
                 if not self._answer_query(known):
                     break
-            elif type(known) is DueQuery:
+            elif type(known) is SampledQuery:
                 if not self._answer_due(head, known):
                     break
             elif type(known) is KnownBatch:
                 begin, end = end, end + known.body_bytes
                 if length < end:
-                    if self._metrics.in_flight >= self._in_flight_max:
+                    if self.metrics.in_flight >= self.in_flight_max:
                         break  # The slow lane says so.
                     self._start_collecting(head, known, data[begin:])
                     return
@@ -142,9 +142,9 @@ class FastLaneProtocol(GuardedProtocol):
         if position < length:
             self._hand_over(data[position:] if position else data)
 
-    def _answer_query(self, known: KnownQuery) -> bool:
+    def _answer_query(self, known: CachedReply) -> bool:
         """Answer a query; False when it is for the slow lane."""
-        reply = known.reply(self._manager, self._lane.headers(self.server_state.default_headers))
+        reply = known.reply(self._manager, self.lane.headers(self.server_state.default_headers))
         if reply is None:
             return False
         self.transport.write(reply)
@@ -152,7 +152,7 @@ class FastLaneProtocol(GuardedProtocol):
         known.answers.append(None)
         return True
 
-    def _answer_due(self, head: bytes, due: DueQuery) -> bool:
+    def _answer_due(self, head: bytes, due: SampledQuery) -> bool:
         """Answer a query, and measure it; False when it is for the slow lane."""
         began = perf_counter_ns()
         if not self._answer_query(due.query):
@@ -168,17 +168,17 @@ class FastLaneProtocol(GuardedProtocol):
     def _add(self, known: KnownBatch, body: bytes, headers: bytes) -> bool:
         """Store and answer a batch; False when it is for the slow lane."""
         began = perf_counter_ns()
-        added = self._lane.add(known, body, headers)
+        added = self.lane.add(known, body, headers)
         if added is None:
             return False
         status, reply = added
         self.transport.write(reply)
         self._was_active = True
-        tally = known.tallies[status]
-        tally.left -= 1
-        if not tally.left:
+        counter = known.counters[status]
+        counter.left -= 1
+        if not counter.left:
             nanoseconds = perf_counter_ns() - began
-            tally.sampled(nanoseconds)
+            counter.sampled(nanoseconds)
             if self._access_log is not None:
                 self._log(known.path, "POST", status, nanoseconds)
         return True
@@ -189,7 +189,7 @@ class FastLaneProtocol(GuardedProtocol):
         self._parts.append(part)
         self._missing = known.body_bytes - len(part)
         self._arriving_since = self.loop.time()
-        self._metrics.in_flight += 1
+        self.metrics.in_flight += 1
 
     def _end_collecting(self) -> bytes:
         """Return what of the body has arrived; the request takes no place any more."""
@@ -197,7 +197,7 @@ class FastLaneProtocol(GuardedProtocol):
         self._parts.clear()
         self._batch = None
         self._arriving_since = None
-        self._metrics.in_flight -= 1
+        self.metrics.in_flight -= 1
         return body
 
     def _collect(self, data: bytes) -> None:
@@ -215,7 +215,7 @@ class FastLaneProtocol(GuardedProtocol):
             self._hand_over(head + body)
             super().shutdown()
             return
-        headers = self._lane.headers(self.server_state.default_headers)
+        headers = self.lane.headers(self.server_state.default_headers)
         if self.flow.write_paused or not self._add(known, body, headers):
             self._hand_over(head + body + rest)
             return

@@ -1,15 +1,14 @@
 """Requests that are known by the bytes of their heads, and the replies to them.
 
-Clients send the same head over and over: same request line, same headers. The first time, a head
-is parsed (by the same parser that uvicorn uses) and judged: what would the routes make of it? The
-verdict is kept under the very bytes of the head. From then on those bytes, met where a request
-begins, are one look-up in a dictionary. A ``GET`` is nothing but its head; for a ``POST`` the body
-of the declared length follows: JSON, read by
-:mod:`~financial_data_service.server.formats.json_batch`, or
-the prices themselves, in which case the head has told symbol and ``from_sequence``.
+Clients send the same head again and again: same request line, same headers. The first time, a head
+is parsed (by the parser that uvicorn uses) and classified: which route would take it, with which
+arguments? The decision is stored in a dictionary under the bytes of the head. From then on a head
+costs one look-up. A ``GET`` consists of its head. A ``POST`` continues with a body of the declared
+length: JSON, read by :mod:`~financial_data_service.server.formats.json_batch`, or the prices as
+float64, whose symbol and ``from_sequence`` are in the head.
 
-A reply to ``GET`` depends on the symbol, the window and the symbol's sequence; it is kept with the
-verdict and sent again while the sequence, and the second in its ``date`` header, stay the same.
+The reply to a ``GET`` depends on the symbol, the window and the symbol's sequence. It is cached
+with the decision and sent again until the sequence, or the second in its ``date`` header, changes.
 """
 
 from __future__ import annotations
@@ -27,16 +26,16 @@ from financial_data_service.server.connection.request_head import RequestHead, p
 from financial_data_service.server.formats.float64_batch import FLOAT64_BYTES, float64_prices
 from financial_data_service.server.formats.json_batch import PlainBatch, plain_reader
 from financial_data_service.server.middleware.api_key import ApiKey
-from financial_data_service.server.telemetry.counter_row import Tally
+from financial_data_service.server.telemetry.counter_row import FastCounter
 from financial_data_service.server.telemetry.logs import AccessLog
 from financial_data_service.settings import Settings
 from financial_data_service.symbols import check_symbol
 
-__all__ = ["DueQuery", "FastLane", "KnownBatch", "KnownQuery"]
+__all__ = ["CachedReply", "FastLane", "KnownBatch", "SampledQuery"]
 
 KNOWN_HEADS_MAX = 4096
-"""Heads kept. A head that never came before (a trace id, another length of the body) is judged
-anew, which takes some microseconds; when such heads have filled the dictionary it is emptied."""
+"""Heads kept. A head that is new (a trace id, another length of the body) is classified first,
+which takes some microseconds. A full dictionary is emptied."""
 
 KNOWN_HEAD_BYTES_MAX = 2048  # so that the known heads take 8 MiB at most
 
@@ -44,44 +43,44 @@ KNOWN_HEAD_BYTES_MAX = 2048  # so that the known heads take 8 MiB at most
 _FROM_SEQUENCE = re.compile(rb"from_sequence=(0|[1-9][0-9]{0,17})")
 
 
-class KnownQuery:
+class CachedReply:
     """A head that asks for one window of one symbol, and the last reply to it.
 
     Attributes
     ----------
     answers : list of None
-        One for each answer since the last fold: to append it is all that a request pays for the
-        metrics. It takes a third of the time in which a number grows by 1, which makes a new
-        number of it: 2 % of what a query takes instead of 6 %. A fold comes ten times a second, so
-        that it is 80 KB at 100,000 queries a second.
+        One for each answer since the last flush. Appending it is all that a request pays for the
+        metrics. It takes a third of the time of ``count += 1``, which makes a new number: 2 % of
+        what a query takes instead of 6 %. A flush comes ten times a second, so the list takes 80 KB
+        at 100,000 queries a second.
     """
 
     __slots__ = (
         *("_headers", "_reply", "_running_stats", "_sequence", "_unmeasured"),
-        *("answers", "k", "path", "symbol", "tally"),
+        *("answers", "k", "path", "symbol", "counter"),
     )
 
-    def __init__(self, symbol: str, k: int, path: str, tally: Tally) -> None:
+    def __init__(self, symbol: str, k: int, path: str, counter: FastCounter) -> None:
         self.symbol = symbol
         self.k = k
         self.path = path
-        self.tally = tally
+        self.counter = counter
         self.answers: list[None] = []
-        self._unmeasured = 0  # of those that were told of
+        self._unmeasured = 0  # counted since the last one whose time was measured
         self._running_stats: RunningStats | None = None
         self._sequence = -1
         self._headers = b""
         self._reply = b""
 
     def reply(self, manager: SymbolManager, headers: bytes) -> bytes | None:
-        """Return the reply as of now, or None where there is an error to tell.
+        """Return the current reply, or None when the framework has to answer with an error.
 
         Parameters
         ----------
         manager : SymbolManager
             The symbols.
         headers : bytes
-            What every reply begins with in this second.
+            The first headers of every reply in this second. A new second has a new object.
         """
         try:
             running_stats = manager.get(self.symbol)
@@ -105,75 +104,76 @@ class KnownQuery:
             self._running_stats = running_stats
         return self._reply
 
-    def fold(self) -> bool:
-        """Tell the metrics how often it was answered since; False when it was not."""
+    def flush(self) -> bool:
+        """Add the answers since the last flush to the metrics; return whether there were any."""
         since = len(self.answers)
         self.answers.clear()
         self._unmeasured += since
-        self.tally.count(since)
+        self.counter.count(since)
         return since > 0
 
     def measured(self, nanoseconds: int) -> None:
-        """Tell the metrics of one that was measured; it stands for all since the one before."""
-        self.fold()
-        self.tally.measured(nanoseconds, self._unmeasured)
+        """Add the time of one answer, weighted by the answers since the one measured before."""
+        self.flush()
+        self.counter.measured(nanoseconds, self._unmeasured)
         self._unmeasured = 0
 
 
-class DueQuery:
-    """A known query whose next request is to be measured.
+class SampledQuery:
+    """A known query whose next request is measured.
 
-    In the place of the query it costs those that are not measured nothing: they never meet it.
+    It takes the place of the query in the dictionary, so that requests that are not measured pay
+    nothing for the decision.
     """
 
     __slots__ = ("query",)
 
-    def __init__(self, query: KnownQuery) -> None:
+    def __init__(self, query: CachedReply) -> None:
         self.query = query
 
 
 class KnownBatch:
     """A head that announces a batch of a length in bytes: JSON, or float64 if it names a symbol."""
 
-    __slots__ = ("body_bytes", "from_sequence", "path", "symbol", "tallies")
+    __slots__ = ("body_bytes", "counters", "from_sequence", "path", "symbol")
 
     def __init__(
         self,
         body_bytes: int,
         path: str,
-        tallies: dict[int, Tally],
+        counters: dict[int, FastCounter],
         symbol: str | None = None,
         from_sequence: int | None = None,
     ) -> None:
         self.body_bytes = body_bytes
         self.path = path
-        self.tallies = tallies  # by status
+        self.counters = counters  # by status
         self.symbol = symbol
         self.from_sequence = from_sequence
 
 
 class FastLane:
-    """What the connections of a server share: the known heads, a JSON reader, the symbols.
+    """What the connections of a server share: the known heads, the JSON reader, the symbols.
 
     Parameters
     ----------
     manager : SymbolManager
         The symbols.
     settings : Settings
-        Of which the limits, the key and the access log matter here.
-    tally_of : callable
-        Returns what counts requests of a method, a route and a status.
+        Limits, API key and access log are read here.
+    counter_of : callable
+        Returns the counter of a method, a route and a status.
     """
 
     def __init__(
         self,
         manager: SymbolManager,
         settings: Settings,
-        tally_of: Callable[[str, str, int], Tally] = lambda *_: Tally.unread(),
+        counter_of: Callable[[str, str, int], FastCounter] = lambda *_: FastCounter.unread(),
     ) -> None:
         self.manager = manager
         self.access_log = AccessLog() if settings.access_log else None
-        self._tally_of = tally_of
+        self._counter_of = counter_of
         self._api_key = None if settings.api_key is None else ApiKey(settings.api_key)
         self._unusual = _unusual_headers(settings)
         self._body_bytes_max = settings.body_max_bytes
@@ -182,46 +182,45 @@ class FastLane:
         self._read_batch = plain_reader()
         self._default_headers: list[tuple[bytes, bytes]] = []
         self._headers = b""
-        self.known: dict[bytes, KnownQuery | DueQuery | KnownBatch | None] = {}
+        self.known: dict[bytes, CachedReply | SampledQuery | KnownBatch | None] = {}
 
     def headers(self, default_headers: list[tuple[bytes, bytes]]) -> bytes:
-        """Return uvicorn's default headers as bytes; it makes a new list of them every second."""
+        """Return uvicorn's default headers as bytes. uvicorn makes a new list every second."""
         if default_headers is not self._default_headers:
             self._default_headers = default_headers
             self._headers = b"".join(b"%b: %b\r\n" % header for header in default_headers)
         return self._headers
 
-    def fold(self) -> None:
-        """Tell the metrics what was answered since, and have the next of each query measured.
+    def flush(self) -> None:
+        """Add the answers since the last flush to the metrics; measure the next of each query.
 
-        O(n) of the known heads: some 50 ns each.
+        O(n) in the known heads: some 50 ns each.
         """
         for head, known in list(self.known.items()):
-            if type(known) is KnownQuery and known.fold():
-                self.known[head] = DueQuery(known)
-            elif type(known) is DueQuery:
-                known.query.fold()
+            if type(known) is CachedReply and known.flush():
+                self.known[head] = SampledQuery(known)
+            elif type(known) is SampledQuery:
+                known.query.flush()
 
-    def judge(self, head: bytes) -> KnownQuery | DueQuery | KnownBatch | None:
-        """Return what a head asks for, and remember it; None is for the slow lane to answer.
+    def classify(self, head: bytes) -> CachedReply | SampledQuery | KnownBatch | None:
+        """Return what a head asks for, and remember it. None leaves it to the slow lane.
 
-        Where there is a key, a head that carries the right one is known by its bytes like any
-        other, and a head that does not is judged each time. Finding a known head tells nothing of
-        the key by its timing: a dictionary compares bytes only with those of the same hash, which
-        is seeded at random and of 64 bits, so that a guess which is right in part is as far off as
-        any other.
+        Where an API key is set, a head with the right key is known by its bytes like any other; a
+        head without it is classified each time. The look-up leaks nothing of the key by its timing:
+        a dictionary compares bytes only when their hashes are equal, and the hash has 64 bits and a
+        random seed, so a guess that is right in part is found no later than any other.
         """
         if len(head) > KNOWN_HEAD_BYTES_MAX:
             return None
         parsed = parse_head(head)
         if self._api_key is not None and (parsed is None or not self._has_key(parsed)):
             return None
-        verdict = None if parsed is None else self._verdict(parsed)
+        decision = None if parsed is None else self._decide(parsed)
         if len(self.known) >= KNOWN_HEADS_MAX:
-            self.fold()
+            self.flush()
             self.known.clear()
-        self.known[head] = verdict
-        return verdict
+        self.known[head] = decision
+        return decision
 
     def _has_key(self, head: RequestHead) -> bool:
         assert self._api_key is not None
@@ -240,7 +239,7 @@ class FastLane:
         status, line = (201, b"201 Created") if receipt.added else (200, b"200 OK")
         return status, _response(line, headers, replies.added(receipt))
 
-    def _verdict(self, head: RequestHead) -> KnownQuery | DueQuery | KnownBatch | None:
+    def _decide(self, head: RequestHead) -> CachedReply | SampledQuery | KnownBatch | None:
         if head.http_version != "1.1" or not head.keep_alive:
             return None
         if any(name in head.headers for name in self._unusual):
@@ -259,7 +258,7 @@ class FastLane:
 
     def _query(
         self, route: str, asked: tuple[str, str] | None, target: bytes
-    ) -> KnownQuery | DueQuery | None:
+    ) -> CachedReply | SampledQuery | None:
         if asked is None:
             return None
         symbol, exponent = asked
@@ -270,10 +269,10 @@ class FastLane:
             check_symbol(symbol)
         except InvalidSymbolError:
             return None
-        tally = self._tally_of("GET", route, 200)
-        query = KnownQuery(symbol, int(exponent), _logged(target), tally)
-        # A line in the access log says how long it took.
-        return query if self.access_log is None else DueQuery(query)
+        counter = self._counter_of("GET", route, 200)
+        query = CachedReply(symbol, int(exponent), _logged(target), counter)
+        # The access log has a line with the time of every request.
+        return query if self.access_log is None else SampledQuery(query)
 
     def _json_batch(self, head: RequestHead) -> KnownBatch | None:
         content_type = head.only(b"content-type")
@@ -284,7 +283,7 @@ class FastLane:
             or not is_json(content_type.decode("latin-1"))
         ):
             return None
-        return KnownBatch(body_bytes, _logged(head.target), self._tallies("/add_batch/"))
+        return KnownBatch(body_bytes, _logged(head.target), self._fast_counters("/add_batch/"))
 
     def _float64_batch(
         self, head: RequestHead, path: bytes, query: bytes | None
@@ -301,11 +300,11 @@ class FastLane:
             from_sequence = int(match[1])
         if symbol is None or body_bytes % FLOAT64_BYTES:
             return None
-        tallies = self._tallies("/add_batch/{symbol}")
-        return KnownBatch(body_bytes, _logged(head.target), tallies, symbol, from_sequence)
+        counters = self._fast_counters("/add_batch/{symbol}")
+        return KnownBatch(body_bytes, _logged(head.target), counters, symbol, from_sequence)
 
-    def _tallies(self, route: str) -> dict[int, Tally]:
-        return {status: self._tally_of("POST", route, status) for status in (200, 201)}
+    def _fast_counters(self, route: str) -> dict[int, FastCounter]:
+        return {status: self._counter_of("POST", route, status) for status in (200, 201)}
 
     def _body_bytes(self, head: RequestHead) -> int | None:
         """Return the declared length of a body, if it is declared and within the limit."""
@@ -324,10 +323,10 @@ def _float64_batch(known: KnownBatch, body: bytes) -> PlainBatch | None:
 
 
 def _unusual_headers(settings: Settings) -> list[bytes]:
-    """Return the headers with which a request is left to the slow lane."""
+    """Return the headers that leave a request to the slow lane."""
     unusual = [b"content-encoding", b"expect", b"transfer-encoding", b"upgrade", b"x-request-id"]
     if settings.access_log:
-        # The log names the client that a proxy speaks for.
+        # The log names the client behind a proxy.
         unusual += [b"x-forwarded-for", b"x-forwarded-proto"]
     if settings.cors_origins:
         unusual.append(b"origin")

@@ -34,8 +34,9 @@ from financial_data_service.server.connection.websocket_protocol import (
     WebSocketProtocol,
     keep_unsent_small,
 )
+from financial_data_service.server.telemetry.metrics import Metrics
 
-__all__ = ["HEAD_BYTES_MAX", "GuardedProtocol", "sweep"]
+__all__ = ["HEAD_BYTES_MAX", "LimitedHttpProtocol", "sweep"]
 
 HEAD_BYTES_MAX = 65536
 """Request line and headers at most, in bytes beyond what one read may hold; so are trailers. The
@@ -82,7 +83,7 @@ def _send_without_chunks(cycle: RequestResponseCycle) -> None:
     cycle.send = send_unchunked  # type: ignore[method-assign]
 
 
-class GuardedProtocol(HttpToolsProtocol):
+class LimitedHttpProtocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol with limits on the size of a head and the arrival of a request.
 
     Attributes
@@ -92,10 +93,13 @@ class GuardedProtocol(HttpToolsProtocol):
         its reader to take any of it.
     idle_seconds_max : float
         Time that a connection may be open without a request, at most.
+    metrics : Metrics, optional
+        What counts refusals: the middleware counts requests, and a refusal is none yet.
     """
 
     arrival_seconds_max: float = 30.0
     idle_seconds_max: float = 75.0
+    metrics: Metrics | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -329,6 +333,8 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._refusal is not None or self.transport.is_closing():
             return
         self._refusal = status, detail
+        if self.metrics is not None:
+            self.metrics.count_refused(int(status[:3]))
         self._arriving_since = None
         if self._in_body:
             if self.pipeline:
@@ -354,5 +360,5 @@ class GuardedProtocol(HttpToolsProtocol):
 def sweep(connections: Iterable[object], now: float) -> None:
     """Check the time of every connection, of each kind in its way. O(n)."""
     for connection in list(connections):
-        if isinstance(connection, (GuardedProtocol, WebSocketProtocol)):
+        if isinstance(connection, (LimitedHttpProtocol, WebSocketProtocol)):
             connection.check_time(now)

@@ -9,7 +9,7 @@ import sys
 
 from financial_data_service.settings import Settings
 
-__all__ = ["BACKLOG", "announce", "bound_socket", "complain"]
+__all__ = ["BACKLOG", "announce", "bound_socket", "print_error"]
 
 BACKLOG = 2048  # connections the kernel holds while the event loop is busy; uvicorn's default
 
@@ -22,11 +22,11 @@ def bound_socket(settings: Settings) -> socket.socket | None:
     try:
         return _bind(settings.host, settings.port)
     except OSError as error:
-        complain(error, settings)
+        print_error(error, settings)
         return None
 
 
-def complain(error: OSError, settings: Settings) -> None:
+def print_error(error: OSError, settings: Settings) -> None:
     """Say on stderr why the address cannot be had."""
     print(_reason(error, settings), file=sys.stderr)
 

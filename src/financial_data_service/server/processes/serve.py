@@ -9,9 +9,7 @@ The same process serves alone (:func:`serve`) or as one of several (:func:`serve
 from __future__ import annotations
 
 from financial_data_service.server.app import create_app
-from financial_data_service.server.processes.listener import (
-    bound_socket,
-)
+from financial_data_service.server.processes.listener import bound_socket
 from financial_data_service.server.processes.startup import (
     has_fit_certificate,
     raise_descriptor_limit,
@@ -44,8 +42,8 @@ def serve(settings: Settings) -> int:
         return 1
     with listener:
         app = create_app(settings)
-        server = GracefulServer(config_of(app, settings), app)
+        server = GracefulServer(config_of(app), app.state.service)
         raise_descriptor_limit(settings)
         stop_on_signals(server)
         remove_stale()
-        return run(server, app, [listener])
+        return run(server, [listener])

@@ -18,10 +18,10 @@ from financial_data_service.settings import Settings
 
 __all__ = [
     "DRAIN_SECONDS",
-    "collections_held",
+    "gc_paused",
     "has_fit_certificate",
     "raise_descriptor_limit",
-    "resume_collections",
+    "resume_gc",
 ]
 
 DRAIN_SECONDS = 10
@@ -91,7 +91,7 @@ def _descriptors_for(settings: Settings) -> int:
 
 
 @contextmanager
-def collections_held() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """Collect no garbage until the service has come up, or the block ends.
 
     Nearly all that is made by then is modules, which stay: to look through them again and again
@@ -104,7 +104,7 @@ def collections_held() -> Iterator[None]:
         gc.enable()
 
 
-def resume_collections() -> None:
+def resume_gc() -> None:
     """Collect garbage from now on; what is there stays, and is not looked at again."""
     gc.freeze()
     gc.enable()

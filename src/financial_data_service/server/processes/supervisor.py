@@ -44,11 +44,11 @@ from typing import NoReturn
 
 import uvicorn
 
-from financial_data_service.server.connection.acceptor import ConnectionCounts
+from financial_data_service.server.connection.acceptor import WorkerLoad
 from financial_data_service.server.processes.listener import announce, bound_socket
 from financial_data_service.server.processes.startup import (
     DRAIN_SECONDS,
-    collections_held,
+    gc_paused,
     has_fit_certificate,
     raise_descriptor_limit,
 )
@@ -163,7 +163,7 @@ class _Supervisor:
         self._listener = listener
         self._wake_up = wake_up
         self._temporary = temporary
-        self._counts = ConnectionCounts(settings.workers)
+        self._counts = WorkerLoad(settings.workers)
         self._counters = Counters(settings.workers)
         self._workers = [_Worker(index) for index in range(settings.workers)]
         self._parent_reader, self._parent_writer = os.pipe()
@@ -277,7 +277,7 @@ class _Supervisor:
             os._exit(exit_code)
 
     def _serve(self, worker: _Worker, serving: int) -> int:
-        with collections_held():
+        with gc_paused():
             from financial_data_service.server.processes import (
                 worker as worker_module,  # It loads the engine.
             )

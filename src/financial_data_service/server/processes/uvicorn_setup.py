@@ -1,4 +1,4 @@
-"""uvicorn, configured: protocols, signals, an orderly end."""
+"""uvicorn's configuration and server: protocols, signals, once-a-second checks, a clean end."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from fastapi import FastAPI
 
 from financial_data_service.engine.compile_notice import announce_compilation
 from financial_data_service.errors import DataDirectoryError
-from financial_data_service.server.app import open_prices
-from financial_data_service.server.connection.acceptor import Acceptor
+from financial_data_service.server.app import Service
+from financial_data_service.server.connection.acceptor import AcceptedProtocol, Acceptor
 from financial_data_service.server.connection.fast_lane import FastLaneProtocol
 from financial_data_service.server.connection.head_cache import FastLane
-from financial_data_service.server.connection.http_protocol import GuardedProtocol, sweep
+from financial_data_service.server.connection.http_protocol import LimitedHttpProtocol, sweep
 from financial_data_service.server.connection.websocket_protocol import (
     PING_INTERVAL_SECONDS,
     PING_TIMEOUT_SECONDS,
@@ -29,124 +29,122 @@ from financial_data_service.server.middleware import observation
 from financial_data_service.server.processes.listener import (
     BACKLOG,
     announce,
-    complain,
+    print_error,
 )
 from financial_data_service.server.processes.startup import (
     DRAIN_SECONDS,
-    resume_collections,
+    resume_gc,
 )
 from financial_data_service.server.stream.ingest_route import PRICE_BYTES
 from financial_data_service.server.telemetry import logs
-from financial_data_service.server.telemetry.metrics import Metrics
 from financial_data_service.settings import Settings, unknown_variables
 
-__all__ = []
+__all__ = [
+    "GracefulServer",
+    "config_of",
+    "http_protocol_for",
+    "run",
+    "stop_on_signals",
+    "websocket_protocol_for",
+]
 
 logger = logging.getLogger("uvicorn.error")
 
 KEEP_ALIVE_SECONDS = 75
-"""How long an idle connection is kept. Longer than the pools of common clients keep theirs, so that
-it is they who close, and no request meets a connection that is just being closed."""
+"""How long an idle connection is kept: longer than the pools of common clients keep theirs. So the
+client closes first, and no request meets a connection that the server is closing."""
 
 
 class GracefulServer(uvicorn.Server):
-    """uvicorn, which looks after slow connections and after the prices, and tells once it serves.
+    """uvicorn's server, which also ends slow connections and runs the housekeeping of the prices.
 
     Parameters
     ----------
     config : uvicorn.Config
         With the application.
-    app : FastAPI
-        The application, whose symbols are tended.
+    service : Service
+        What it serves from.
     """
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
-        self._manager = app.state.manager
-        self._metrics = app.state.metrics
-        self._metrics.connections = lambda: len(self.server_state.connections)
-        self._hub = app.state.hub
+        self.service = service
+        service.metrics.connections = lambda: len(self.server_state.connections)
 
     async def on_tick(self, counter: int) -> bool:
-        self._metrics.fold()
-        if counter % 10 == 0:  # once a second
+        """Flush the metrics ten times a second; check connections and prices once a second."""
+        self.service.metrics.flush()
+        if counter % 10 == 0:
             sweep(self.server_state.connections, asyncio.get_running_loop().time())
-            self._manager.run_housekeeping()
+            self.service.manager.run_housekeeping()
         return await super().on_tick(counter)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start as uvicorn does; then collect garbage again and announce the service."""
         await super().startup(sockets)
         if self.started:
-            resume_collections()
+            resume_gc()
             self.on_started(sockets or [])
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # Requests under way are waited for, and an event stream is one that would not end.
-        self._hub.stop()
+        """End the streams, then shut down as uvicorn does."""
+        # uvicorn waits for requests under way, and an event stream does not end by itself.
+        self.service.hub.stop()
         await super().shutdown(sockets)
         if self.force_exit:
-            # After a second Ctrl-C uvicorn leaves the application where it was: it would say so
-            # with a traceback.
+            # After a second Ctrl-C uvicorn does not shut the application down, which would then
+            # end with a traceback.
             await self.lifespan.shutdown()
 
     def on_started(self, sockets: list[socket.socket]) -> None:
+        """Print the line that says where the service is."""
         announce(sockets[0], is_tls=self.config.is_ssl)
 
 
-class _Counted(asyncio.Protocol):
-    """Part of a protocol: the acceptor hears of the end of each connection."""
+def run(server: GracefulServer, sockets: list[socket.socket], *, quiet: bool = False) -> int:
+    """Open the prices, serve until told to stop, close them, and return the exit code.
 
-    acceptor: Acceptor
+    Parameters
+    ----------
+    server : GracefulServer
+        Configured, not yet running.
+    sockets : list of socket.socket
+        To listen on; none where an acceptor listens.
+    quiet : bool
+        Log nothing of settings, compilation and rejected files: another process has done so.
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        self.acceptor.forget()
-
-
-class _Noted(asyncio.Protocol):
-    """Part of a protocol: what is refused before it is a request is counted, too."""
-
-    metrics: Metrics
-    _refusal: tuple[str, str] | None
-
-    def refuse(self, status: str, detail: str) -> None:
-        was_refused = self._refusal is not None
-        super().refuse(status, detail)  # type: ignore[misc]
-        if self._refusal is not None and not was_refused:
-            self.metrics.count_refused(int(status[:3]))
-
-
-def run(
-    server: GracefulServer, app: FastAPI, sockets: list[socket.socket], *, quiet: bool = False
-) -> int:
+    Returns
+    -------
+    int
+        0 after a signal to stop; 1 when the data directory or the address cannot be used.
+    """
     if quiet:
-        return _open_and_run(server, app, sockets, quiet=True)
+        return _open_and_run(server, sockets, quiet=True)
     _warn_of_unknown_variables()
     with announce_compilation(logger.info):
-        return _open_and_run(server, app, sockets, quiet=False)
+        return _open_and_run(server, sockets, quiet=False)
 
 
-def _open_and_run(
-    server: GracefulServer, app: FastAPI, sockets: list[socket.socket], *, quiet: bool
-) -> int:
+def _open_and_run(server: GracefulServer, sockets: list[socket.socket], *, quiet: bool) -> int:
+    service = server.service
     try:
-        open_prices(app, quiet=quiet)
+        service.open(quiet=quiet)
     except DataDirectoryError as error:
         print(error, file=sys.stderr)
         return 1
     try:
         server.run(sockets=sockets)
     except OSError as error:
-        complain(error, app.state.settings)
+        print_error(error, service.settings)
         return 1
     finally:
-        # Also when the application was never told of its end.
-        app.state.manager.close()
+        # uvicorn does not tell the application of its end after every error.
+        service.close()
     return 0 if server.started else 1
 
 
 def _warn_of_unknown_variables() -> None:
-    """Say which variables look like settings and are none: a misspelt limit limits nothing."""
+    """Warn of variables that look like settings and are none: a misspelt limit has no effect."""
     strange = [
         name if similar is None else f"{name} (did you mean {similar}?)"
         for name, similar in unknown_variables().items()
@@ -157,17 +155,28 @@ def _warn_of_unknown_variables() -> None:
 
 def config_of(
     app: FastAPI,
-    settings: Settings,
     acceptor: Acceptor | None = None,
     worker: int | None = None,
 ) -> uvicorn.Config:
-    """Return uvicorn's configuration, which has set up its log."""
+    """Return uvicorn's configuration. Making it has set up the log.
+
+    Parameters
+    ----------
+    app : FastAPI
+        The application, with its service.
+    acceptor : Acceptor, optional
+        The acceptor of a worker.
+    worker : int, optional
+        Number of the worker in log lines, from 1.
+    """
+    service: Service = app.state.service
+    settings = service.settings
     password = settings.ssl_keyfile_password
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http=_protocol_for(app, settings, acceptor),
-        ws=_websocket_protocol_for(settings, acceptor),
+        http=http_protocol_for(service, acceptor),
+        ws=websocket_protocol_for(settings, acceptor),
         ws_max_size=max(settings.stream_message_bytes_max, 2 * PRICE_BYTES * settings.batch_max),
         ws_ping_interval=PING_INTERVAL_SECONDS,
         ws_ping_timeout=PING_TIMEOUT_SECONDS,
@@ -177,7 +186,7 @@ def config_of(
             settings, worker=worker, request_id=observation.request_id.get
         ),
         log_level=settings.log_level,
-        access_log=False,  # There is one of ours, for both lanes.
+        access_log=False,  # telemetry/logs.py writes one for both lanes.
         root_path=settings.root_path,
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
@@ -188,43 +197,55 @@ def config_of(
     )
 
 
-def _protocol_for(
-    app: FastAPI, settings: Settings, acceptor: Acceptor | None = None
-) -> type[asyncio.Protocol]:
-    """Return the protocol of connections: both lanes or the slow one alone, counted or not."""
-    base: type[asyncio.Protocol] = GuardedProtocol
-    if settings.fast_lane:
-        app.state.fast_lane = FastLane(app.state.manager, settings, app.state.metrics.tally)
-        app.state.metrics.fast_lane = app.state.fast_lane.fold
-        base = FastLaneProtocol
+def http_protocol_for(
+    service: Service, acceptor: Acceptor | None = None
+) -> type[LimitedHttpProtocol]:
+    """Return the protocol of HTTP connections.
+
+    Parameters
+    ----------
+    service : Service
+        Its settings decide whether the fast lane stands in front of the framework.
+    acceptor : Acceptor, optional
+        The acceptor of a worker, which counts its connections.
+    """
+    settings, metrics = service.settings, service.metrics
+    base = LimitedHttpProtocol
     members: dict[str, Any] = {
         "arrival_seconds_max": settings.request_seconds,
         "idle_seconds_max": KEEP_ALIVE_SECONDS,
-        "metrics": app.state.metrics,
+        "metrics": metrics,
     }
+    if settings.fast_lane:
+        base = FastLaneProtocol
+        lane = FastLane(service.manager, settings, metrics.counter)
+        metrics.fast_lane = lane.flush
+        members |= {"lane": lane, "in_flight_max": settings.in_flight_max}
     if acceptor is None:
-        return type("Protocol", (_Noted, base), members)
-    return type("Protocol", (_Counted, _Noted, base), members | {"acceptor": acceptor})
+        return type("HttpProtocol", (base,), members)
+    return type("HttpProtocol", (AcceptedProtocol, base), members | {"acceptor": acceptor})
 
 
-def _websocket_protocol_for(
+def websocket_protocol_for(
     settings: Settings, acceptor: Acceptor | None = None
-) -> type[asyncio.Protocol]:
-    """Return the protocol of WebSockets, counted or not."""
+) -> type[WebSocketProtocol]:
+    """Return the protocol of WebSocket connections; ``acceptor`` as in `http_protocol_for`."""
     members: dict[str, Any] = {
         "handshake_seconds_max": settings.request_seconds,
         "stalled_seconds_max": min(STALLED_SECONDS_MAX, settings.request_seconds),
     }
     if acceptor is None:
         return type("WebSocket", (WebSocketProtocol,), members)
-    return type("WebSocket", (_Counted, WebSocketProtocol), members | {"acceptor": acceptor})
+    return type(
+        "WebSocket", (AcceptedProtocol, WebSocketProtocol), members | {"acceptor": acceptor}
+    )
 
 
 def stop_on_signals(server: uvicorn.Server) -> None:
-    """Heed signals where uvicorn does not: just before it runs, and just after.
+    """Handle signals where uvicorn does not: just before it runs, and just after.
 
-    Once it has shut down, uvicorn raises the signal that stopped it again, for whoever handled it
-    before: without a handler here the process would seem killed.
+    After its shutdown uvicorn raises the signal that stopped it again, for the handlers from before
+    it ran. Without a handler the process would end as if it had been killed.
     """
 
     def stop(_signal: int, _frame: Any) -> None:
@@ -232,7 +253,7 @@ def stop_on_signals(server: uvicorn.Server) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    # Of these uvicorn knows nothing: they would end the process with its files as after a crash.
+    # uvicorn does not handle these. They would end the process and leave its files as a crash does.
     signal.signal(signal.SIGQUIT, stop)
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup, or one of several workers
         signal.signal(signal.SIGHUP, stop)

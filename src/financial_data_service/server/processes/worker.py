@@ -11,13 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI
 
-from financial_data_service.server.app import create_app, store_for
-from financial_data_service.server.connection.acceptor import Acceptor, ConnectionCounts
-from financial_data_service.server.processes.listener import (
-    BACKLOG,
-)
+from financial_data_service.server.app import Service, create_app, store_for
+from financial_data_service.server.connection.acceptor import Acceptor, WorkerLoad
+from financial_data_service.server.processes.listener import BACKLOG
 from financial_data_service.server.processes.uvicorn_setup import (
     GracefulServer,
     config_of,
@@ -42,7 +39,7 @@ class WorkerLink:
         Whether no other has served before.
     listener : socket.socket
         Bound, not blocking, shared by all.
-    counts : ConnectionCounts
+    counts : WorkerLoad
         Of all workers.
     counters : Counters
         Of all workers: what metrics are made of.
@@ -57,7 +54,7 @@ class WorkerLink:
     index: int
     is_first: bool
     listener: socket.socket
-    counts: ConnectionCounts
+    counts: WorkerLoad
     counters: Counters
     parent: int
     serving: int
@@ -68,9 +65,9 @@ class _WorkerServer(GracefulServer):
     """A server that shares its socket with others, and ends with its parent."""
 
     def __init__(
-        self, config: uvicorn.Config, app: FastAPI, link: WorkerLink, acceptor: Acceptor
+        self, config: uvicorn.Config, service: Service, link: WorkerLink, acceptor: Acceptor
     ) -> None:
-        super().__init__(config, app)
+        super().__init__(config, service)
         self._link = link
         self._acceptor = acceptor
 
@@ -121,11 +118,11 @@ def serve_as_worker(settings: Settings, link: WorkerLink) -> int:
         worker=link.index,
     )
     acceptor = Acceptor(link.listener, link.counts, link.index)
-    config = config_of(app, settings, acceptor, link.index + 1)
-    server = _WorkerServer(config, app, link, acceptor)
+    config = config_of(app, acceptor, link.index + 1)
+    server = _WorkerServer(config, app.state.service, link, acceptor)
     stop_on_signals(server)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGQUIT, lambda _signal, _frame: server.quit())
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     # All have the same files, and the first compiles for all: one of them telling is enough.
-    return run(server, app, [], quiet=not link.is_first)
+    return run(server, [], quiet=not link.is_first)

@@ -12,7 +12,9 @@ from importlib.resources import files
 
 from fastapi import APIRouter, Response
 
+from financial_data_service.engine.symbol_manager import SymbolManager
 from financial_data_service.server.stream.events_route import add_events_route
+from financial_data_service.server.stream.hub import Hub
 from financial_data_service.server.stream.ingest_route import add_ingest_route
 from financial_data_service.server.stream.subscribe_route import add_stream_route
 from financial_data_service.settings import Settings
@@ -20,12 +22,12 @@ from financial_data_service.settings import Settings
 __all__ = ["router_for"]
 
 
-def router_for(settings: Settings) -> APIRouter:
+def router_for(settings: Settings, manager: SymbolManager, hub: Hub) -> APIRouter:
     """Return the routes, and the document that describes those of them that OpenAPI cannot."""
     router = APIRouter()
-    add_stream_route(router, settings)
-    add_ingest_route(router, settings)
-    add_events_route(router, settings)
+    add_stream_route(router, settings, manager, hub)
+    add_ingest_route(router, settings, manager, hub)
+    add_events_route(router, settings, manager, hub)
     document = files(__name__).joinpath("asyncapi.yaml").read_bytes()
 
     @router.get("/asyncapi.yaml", include_in_schema=False)

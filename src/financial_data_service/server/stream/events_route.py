@@ -65,7 +65,9 @@ def event_text(symbol: str, k: int, kind: Kind, answer: WindowStats | None) -> s
     return format_sse_event(data_str=data, event="stats", id=str(answer.sequence)).decode()
 
 
-def add_events_route(router: APIRouter, settings: Settings) -> None:
+def add_events_route(
+    router: APIRouter, settings: Settings, manager: SymbolManager, hub: Hub
+) -> None:
     """Add ``/stats/{symbol}/{k}/events``."""
 
     @router.get(
@@ -96,8 +98,6 @@ def add_events_route(router: APIRouter, settings: Settings) -> None:
             Header(description="The id of the last event that was seen.", examples=["3"]),
         ] = None,
     ) -> Response:
-        manager: SymbolManager = request.app.state.manager
-        hub: Hub = request.app.state.hub
         if (unfit := unfit_query(request, "interval", API_KEY)) is not None:
             raise RequestValidationError([unfit])
         manager.stats(symbol, k)  # It says what is wrong with either.

@@ -95,13 +95,14 @@ def _refused(
     return error_message(status, message, **(more or {})), close_code
 
 
-def add_ingest_route(router: APIRouter, settings: Settings) -> None:
+def add_ingest_route(
+    router: APIRouter, settings: Settings, manager: SymbolManager, hub: Hub
+) -> None:
     """Add ``/ingest/{symbol}``, which needs a WebSocket."""
 
     @router.websocket("/ingest/{symbol}")
     async def ingest(websocket: WebSocket, symbol: Annotated[str, Path()]) -> None:
         """Store the frames of a client until either side closes."""
-        hub: Hub = websocket.app.state.hub
         given = websocket.query_params.get("from_sequence")
         unfit = (
             unfit_symbol(websocket, symbol)
@@ -115,7 +116,7 @@ def add_ingest_route(router: APIRouter, settings: Settings) -> None:
         if hub.is_full:
             await refuse(websocket, 503, full(settings), retry_after=RETRY_AFTER)
             return
-        intake = Intake(websocket.app.state.manager, symbol, None if given is None else int(given))
+        intake = Intake(manager, symbol, None if given is None else int(given))
         outbox = Outbox()
 
         def handle(frame: str | bytes) -> None:

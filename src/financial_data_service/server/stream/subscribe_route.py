@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, HTTPException, WebSocket
 
+from financial_data_service.engine.symbol_manager import SymbolManager
 from financial_data_service.server.stream.channel import converse, refuse
 from financial_data_service.server.stream.feeds import Subscriber
 from financial_data_service.server.stream.handshake import API_KEY, unfit_query
@@ -30,13 +31,14 @@ def full(settings: Settings) -> str:
     )
 
 
-def add_stream_route(router: APIRouter, settings: Settings) -> None:
+def add_stream_route(
+    router: APIRouter, settings: Settings, manager: SymbolManager, hub: Hub
+) -> None:
     """Add ``/stream``, which needs a WebSocket."""
 
     @router.websocket("/stream")
     async def stream(websocket: WebSocket) -> None:
         """Send a client its subscriptions until either side closes."""
-        hub: Hub = websocket.app.state.hub
         if (unfit := unfit_query(websocket, API_KEY)) is not None:
             await refuse(websocket, 422, [unfit])
             return
@@ -44,7 +46,7 @@ def add_stream_route(router: APIRouter, settings: Settings) -> None:
             await refuse(websocket, 503, full(settings), retry_after=RETRY_AFTER)
             return
         session = StreamSession(
-            websocket.app.state.manager.largest_window,
+            manager.largest_window,
             settings.stream_subscriptions_max,
             settings.stream_message_bytes_max,
         )

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from financial_data_service.server.telemetry.counters import GAUGE_WORDS, ROW_WORDS
 
-__all__ = ["FAST", "SAMPLED_ONE_IN", "SLOW", "Scrape", "Tally"]
+__all__ = ["FAST", "SAMPLED_ONE_IN", "SLOW", "FastCounter", "Scrape"]
 
 SLOW, FAST = 0, 1
 LANES = ("slow", "fast")
@@ -76,7 +76,7 @@ class Histogram:
         return list(zip(bounds, counts, strict=True)), words[-1] / _NANOSECONDS
 
 
-class Tally:
+class FastCounter:
     """Requests of one kind that the fast lane has answered. One thread.
 
     Batches are counted here, queries in the cached replies of the fast lane.
@@ -104,7 +104,7 @@ class Tally:
         self._noted = 0
         self.left = self._every
 
-    def fold(self) -> None:
+    def flush(self) -> None:
         """Add to the row what was answered since the last call."""
         answered = self._every - self.left
         self._row[self._word] += answered - self._noted
@@ -119,7 +119,7 @@ class Tally:
         self._histogram.observe(self._row, nanoseconds, times)
 
     @classmethod
-    def unread(cls) -> Tally:
+    def unread(cls) -> FastCounter:
         """Return a counter that no row contains."""
         histogram = Histogram(1, ())
         row = memoryview(bytearray(8 * histogram.end)).cast("q")

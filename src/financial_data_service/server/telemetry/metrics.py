@@ -29,9 +29,9 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from financial_data_service.engine.symbol_manager import SymbolManager
 from financial_data_service.errors import FdsError
@@ -46,18 +46,32 @@ from financial_data_service.server.telemetry.counter_row import (
     SLOW,
     SUBSCRIBERS,
     UNMATCHED,
+    FastCounter,
     Layout,
     Scrape,
     Symbol,
-    Tally,
     label,
 )
 from financial_data_service.server.telemetry.counters import GAUGE_WORDS, Counters
 from financial_data_service.storage import disk
 
-__all__ = ["Metrics", "router_for"]
+__all__ = ["PATH", "Metrics", "StreamCounts", "router_for"]
+
+PATH = "/metrics"
 
 _MEDIA_TYPES = ("text/plain", "application/openmetrics-text")
+
+
+class StreamCounts(Protocol):
+    """What the metrics read of the hub of streams, which lies in a layer above."""
+
+    @property
+    def subscribers(self) -> int:
+        """Return how many clients are subscribed now."""
+
+    @property
+    def dropped_updates(self) -> int:
+        """Return how many updates newer ones have replaced before they were sent."""
 
 
 class Metrics:
@@ -65,29 +79,37 @@ class Metrics:
 
     Parameters
     ----------
-    app : FastAPI
-        The application, with its symbols, and with a hub of streams or without.
+    manager : SymbolManager
+        The symbols.
     routes : iterable of (str, str)
         Method and path of each of its routes.
     counters : Counters
         Of all workers.
     index : int
         Which row is this process's.
+    streams : StreamCounts, optional
+        What counts the streams, if there are any.
+    every : int
+        One request of so many in the fast lane is measured.
     """
 
     def __init__(
         self,
-        app: FastAPI,
+        manager: SymbolManager,
         routes: Iterable[tuple[str, str]],
         counters: Counters | None = None,
         index: int = 0,
+        *,
+        streams: StreamCounts | None = None,
+        every: int = SAMPLED_ONE_IN,
     ) -> None:
-        self._app = app
+        self._manager = manager
+        self.streams = streams
         self._counters = counters or Counters()
         self._row = self._counters.rows[index]
         self._layout = Layout(routes)
-        self._tallies: dict[tuple[str, str, int], Tally] = {}
-        self._every = 1 if app.state.settings.access_log else SAMPLED_ONE_IN
+        self._fast_counters: dict[tuple[str, str, int], FastCounter] = {}
+        self._every = every
         self._syncs: deque[int] = deque()
         self._dropped = 0
         # The server sets these two: the number of its connections, and the counts of the fast lane.
@@ -104,7 +126,7 @@ class Metrics:
         """Count what is left to be counted, and record that this process has ended."""
         if disk.on_sync == self._syncs.append:
             disk.on_sync = None
-        self.fold()
+        self.flush()
         self._row[:GAUGE_WORDS] = memoryview(bytes(8 * GAUGE_WORDS)).cast("q")
 
     def count(self, method: str, path: str | None, status: int, nanoseconds: int) -> None:
@@ -117,36 +139,36 @@ class Metrics:
         """Count a refusal that was sent before there was a request."""
         self._row[self._layout.word(UNMATCHED, SLOW, status)] += 1
 
-    def tally(self, method: str, path: str, status: int) -> Tally:
+    def counter(self, method: str, path: str, status: int) -> FastCounter:
         """Return the counter of one kind of request in the fast lane, always the same object."""
         route = method, label(path)
-        tally = self._tallies.get((*route, status))
-        if tally is None:
+        counter = self._fast_counters.get((*route, status))
+        if counter is None:
             word = self._layout.word(route, FAST, status)
-            tally = Tally(self._row, word, self._layout.seconds(route, FAST), self._every)
-            self._tallies[*route, status] = tally
-        return tally
+            counter = FastCounter(self._row, word, self._layout.seconds(route, FAST), self._every)
+            self._fast_counters[*route, status] = counter
+        return counter
 
-    def fold(self) -> None:
+    def flush(self) -> None:
         """Bring the row of this process up to date."""
         row = self._row
         self.fast_lane()
-        for tally in self._tallies.values():
-            tally.fold()
+        for counter in self._fast_counters.values():
+            counter.flush()
         while self._syncs:  # Other threads append.
             self._layout.syncs.observe(row, self._syncs.popleft())
         row[CONNECTIONS] = self.connections()
         row[IN_FLIGHT] = self.in_flight
-        hub = getattr(self._app.state, "hub", None)
-        row[SUBSCRIBERS] = getattr(hub, "subscribers", 0)
-        dropped = getattr(hub, "dropped_updates", 0)
-        row[DROPPED] += dropped - self._dropped
-        self._dropped = dropped
+        if self.streams is not None:
+            row[SUBSCRIBERS] = self.streams.subscribers
+            dropped = self.streams.dropped_updates
+            row[DROPPED] += dropped - self._dropped
+            self._dropped = dropped
 
     def scrape(self) -> Scrape:
         """Return all metrics; any thread may turn them into text."""
-        self.fold()
-        manager: SymbolManager = self._app.state.manager
+        self.flush()
+        manager = self._manager
         return Scrape(
             self._layout,
             self._counters.rows,
@@ -157,23 +179,24 @@ class Metrics:
         )
 
 
-def router_for() -> APIRouter:
+def router_for(metrics: Metrics) -> APIRouter:
     """Return the route of ``/metrics``."""
     router = APIRouter()
 
     @router.get(
-        "/metrics",
+        PATH,
         tags=["health"],
+        name="metrics",
         summary="Counts and times, for Prometheus",
         response_class=Response,
         responses={200: _documentation()},
     )
-    async def metrics(request: Request) -> Response:
+    async def scrape(request: Request) -> Response:
         """Return counts and times of all workers in Prometheus's text format.
 
         `Accept` may choose OpenMetrics instead.
         """
-        scrape = request.app.state.metrics.scrape()
+        scraped = metrics.scrape()
         wanted = best_type(", ".join(request.headers.getlist("accept")), _MEDIA_TYPES)
 
         def text() -> tuple[bytes, str]:
@@ -182,7 +205,7 @@ def router_for() -> APIRouter:
             )
 
             # A client that accepts neither is a browser, or a mistake.
-            return exposition.text(scrape, wanted or _MEDIA_TYPES[0])
+            return exposition.text(scraped, wanted or _MEDIA_TYPES[0])
 
         # It takes some milliseconds for many symbols, which must not block the event loop.
         content, content_type = await asyncio.to_thread(text)
