@@ -67,7 +67,7 @@ from financial_data_service.storage.directory import DirectoryStore
 from financial_data_service.storage.directory_access import DirectoryAccess
 from financial_data_service.storage.durability import BackgroundSync, Durability
 from financial_data_service.storage.file_names import file_name_of
-from financial_data_service.storage.recovery import Trust
+from financial_data_service.storage.recovery import RecoveryPlan
 from financial_data_service.storage.symbol_file import SymbolFile
 from support.oracle import Oracle
 from support.simulated_disk import Crash, DeferredExecutor, SimulatedDisk
@@ -826,7 +826,7 @@ def _(patch: Patch) -> None:
 
 @plant("the count is believed after a loss of power", by_lives)
 def _(patch: Patch) -> None:
-    def power_lost(ring: Ring, *said: Any) -> Trust:
+    def power_lost(ring: Ring, *said: Any) -> RecoveryPlan:
         trust = original(ring, *said)
         return trust._replace(sequence=max(trust.sequence, ring.sequence))
 
@@ -844,7 +844,7 @@ def _(patch: Patch) -> None:
     ),
 )
 def _(patch: Patch) -> None:
-    def power_lost(*args: Any) -> Trust:
+    def power_lost(*args: Any) -> RecoveryPlan:
         return original(*args)._replace(floor=0)
 
     original = recovery._power_lost

@@ -23,7 +23,7 @@ __all__ = ["SETTINGS_FILE", "is_in_use", "read_settings"]
 
 SETTINGS_FILE = "directory.json"
 
-# Whoever looks whether a directory is in use holds its lock for some microseconds.
+# A process that checks whether a directory is in use holds its lock for some microseconds.
 _LOOKS = 5
 _LOOK_SECONDS = 0.0005
 
@@ -31,13 +31,13 @@ START_SECONDS = 30.0
 """How long a service that starts waits for one that starts or ends: recovery takes 0.4 s for a
 symbol of 10**8 prices."""
 
-_WAIT_SECONDS = 0.01  # between two looks at the lock of a directory
+_WAIT_SECONDS = 0.01  # between two attempts at the lock of a directory
 
 _logger = logging.getLogger("uvicorn.error")
 
 
 def is_in_use(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a process has a directory open."""
+    """Whether a process has the directory open."""
     with suppress(FileNotFoundError):
         descriptor = os.open(Path(path) / SETTINGS_FILE, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -48,7 +48,7 @@ def is_in_use(path: str | os.PathLike[str]) -> bool:
 
 
 def is_at(descriptor: int, path: Path) -> bool:
-    """Tell whether a path leads to the very file that is open, as far as can be told."""
+    """Whether a path leads to the open file. True if the system cannot tell."""
     try:
         return os.path.samestat(os.stat(path), os.fstat(descriptor))
     except (FileNotFoundError, NotADirectoryError):
@@ -58,7 +58,7 @@ def is_at(descriptor: int, path: Path) -> bool:
 
 
 def holder_of(settings: dict[str, Any]) -> str:
-    """Return who has a directory open, if it can be told."""
+    """Return the process that has a directory open, as words for a message."""
     pid = settings.get("pid")
     try:
         if not isinstance(pid, int) or pid <= 0:
@@ -67,12 +67,12 @@ def holder_of(settings: dict[str, Any]) -> str:
     except (ProcessLookupError, OverflowError):
         return "another process"
     except PermissionError:
-        pass  # It is there, and another user's.
+        pass  # It exists and belongs to another user.
     return f"process {pid}"
 
 
 def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the settings of the processes that use a directory, or used it last."""
+    """Return the settings of the processes that use a directory, or used it last; {} if unknown."""
     try:
         descriptor = os.open(Path(path) / SETTINGS_FILE, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -84,10 +84,10 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def lock_alone_or_shared(descriptor: int, path: Path) -> bool:
-    """Take the exclusive lock if nobody has the directory open, else a shared one; tell which.
+    """Take the exclusive lock if no process has the directory open, else a shared one.
 
-    Whoever is recovering, closing or just looking holds it exclusively for a moment: by the time
-    they are done, nobody may be left.
+    Returns whether the lock is exclusive. A process that recovers, closes or checks the directory
+    holds the lock exclusively for a moment. After that no process may be left.
     """
     if try_lock(descriptor):
         return True
@@ -115,16 +115,17 @@ def _lock_shared(descriptor: int, path: Path) -> None:
 
 
 def lock_alone_at_last(descriptor: int) -> bool:
-    """Take the exclusive lock if nobody else has the directory open, or is just looking at it."""
+    """Take the exclusive lock if no other process has the directory open; return whether."""
     for look in range(_LOOKS):
         if try_lock(descriptor):
             return True
-        # Not all at the same pace: two who look would find each other again and again.
+        # At random intervals: two processes that check would find each other again and again.
         time.sleep(_LOOK_SECONDS * (look + random.random()))
     return False
 
 
 def load_settings(descriptor: int) -> dict[str, Any]:
+    """Return the settings stored in an open ``directory.json``; {} if it is damaged."""
     try:
         settings = json.loads(os.pread(descriptor, 65536, 0))
     except (ValueError, RecursionError):
@@ -133,7 +134,7 @@ def load_settings(descriptor: int) -> dict[str, Any]:
 
 
 def write_settings(descriptor: int, settings: dict[str, Any]) -> None:
-    """Write settings over those of before: that takes no room, even on a full disk."""
+    """Overwrite the settings in place, which works on a full disk too."""
     text = (json.dumps(settings, indent=2) + "\n").encode()
     os.pwrite(descriptor, text, 0)
     os.ftruncate(descriptor, len(text))

@@ -1,6 +1,6 @@
-"""What is asked of the disk: room, and that things have arrived there.
+"""Requests to the disk: space, and syncs.
 
-The only module that does so: a test that plays loss of power or a full disk stands in for it.
+No other module makes them, so a test can simulate a loss of power or a full disk here.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _SYNC_FILE_RANGE_WRITE = 2
 
 
 def _sync_file_range() -> Callable[[int, int, int, int], int] | None:
-    """Return the call of that name, which Python's ``os`` lacks; None where there is none."""
+    """Return a system call that Python's ``os`` lacks, or None if the system lacks it too."""
     try:
         call = ctypes.CDLL(None).sync_file_range
     except (OSError, AttributeError):
@@ -54,12 +54,12 @@ _start_writing = _sync_file_range()
 
 
 def allocate(descriptor: int, begin: int, end: int) -> None:
-    """Make sure that bytes ``begin`` to ``end`` of a file have room on disk; contents stay.
+    """Make sure that there is disk space for bytes ``begin`` to ``end`` of a file. Contents stay.
 
     Raises
     ------
     InsufficientStorageError
-        When there is no room.
+        When there is not enough space.
     """
     try:
         os.posix_fallocate(descriptor, begin, end - begin)
@@ -70,9 +70,9 @@ def allocate(descriptor: int, begin: int, end: int) -> None:
 
 
 def start_writing(descriptor: int, offset: int, length: int) -> None:
-    """Have the disk begin with `length` bytes of a file from `offset` on; wait for nothing.
+    """Start writing `length` bytes of a file from `offset` on to disk, without waiting.
 
-    Promises nothing: a sync does, and finds some of its work done. What goes wrong, it tells.
+    It guarantees nothing. A later sync does, has less work left, and reports errors.
     """
     if _start_writing is not None:
         _start_writing(descriptor, offset, length, _SYNC_FILE_RANGE_WRITE)
@@ -86,7 +86,7 @@ def sync_file(descriptor: int) -> None:
 def sync_range(mapping: mmap.mmap, end: int) -> None:
     """Return once the first `end` bytes of a mapped file are on disk.
 
-    One flush of the device, whatever the number of pages; what lies behind may follow later.
+    One flush of the device for any number of pages. Later bytes may follow later.
     """
     _measured(mapping.flush, 0, -(-end // PAGE_BYTES) * PAGE_BYTES)
 

@@ -1,15 +1,15 @@
-"""Promises kept across loss of power: when prices are on disk, and how a file comes to say so.
+"""Durability across a loss of power: when prices are on disk, and how a file records it.
 
-`power`: a batch is acknowledged once it is on disk. `process`: a batch is acknowledged at once, as
-the page cache outlives the process; now and then the file is synced in the background.
+`power`: a batch is acknowledged once it is on disk. `process`: a batch is acknowledged at once,
+because the page cache outlives the process; the file is synced in the background from time to time.
 
-Both keep one invariant: **what the newest durable record on disk counts on has not been
-overwritten.** Prices come into the same slots again, so at most ``unsynced_max`` of them may follow
-a durable record. Before that, `power` has written a newer record, and `process` either has, or
-revokes it: it says on disk that nothing is durable, and need not touch the disk again.
+Both modes keep one invariant: **nothing that the newest durable record on disk counts on has been
+overwritten.** Slots are reused, so at most ``unsynced_max`` prices may follow a durable record.
+Before that, `power` has written a newer record. `process` either has written one too, or revokes
+the records: it records on disk that nothing is durable, and need not touch the disk again.
 
-The two records are written in turn, and never the one that is known to be on disk: whatever becomes
-of the other, the truth before it is still there.
+The two records are written in turn, and never the one that is known to be on disk. So whatever
+happens to the new one, the old one is still there.
 """
 
 from __future__ import annotations
@@ -57,44 +57,44 @@ as long as prices come no faster than half the slack in that time (33,000 a seco
 def complete_record(file: SymbolFile) -> None:
     """Make sure that the newest published price has a record on disk. The lock is held.
 
-    It has none when the process that published it was killed before noting the record. To be called
-    before the next prices are written: they might overwrite what the record on disk counts on.
+    It has none if the process that published it was killed before it wrote the record. Must be
+    called before the next prices are written, which might overwrite what the old record counts on.
 
     Raises
     ------
     OSError
-        When the disk fails; what was durable still is.
+        When the disk fails. Durable prices stay durable.
     """
     if _synced_sequence(file) < file.sequence:
         renew(file)
 
 
 def commit(file: SymbolFile, new_sequence: int) -> None:
-    """Put stored prices on disk, with a record of them, and publish them. The lock is held.
+    """Put stored prices on disk with a record of them, and publish them. The lock is held.
 
-    The prices up to now are covered, see :func:`complete_record`.
+    All prices before them have a record; see :func:`complete_record`.
 
     Raises
     ------
     OSError
-        When the disk fails: then the batch has not happened.
+        When the disk fails. Then the batch has not happened.
     """
     base = file.sequence
     generation = _write_next(file, new_sequence, base, file.checksum_of(base, new_sequence))
     file.sync_prices(base, new_sequence)
     file.words[WORD_APPEND_LIMIT] = new_sequence + file.unsynced_max
     kernels.publish(file.header, new_sequence)
-    # Last: the record of a batch that is not published must not count as what is there.
+    # Last: the record of an unpublished batch must not count.
     file.words[WORD_SYNCED_GENERATION] = generation
 
 
 def revoke(file: SymbolFile) -> None:
-    """Say on disk that nothing is known to be durable. The lock is held.
+    """Record on disk that nothing is known to be durable. The lock is held.
 
     Raises
     ------
     OSError
-        When the disk fails: then the records of before still hold.
+        When the disk fails. Then the previous records still hold.
     """
     generation = _write_next(file, NOTHING_DURABLE)
     file.sync_header()
@@ -102,12 +102,12 @@ def revoke(file: SymbolFile) -> None:
 
 
 def renew(file: SymbolFile) -> None:
-    """Put everything on disk, and then a record that says so. The lock is held.
+    """Put everything on disk, and then a record of it. The lock is held.
 
     Raises
     ------
     OSError
-        When the disk fails; what was durable still is.
+        When the disk fails. Durable prices stay durable.
     """
     if file.has_sync_failed:
         file.make_dirty()
@@ -119,14 +119,14 @@ def renew(file: SymbolFile) -> None:
 
 
 def close_cleanly(file: SymbolFile) -> None:
-    """Put everything on disk and note that the file was closed cleanly. The lock is held.
+    """Put everything on disk and record that the file was closed cleanly. The lock is held.
 
-    For the last process that has it open. The note goes out last: it vouches for the rest.
+    For the last process that has the file open. That record is written last, after all the rest.
 
     Raises
     ------
     OSError
-        When the disk fails: then the file counts as left by a process that was killed.
+        When the disk fails. Then the file counts as left by a killed process.
     """
     if read_session(file.header).state == CLEAN:
         return
@@ -136,9 +136,9 @@ def close_cleanly(file: SymbolFile) -> None:
 
 
 class BackgroundSync:
-    """Syncs of one file in `process` mode, a step each time :meth:`advance` is called.
+    """Background syncs of one file in `process` mode, one step per call of :meth:`advance`.
 
-    Waiting for the disk is done by another thread; everything else by the one that uses the file.
+    Another thread waits for the disk; the thread that uses the file does everything else.
     """
 
     def __init__(self, file: SymbolFile, executor: Executor) -> None:
@@ -149,17 +149,17 @@ class BackgroundSync:
         self._record: tuple[int, Future[None]] | None = None
 
     def advance(self, now: float) -> None:
-        """Go on as far as the disk is: sync the prices, write a record of them, sync the record.
+        """Take the next step if the disk is ready: sync prices, write a record, sync the record.
 
         Parameters
         ----------
         now : float
-            Seconds on any clock that does not go back.
+            Seconds of any monotonic clock.
 
         Raises
         ------
         OSError
-            When the disk has failed; what was durable still is.
+            When the disk has failed. Durable prices stay durable.
         """
         if self._data is not None:
             sequence, future = self._data
@@ -192,11 +192,11 @@ class BackgroundSync:
                 step[1].exception()
 
     def _write_record(self, sequence: int) -> None:
-        """Say that prices up to `sequence` are durable, unless too many have come meanwhile."""
+        """Record that prices up to `sequence` are durable, unless too many have followed."""
         file = self._file
         with file:
             limit = sequence + file.unsynced_max
-            # A batch that was refused half-way may have been written behind the newest price.
+            # A refused batch may have been written behind the newest price.
             overwritten = file.sequence + file.geometry.batch_max - file.geometry.slack
             if not max(_newest(file).sequence + 1, overwritten) <= sequence:
                 return
@@ -223,7 +223,7 @@ def _newest(file: SymbolFile) -> DurableRecord:
 def _write_next(
     file: SymbolFile, sequence: int, base: int | None = None, prices_checksum: int = 0
 ) -> int:
-    """Write a record over the one that is not known to be on disk; return its generation."""
+    """Overwrite the record that is not known to be on disk; return the new generation."""
     words = file.words
     first, second = words[WORD_RECORD_A], words[WORD_RECORD_B]
     slot = int(first == words[WORD_SYNCED_GENERATION])

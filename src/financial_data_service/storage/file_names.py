@@ -1,8 +1,8 @@
-"""Symbols as names of files: any symbol is fit, ``../x`` and emoji too.
+"""The names of files for symbols: every symbol has one, also ``../x`` and emoji.
 
-A name is the percent-encoded symbol and ``.ring``; a leading dot is encoded as well, so that no
-file is hidden. Where that is longer than file systems take, it is cut and told apart by a hash. The
-file's header holds the whole symbol, so nothing is ever decoded from a name.
+The name is the percent-encoded symbol and ``.ring``. A leading dot is encoded too, so that no file
+is hidden. A name that is too long for file systems is cut and made unique by a hash. The header of
+the file contains the whole symbol, so names are never decoded.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ __all__ = ["SUFFIX", "file_name_of"]
 
 SUFFIX = ".ring"
 
-_ENCODED_MAX = 200  # of the 255 bytes that Linux's file systems take, with room for what is added
+_ENCODED_MAX = 200  # of the 255 bytes that file systems of Linux allow; the rest is for suffixes
 
 
 def file_name_of(symbol: str) -> str:
-    """Return the name of a symbol's file; different symbols have different ones.
+    """Return the name of a symbol's file. Different symbols have different names.
 
     Examples
     --------

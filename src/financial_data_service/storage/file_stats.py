@@ -1,4 +1,4 @@
-"""FileStats: the rolling statistics of one symbol that lives in a file, shared by processes."""
+"""FileStats: the rolling statistics of one symbol in a file that processes share."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ __all__ = ["FileStats"]
 class FileStats(RunningStats):
     """Rolling statistics over a :class:`~financial_data_service.storage.symbol_file.SymbolFile`.
 
-    Readers of any process take no lock; a batch is appended under the file's lock, which costs a
-    microsecond.
+    Readers in any process take no lock. A batch is appended with the lock of the file held, which
+    takes a microsecond.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class FileStats(RunningStats):
     file : SymbolFile
         The file.
     sync : BackgroundSync or None
-        What syncs it in the background, if anything does.
+        Syncs the file in the background, if set.
     """
 
     def __init__(self, file: SymbolFile, durability: Durability) -> None:
@@ -52,7 +52,7 @@ class FileStats(RunningStats):
         self._block_shift = file.geometry.fanout_shift
 
     def append_prices(self, prices: npt.NDArray[np.float64]) -> int:
-        """Append what :func:`~financial_data_service.prices.as_prices` has let through.
+        """Append what :func:`~financial_data_service.prices.as_prices` returned.
 
         Raises
         ------
@@ -75,7 +75,7 @@ class FileStats(RunningStats):
             file.room.reserve(sequence, end)
             sequence = self._store(prices, end)
         except OSError as error:
-            if error.errno is None:  # It is one of ours, and says what there is to say.
+            if error.errno is None:  # One of this package's errors, with a message of its own.
                 raise
             raise SymbolFileError(
                 str(file.path),
@@ -93,7 +93,7 @@ class FileStats(RunningStats):
             complete_record(file)
             begin = end - prices.size
             file.write(begin, prices)
-            # While the disk is at it. What is refused lies behind the newest price: as if this
+            # While the disk writes. A refused batch lies behind the newest price, as if this
             # process had been killed before it published the batch.
             if kernels.find_invalid(prices) >= 0:
                 return -1
@@ -111,7 +111,7 @@ class FileStats(RunningStats):
         return self.file
 
     def close(self) -> None:
-        """Let go of the file, once no other thread uses it. Idempotent."""
+        """Close the file as soon as no other thread uses it. Idempotent."""
         if self.sync is not None:
             self.sync.wait()
         super().close()

@@ -1,6 +1,6 @@
-"""What the header of a symbol's file says: what it is, who has it open, what of it is on disk.
+"""The header of a symbol's file: its identity, who has it open, what of it is on disk.
 
-The words are those of :mod:`~financial_data_service.engine.layout`. Three parts, each with a
+:mod:`~financial_data_service.engine.layout` lists the words. There are three parts, each with a
 checksum (XXH3, 64 bits, of the bytes before it):
 
 * the *static* part, written once: magic, version, geometry, name of the symbol;
@@ -8,10 +8,10 @@ checksum (XXH3, 64 bits, of the bytes before it):
 * two *durable records*, written in turn: how many prices are known to be on disk.
 
 A record is ``(generation, sequence, base, prices checksum, checksum)``. Prices up to ``base`` were
-on disk before the record was written; those from ``base`` to ``sequence`` may have been on their
-way together with it, and are on disk if their checksum says so. One flush of the disk makes both
-durable, where prices first and the record after them would take two. The record of the highest
-generation that holds is the truth; the other is the truth before it.
+on disk before the record was written. Prices from ``base`` to ``sequence`` may have been written
+together with it; they are on disk if their checksum matches. So one flush of the disk makes both
+durable, where prices first and the record afterwards would take two. The valid record of the higher
+generation counts; the other one is the state before it.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ assert WORD_NAME + _SYMBOL_BYTES_MAX // 8 <= HEADER_WORDS
 
 
 class HeaderError(Exception):
-    """A header is not what it should be; whoever knows the file makes an error for users of it."""
+    """A header is invalid. A caller that knows the file turns this into an error for users."""
 
 
 class Identity(NamedTuple):
@@ -98,18 +98,18 @@ class Identity(NamedTuple):
 
 
 class Session(NamedTuple):
-    """Who has a file open, or how it was closed.
+    """Whether a file is in use, or how it was closed.
 
     Attributes
     ----------
     state : int
         ``IN_USE`` or ``CLEAN``.
     boot_id : bytes
-        16 bytes: the boot in which it was opened.
+        16 bytes: the boot in which the file was opened.
     floor : int
-        Number of the oldest price that is known to be whole.
+        Number of the oldest price that is known to be intact.
     sequence : int
-        Prices at the time it was closed; 0 while it is in use.
+        Number of prices when the file was closed; 0 while it is in use.
     """
 
     state: int
@@ -119,7 +119,7 @@ class Session(NamedTuple):
 
 
 class DurableRecord(NamedTuple):
-    """What is known to be on disk; see the module."""
+    """What is known to be on disk; see the module docstring."""
 
     generation: int
     sequence: int
@@ -152,7 +152,7 @@ def read_identity(words: Words) -> Identity:
     Raises
     ------
     HeaderError
-        When it is another program's, a later version's, or damaged.
+        When it belongs to another program or a later version, or is damaged.
     """
     if words[WORD_MAGIC] != MAGIC:
         got = words[WORD_MAGIC : WORD_MAGIC + 1].tobytes()
@@ -183,14 +183,14 @@ def _static_checksum(words: Words) -> int:
 
 
 def _is_whole_as(words: Words, version: int) -> bool:
-    """Tell whether only the version is wrong: a flipped bit, not a later version's file."""
+    """Whether only the version is wrong: a flipped bit, and not the file of a later version."""
     mended = words.copy()
     mended[WORD_VERSION] = version
     return bool(words[WORD_STATIC_CHECKSUM] == _static_checksum(mended))
 
 
 def write_session(words: Words, session: Session) -> None:
-    """Write the session, all of it at once: the system may take the page to disk at any time."""
+    """Write the session at once: the system may write the page to disk at any time."""
     boot = np.frombuffer(session.boot_id, dtype="<i8")
     part = np.array([session.state, *boot, session.floor, session.sequence], dtype="<i8")
     words[WORD_STATE : WORD_SESSION_CHECKSUM + 1] = np.append(part, checksum(part))
@@ -219,12 +219,12 @@ def write_record(words: Words, slot: int, record: DurableRecord) -> None:
 
 
 def erase_record(words: Words, slot: int) -> None:
-    """Make a record one that was never written."""
+    """Erase a record, as if it had never been written."""
     words[_SLOTS[slot] : _SLOTS[slot] + RECORD_WORDS] = 0
 
 
 def read_records(words: Words) -> list[DurableRecord | None]:
-    """Return the two records, None for one that is torn, damaged or was never written."""
+    """Return the two records; None for one that is torn, damaged or was never written."""
     records: list[DurableRecord | None] = []
     for slot in _SLOTS:
         part = _bytes_of(words)[slot * 8 : (slot + RECORD_WORDS) * 8].tobytes()
@@ -235,7 +235,7 @@ def read_records(words: Words) -> list[DurableRecord | None]:
 
 
 def records_written(words: Words) -> int:
-    """Return how many of the two records have ever been written, whole or not."""
+    """Return how many of the two records were ever written, completely or not."""
     return sum(bool(words[slot : slot + RECORD_WORDS].any()) for slot in _SLOTS)
 
 
@@ -255,7 +255,7 @@ _STRAYS = np.array(sorted(set(range(HEADER_WORDS)).difference(*_KNOWN)))
 
 
 def refuse_strays(words: Words) -> None:
-    """Check that words without a meaning are zero.
+    """Check that unused words are zero.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Is this file a symbol's file? Its header, read and checked before anything else."""
+"""Whether a file is a symbol's file: its header is read and checked before anything else."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NOT_REGULAR = "not a regular file"
 
 
 def read_header(path: Path) -> Identity:
-    """Return what a file says it is, without mapping it; errors as of :meth:`SymbolFile.open`."""
+    """Return the identity of a file without mapping it. Errors as for :meth:`SymbolFile.open`."""
     descriptor = open_descriptor(path, read_only=True)
     try:
         return checked_header(path, descriptor, own=False)
@@ -37,7 +37,7 @@ def read_header(path: Path) -> Identity:
 
 
 def open_descriptor(path: Path, *, read_only: bool) -> int:
-    # Opening a named pipe would wait for its other end.
+    # Opening a named pipe would wait for the process at its other end.
     flags = (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC | os.O_NONBLOCK
     try:
         return os.open(path, flags)
@@ -52,7 +52,7 @@ def open_descriptor(path: Path, *, read_only: bool) -> int:
 
 
 def checked_header(path: Path, descriptor: int, *, own: bool) -> Identity:
-    """Return the static part of a file's header, once size, owner and name agree with it."""
+    """Return the static part of a file's header. Size, owner and name agree with it."""
     try:
         status = os.fstat(descriptor)
         if own and status.st_uid != os.geteuid():
@@ -85,7 +85,7 @@ def checked_header(path: Path, descriptor: int, *, own: bool) -> Identity:
 
 
 def _read_header_page(descriptor: int) -> bytes:
-    """Return the first page, and have no other read ahead along with it."""
+    """Return the first page, without read-ahead of others."""
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
     try:
         return os.pread(descriptor, HEADER_BYTES, 0)
@@ -94,6 +94,6 @@ def _read_header_page(descriptor: int) -> bytes:
 
 
 def no_descriptor(path: Path, error: OSError) -> SymbolFileError:
-    """Return what to tell who wants a file when no more can be open."""
+    """Return the error for a file that cannot be opened because too many are open."""
     reason = f"cannot be opened now ({error.strerror}); a higher `ulimit -n` helps"
     return SymbolFileError(str(path), reason, is_passing=True)

@@ -1,7 +1,7 @@
-"""Locks between processes: ``flock``, which the kernel drops when a process dies.
+"""Locks between processes: ``flock``, which the kernel releases when a process dies.
 
-A process that has one may be stopped, and so may any program that took one without being asked:
-they are waited for with an end, so that a service goes on with all that does not need them.
+A process that holds a lock may be stopped, and any program may take one by mistake. So waiting for
+a lock ends after a while, and the service continues with everything that does not need it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ LOCK_SECONDS = 1.0
 while a disk syncs, milliseconds."""
 
 _PAUSE_SECONDS = 20e-6
-_PAUSE_SECONDS_MAX = 200e-6  # about as long as a sync leaves the lock free for others
+_PAUSE_SECONDS_MAX = 200e-6  # about the time for which a sync leaves the lock free
 
 
 def try_lock(descriptor: int) -> bool:
@@ -30,7 +30,7 @@ def try_lock_shared(descriptor: int) -> bool:
 
 
 def lock_within(descriptor: int, seconds: float) -> bool:
-    """Take the exclusive lock of a file; False when others have had it for so long."""
+    """Take the exclusive lock of a file; False if other processes hold it all that time."""
     if try_lock(descriptor):
         return True
     ends = time.monotonic() + seconds

@@ -1,11 +1,11 @@
-"""Reading a data directory from any process: a notebook, a script, the commands ``fds``.
+"""Reading a data directory from any process: a notebook, a script, the commands of ``fds``.
 
-Nothing is written and no lock is held, so a service may go on with the directory, be started and be
-stopped. An answer is checked against the count once it is complete; a view on prices is the
-reader's to check (:meth:`SymbolReader.is_held`).
+Nothing is written and no lock is held, so services may use the directory, start and stop meanwhile.
+A statistic is checked against the count when it is complete. For a view on prices the caller checks
+(:meth:`SymbolReader.is_held`).
 
-A file that a process left without closing it is not read: only a service may say what of it is
-sound, and says so when it is started.
+A file that a process left without closing it is not read. Only a service can decide what of it is
+sound, when it starts.
 """
 
 from __future__ import annotations
@@ -42,24 +42,24 @@ Default = TypeVar("Default")
 
 
 def open(data_dir: str | os.PathLike[str]) -> DataDirectory:
-    """Open a data directory to read it, be a service at work in it or not.
+    """Open a data directory for reading, whether a service uses it or not.
 
     Parameters
     ----------
     data_dir : path-like
-        What ``fds serve --data-dir`` was given.
+        The directory that was given as ``fds serve --data-dir``.
 
     Raises
     ------
     DataDirectoryError
-        When it is no data directory, or this user may not read it.
+        When it is not a data directory, or this user may not read it.
 
     Examples
     --------
     >>> import financial_data_service as fds
     >>> with fds.open("/var/lib/fds") as data:      # doctest: +SKIP
     ...     aapl = data["AAPL"]
-    ...     print(aapl.stats(3).avg)                # the last 10**3 prices, as the service says
+    ...     print(aapl.stats(3).avg)                # the last 10**3 prices, as the service answers
     ...     print(aapl.window(2500).var)            # any window
     ...     returns = np.diff(np.log(aapl.values(last=100_000)))
     """
@@ -69,8 +69,8 @@ def open(data_dir: str | os.PathLike[str]) -> DataDirectory:
 class DataDirectory(Mapping[str, "SymbolReader"]):
     """The symbols of a data directory, read-only: a mapping from names to readers.
 
-    It is as it is now: symbols come and go with what a service does. Use it as a context manager,
-    or :meth:`close` it. For one thread at a time.
+    It shows the current state: symbols appear and disappear as services create and delete them. Use
+    it as a context manager, or :meth:`close` it. One thread at a time.
 
     Parameters
     ----------
@@ -87,10 +87,10 @@ class DataDirectory(Mapping[str, "SymbolReader"]):
         self.path = Path(path)
         self._readers: dict[str, SymbolReader] = {}
         self._is_closed = False
-        self.symbols()  # Whatever is wrong with the directory is said now.
+        self.symbols()  # Errors of the directory are raised now.
 
     def symbols(self) -> list[str]:
-        """Return the names of the symbols, oldest first; files that cannot be read are left out."""
+        """Return the names of the symbols, oldest first, without files that cannot be read."""
         if self._is_closed:
             raise ValueError(f"{self!r} is closed")
         identities = []
@@ -101,7 +101,7 @@ class DataDirectory(Mapping[str, "SymbolReader"]):
         return [each.symbol for each in sorted(identities, key=lambda each: each.created_ns)]
 
     def __getitem__(self, symbol: str) -> SymbolReader:
-        """Return the reader of a symbol, always the same one while the symbol is there.
+        """Return the reader of a symbol; the same object while the symbol exists.
 
         Raises
         ------
@@ -131,14 +131,14 @@ class DataDirectory(Mapping[str, "SymbolReader"]):
     def get(  # type: ignore[override]  # Mapping's knows KeyError alone.
         self, symbol: str, default: Default | None = None
     ) -> SymbolReader | Default | None:
-        """Return the reader of a symbol, or `default` when there is no such symbol."""
+        """Return the reader of a symbol, or `default` if the symbol does not exist."""
         try:
             return self[symbol]
         except SymbolNotFoundError:
             return default
 
     def close(self) -> None:
-        """Let go of all files. Idempotent; views on prices live for as long as they are kept."""
+        """Close all files. Idempotent. Views on prices stay valid while they are referenced."""
         self._is_closed = True
         for symbol in list(self._readers):
             self._forget(symbol)
@@ -165,7 +165,7 @@ class DataDirectory(Mapping[str, "SymbolReader"]):
 
 
 class _Stats(RunningStats):
-    """Statistics over a ring that is only read."""
+    """Statistics of a ring that is only read."""
 
     def __init__(self, ring: Ring) -> None:
         self._use(ring)
@@ -224,7 +224,7 @@ class SymbolReader:
 
     @property
     def values_held(self) -> int:
-        """Prices that can be read: the largest window, and somewhat more."""
+        """Number of prices that can be read; more than the largest window."""
         return self.sequence - self.oldest
 
     @property
@@ -239,17 +239,17 @@ class SymbolReader:
 
     @property
     def is_there(self) -> bool:
-        """Whether the symbol is there still: neither deleted nor closed here."""
+        """Whether the symbol still exists and this reader is open."""
         return not self._is_closed and self._file.sequence >= 0
 
     @property
     def is_at_its_path(self) -> bool:
-        """Whether its file has not been moved away or replaced."""
+        """Whether the file has been neither moved nor replaced."""
         return not self._is_closed and self._file.is_at(self.path)
 
     @property
     def ring(self) -> Ring:
-        """The mapped file, for those who look at its levels."""
+        """The mapped file, for access to its levels."""
         self._must_be_open()
         return self._file
 
@@ -261,7 +261,7 @@ class SymbolReader:
         Raises
         ------
         WindowSizeError
-            When there is no such window.
+            When the window does not exist.
         SymbolNotFoundError
             When the symbol was deleted.
         """
@@ -274,7 +274,7 @@ class SymbolReader:
         return self._there(self._stats.window(last))
 
     def all_stats(self) -> list[WindowStats]:
-        """Return the statistics of every window, ``k = 1 … k_max``, as of one moment."""
+        """Return the statistics of every window, ``k = 1 … k_max``, all at the same sequence."""
         self._must_be_open()
         return [self._there(answer) for answer in self._stats.all_stats()]
 
@@ -283,33 +283,32 @@ class SymbolReader:
     def values(self, last: int | None = None, *, copy: bool = False) -> Prices:
         """Return the last prices, oldest first.
 
-        Without `copy` a view on the mapped file, which costs nothing, however many they are. It is
-        good for ever if no service is at work. If one is, newer prices will come round to the
-        view's first: not before ``capacity - batch_max`` prices have been appended after it, which
-        for the default sizes is 650,000 after the largest window was asked for, and 10^8 after a
-        small one was. Take `copy` for prices that stay what they are, or :meth:`prices` and
-        :meth:`is_held` to find out.
+        Without `copy` the result is a view on the mapped file, in O(1). It stays valid if no
+        service uses the directory. Otherwise newer prices overwrite the first price of the view
+        after ``capacity - batch_max`` further prices: at the default sizes 650,000 after a view on
+        the largest window, and 10^8 after a view on a small one. Use `copy` for prices that do not
+        change, or :meth:`prices` and :meth:`is_held` to check.
 
-        (Where the prices go round the end of the ring the view is a copy, of no age.)
+        If the prices wrap around the end of the ring, the result is a copy.
 
         Parameters
         ----------
         last : int, optional
-            1 to the largest window, which it is if not given; while fewer prices have come, all.
+            1 to the largest window, which is the default. All prices if there are fewer.
         copy : bool
-            Copy them, and make sure that nobody wrote to them meanwhile.
+            Whether to copy the prices, and check that none was overwritten meanwhile.
 
         Returns
         -------
         float64[n]
-            Read-only, unless it is a copy that was asked for.
+            Read-only, unless `copy` was given.
 
         Raises
         ------
         WindowSizeError
             When the length is out of range.
         OverwrittenError
-            When newer prices came faster than they could be copied.
+            When newer prices overwrote them during every attempt to copy.
         SymbolNotFoundError
             When the symbol was deleted.
         """
@@ -323,15 +322,15 @@ class SymbolReader:
     def prices(self, begin: int, end: int, *, copy: bool = False) -> Prices:
         """Return prices number ``begin`` to ``end``, counted from the first ever, oldest first.
 
-        A view or a copy, as of :meth:`values`. A view is good if, once you are done with it,
-        ``is_held(begin)`` says so.
+        A view or a copy, as for :meth:`values`. What was read from a view is valid if
+        ``is_held(begin)`` is true afterwards.
 
         Raises
         ------
         WindowSizeError
             When some of them have never been appended.
         OverwrittenError
-            When some of them are no longer held, or were overwritten while they were copied.
+            When some of them are no longer held, or were overwritten during the copy.
         SymbolNotFoundError
             When the symbol was deleted.
         """
@@ -344,20 +343,20 @@ class SymbolReader:
         return self._read(begin, end, copy=copy)
 
     def is_held(self, begin: int) -> bool:
-        """Tell whether price number ``begin`` and all later ones are what they were.
+        """Return whether price number ``begin`` and all later ones are unchanged.
 
-        True means that whatever was read of them up to now was right.
+        If so, everything that was read of them so far is valid.
         """
         return begin >= self.oldest
 
     # Ends
 
     def close(self) -> None:
-        """Let go of the file. Idempotent; views on prices live for as long as they are kept."""
+        """Close the file. Idempotent. Views on prices stay valid while they are referenced."""
         if not self._is_closed:
             self._is_closed = True
             self._is_deleted = self._file.sequence < 0
-            del self._view  # It would keep the file mapped.
+            del self._view  # The view would keep the file mapped.
             self._file.close()
 
     def __repr__(self) -> str:
@@ -380,7 +379,7 @@ class SymbolReader:
         if self._is_deleted:
             raise SymbolNotFoundError(self.symbol)
         if self._is_closed:
-            raise ValueError(f"{self!r}: nothing can be asked of it")
+            raise ValueError(f"{self!r}: it cannot be read")
 
     def _there(self, answer: WindowStats) -> WindowStats:
         if answer.sequence < 0:

@@ -1,17 +1,17 @@
-"""What is believed of a file after its last process went, however it went.
+"""What is believed of a file after the last process that used it has ended.
 
 ======================  =======================================  ====================
-the file says           prices believed                          levels
+the header says         prices believed                          levels
 ======================  =======================================  ====================
-closed cleanly          its count, which the session repeats     believed
-in use, in this boot    its count: the page cache outlives       made again
+closed cleanly          the count, which the session repeats     believed
+in use, in this boot    the count: the page cache outlives       recomputed
                         processes
-in use, another boot    the durable record of the highest        made again
-                        generation that holds
+in use, another boot    the valid durable record of the higher   recomputed
+                        generation
 ======================  =======================================  ====================
 
-Whatever contradicts itself is refused; nothing is mended by guessing. :func:`plan` decides and
-writes nothing, :func:`adopt` carries it out.
+A file that contradicts itself is rejected; nothing is repaired by guessing. :func:`plan_recovery`
+decides and writes nothing, :func:`apply_recovery` carries the plan out.
 """
 
 from __future__ import annotations
@@ -44,11 +44,19 @@ from financial_data_service.storage.header import (
     write_session,
 )
 
-__all__ = ["NO_LIMIT", "State", "Trust", "adopt", "plan", "rebuild_levels", "unsynced_max"]
+__all__ = [
+    "NO_LIMIT",
+    "RecoveryPlan",
+    "State",
+    "apply_recovery",
+    "plan_recovery",
+    "rebuild_levels",
+    "unsynced_max",
+]
 
 
 class State(Enum):
-    """How a file was left, if it is not in use now."""
+    """How a file was left by the last process that used it."""
 
     CLEAN = "closed cleanly"
     KILLED = "left by a process that was killed"
@@ -56,19 +64,19 @@ class State(Enum):
     DELETED = "deleted"
 
 
-class Trust(NamedTuple):
-    """What is believed of a file.
+class RecoveryPlan(NamedTuple):
+    """What is believed of a file, and so what a recovery will make of it.
 
     Attributes
     ----------
     state : State
-        How it was left.
+        How the file was left.
     sequence : int
-        Prices believed to be there; -1 when the symbol was deleted.
+        Number of prices believed; -1 if the symbol was deleted.
     floor : int
-        Number of the oldest price that is known to be whole.
+        Number of the oldest price that is known to be intact.
     append_limit : int
-        Prices up to which appends need not look after the durable records.
+        Count up to which appends leave the durable records as they are.
     synced_generation : int
         Generation of the durable record that is known to be on disk.
     """
@@ -86,41 +94,40 @@ NO_LIMIT = 1 << 62
 def unsynced_max(geometry: Geometry) -> int:
     """Return how many prices may follow a durable record before it must be renewed or revoked.
 
-    Half the slack: so far, what was durable is whole, because nothing it counts on has been
-    overwritten. At least one batch, for which the slack always has room.
+    Half the slack: until then nothing that the durable record counts on has been overwritten. At
+    least one batch, which the slack always has room for.
     """
     return max(geometry.batch_max, geometry.slack // 2)
 
 
-def plan(ring: Ring, boot_id: bytes) -> Trust:
+def plan_recovery(ring: Ring, boot_id: bytes) -> RecoveryPlan:
     """Decide what to believe of a file that no process has open. Writes nothing.
 
-    O(1), but for a file that another boot left in power mode: then O(b) in the prices of the last
-    batch.
+    O(1); for a file that another boot left in power mode, O(n) in the prices of the last batch.
 
     Raises
     ------
     HeaderError
-        When nothing can be believed; the message says why.
+        When nothing can be believed. The message gives the reason.
     """
-    # In one go: a writer may be at work.
+    # Read at once: another process may be writing.
     counts = ring.header[WORD_COUNT : WORD_COUNT_COPIES + 2].tolist()
     session = read_session(ring.header)
     records = [record for record in read_records(ring.header) if record is not None]
     if session.state == CLEAN:
         return _closed(ring, session, _published(counts, 0), records)
     if counts[0] == DELETED:
-        return Trust(State.DELETED, DELETED, 0, 0, 0)
+        return RecoveryPlan(State.DELETED, DELETED, 0, 0, 0)
     if session.boot_id == boot_id:
         return _killed(ring, session, _published(counts, ring.geometry.batch_max), records)
     return _power_lost(ring, session, counts[0], records)
 
 
 def _published(counts: list[int], ahead_max: int) -> int:
-    """Return how many prices a writer had published, or was just publishing when it was killed.
+    """Return the count that a writer had published, or was publishing when it was killed.
 
-    It stores the copies, and then the count itself: so the copies may be a batch ahead, both or
-    one, and nothing else may differ. If both are, the batch is whole.
+    A writer stores the two copies and then the count. So one copy or both may be a batch ahead, and
+    nothing else may differ. If both are, the batch is complete.
     """
     count, (least, greatest) = counts[0], sorted(counts[1:])
     is_between = count <= least <= greatest <= count + ahead_max
@@ -132,7 +139,7 @@ def _published(counts: list[int], ahead_max: int) -> int:
     return least
 
 
-def _closed(ring: Ring, session: Session, count: int, records: list[DurableRecord]) -> Trust:
+def _closed(ring: Ring, session: Session, count: int, records: list[DurableRecord]) -> RecoveryPlan:
     if len(records) < records_written(ring.header):
         raise HeaderError("expected whole durable records in a file closed cleanly: it is damaged")
     newest = max(records, default=None)
@@ -143,10 +150,10 @@ def _closed(ring: Ring, session: Session, count: int, records: list[DurableRecor
             f"it was closed and {said} in its durable record: it is damaged"
         )
     limit = count + unsynced_max(ring.geometry)
-    return Trust(State.CLEAN, count, session.floor, limit, newest.generation)
+    return RecoveryPlan(State.CLEAN, count, session.floor, limit, newest.generation)
 
 
-def _killed(ring: Ring, session: Session, count: int, records: list[DurableRecord]) -> Trust:
+def _killed(ring: Ring, session: Session, count: int, records: list[DurableRecord]) -> RecoveryPlan:
     generation = int(ring.header[WORD_SYNCED_GENERATION])
     synced = next((each for each in records if each.generation == generation), None)
     if synced is None:
@@ -155,7 +162,7 @@ def _killed(ring: Ring, session: Session, count: int, records: list[DurableRecor
             f"{[each.generation for each in records]}: it is damaged"
         )
     limit = int(ring.header[WORD_APPEND_LIMIT])
-    # A record is written before the count that it speaks of, by a batch at most.
+    # A record is written before the count it describes, at most one batch ahead.
     least = max(session.floor, 0, *(each.sequence - ring.geometry.batch_max for each in records))
     if not least <= count <= limit:
         raise HeaderError(
@@ -163,10 +170,12 @@ def _killed(ring: Ring, session: Session, count: int, records: list[DurableRecor
         )
     if synced.sequence != NOTHING_DURABLE:
         limit = min(limit, synced.sequence + unsynced_max(ring.geometry))
-    return Trust(State.KILLED, count, session.floor, limit, generation)
+    return RecoveryPlan(State.KILLED, count, session.floor, limit, generation)
 
 
-def _power_lost(ring: Ring, session: Session, count: int, records: list[DurableRecord]) -> Trust:
+def _power_lost(
+    ring: Ring, session: Session, count: int, records: list[DurableRecord]
+) -> RecoveryPlan:
     held = [record for record in records if _holds(ring, record)]
     newest = max(held, default=None)
     if newest is None:
@@ -178,19 +187,19 @@ def _power_lost(ring: Ring, session: Session, count: int, records: list[DurableR
             "the file away to begin anew"
         )
     geometry = ring.geometry
-    # Prices that came after it may have overwritten what no window of it can reach.
+    # Later prices may have overwritten slots that none of its windows reads.
     floor = max(session.floor, newest.sequence - max(geometry.largest_window, geometry.batch_max))
     limit = newest.sequence + unsynced_max(geometry)
-    if count > limit:  # Before it went there, a newer record was put on disk.
+    if count > limit:  # A newer record was put on disk before that.
         raise HeaderError(
             f"expected at most {limit} prices behind a durable record of {newest.sequence}, got "
             f"{count}: it is damaged"
         )
-    return Trust(State.POWER_LOST, newest.sequence, floor, limit, newest.generation)
+    return RecoveryPlan(State.POWER_LOST, newest.sequence, floor, limit, newest.generation)
 
 
 def _holds(ring: Ring, record: DurableRecord) -> bool:
-    """Tell whether the prices that were on their way together with a record have arrived."""
+    """Whether the prices that were written together with a record are on disk."""
     if record.base == record.sequence:
         return True
     if not 0 <= record.sequence - record.base <= ring.geometry.capacity:
@@ -199,7 +208,7 @@ def _holds(ring: Ring, record: DurableRecord) -> bool:
 
 
 def rebuild_levels(ring: Ring, count: int) -> None:
-    """Make every block summary again that prices up to number `count` complete. O(capacity)."""
+    """Recompute every block summary that prices up to number `count` complete. O(capacity)."""
     geometry = ring.geometry
     oldest = max(0, count - geometry.capacity)
     for level in range(1, geometry.levels + 1):
@@ -207,15 +216,15 @@ def rebuild_levels(ring: Ring, count: int) -> None:
         kernels.store_blocks(ring.header, ring.region, level, -(-oldest >> shift), count >> shift)
 
 
-def adopt(ring: Ring, trust: Trust, boot_id: bytes) -> None:
-    """Make a file as it is believed to be, and note that it is in use by this boot.
+def apply_recovery(ring: Ring, trust: RecoveryPlan, boot_id: bytes) -> None:
+    """Make a file as the plan says, and record that this boot uses it.
 
-    The note is the last thing written: a process that dies on the way leaves the file for the next
-    to adopt. The header has to be synced before anything is appended. Until it is, and the limit of
-    appends then set to what is believed, whoever appends has to write and sync a record first.
+    That record is written last: if the process dies before, the next one recovers the file again.
+    The header must be synced before anything is appended. Until then, and until the append limit is
+    set to that of the plan, every append has to write and sync a durable record first.
 
-    A record that is newer than what is believed goes: it speaks of a batch that, from now on, has
-    not happened, and must not come to life when its prices reach the disk after all.
+    A durable record newer than the plan is erased. It describes a batch that has not happened from
+    now on, and that must not appear when its prices reach the disk later.
     """
     header = ring.header
     if trust.state is not State.CLEAN:

@@ -1,14 +1,13 @@
-"""SymbolFile: one symbol's ring in a memory-mapped file.
+"""SymbolFile: the ring of one symbol in a memory-mapped file.
 
-The bytes are those of a region (:mod:`~financial_data_service.engine.layout`), the header's parts
-those of :mod:`~financial_data_service.storage.header`. The file has its full length from the
-start, with holes where no price has been: ``ls -l`` shows 837 MB at the default sizes, ``du`` what
-it really takes. Room is allocated ahead of use, because a store into a hole of a full disk would be
-a signal, not an error.
+The bytes are those of a region (:mod:`~financial_data_service.engine.layout`), and the parts of the
+header those of :mod:`~financial_data_service.storage.header`. The file has its full length from the
+start, with holes where there are no prices: ``ls -l`` shows 837 MB at the default sizes, ``du`` the
+space that it takes.
 
 Threads and processes
 ---------------------
-Any number of processes map a file. Whoever writes holds its lock (``flock``, which the kernel drops
+Any number of processes map a file. A writer holds its lock (``flock``, which the kernel releases
 when a process dies); readers take none. Within a process, one thread uses a file at a time.
 """
 
@@ -57,7 +56,7 @@ from financial_data_service.storage.identification import (
     open_descriptor,
 )
 from financial_data_service.storage.locks import LOCK_SECONDS, lock_within, try_lock
-from financial_data_service.storage.recovery import Trust, plan, unsynced_max
+from financial_data_service.storage.recovery import RecoveryPlan, plan_recovery, unsynced_max
 
 __all__ = ["SymbolFile"]
 
@@ -65,12 +64,12 @@ _START_BYTES_MIN = 1 << 15
 """Prices that the disk is told to begin with before it is asked to sync them: below, the call takes
 more than it saves."""
 
-# A mapping needs no descriptor of its own: two for each symbol would be one too many.
+# The mapping needs no second descriptor of the file.
 _MMAP_OPTIONS: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
 
 
 class SymbolFile(Ring):
-    """A file that is mapped; made by :meth:`create` or :meth:`open`.
+    """A mapped file; made by :meth:`create` or :meth:`open`.
 
     ::
 
@@ -83,18 +82,17 @@ class SymbolFile(Ring):
         prices    float64[capacity], price i in slot i mod capacity
         level l   float64[5][capacity / fanout^l]: min, max, sum_high, sum_low, m2
 
-    All of it little-endian; every word is in
-    ``docs/reference/file-format.md``. One process writes at a time, with
-    the lock held; any number reads, without.
+    All of it is little-endian; ``docs/reference/file-format.md`` describes every word. One process
+    writes at a time, with the lock held; any number reads without it.
 
     Attributes
     ----------
     path : Path
         The file.
     symbol : str
-        Whose prices it holds.
+        The symbol of the prices.
     created_ns : int
-        When it was made, in nanoseconds since 1970.
+        Time of creation, in nanoseconds since 1970.
     words : memoryview
         The header, for reading and writing single words.
     room : Allocation
@@ -115,15 +113,15 @@ class SymbolFile(Ring):
                 raise no_descriptor(path, error) from error
             reason = f"no address space for a symbol of {size_bytes} bytes: {error.strerror}"
             raise InsufficientStorageError(f"{path}: {reason}") from error
-        # A page of its own for the header, with nothing read ahead: as part of a large one its few
-        # words would take others along whenever they go to disk. The advice is taken back, as the
-        # system syncs each stretch of a mapping that has an advice of its own by itself.
+        # The header gets a page of its own, without read-ahead. As part of a large page, its few
+        # words would write other pages whenever they go to disk. The advice is then withdrawn,
+        # because the system syncs every range of a mapping with its own advice separately.
         mapping.madvise(mmap.MADV_RANDOM, 0, HEADER_BYTES)
         assert mapping[0] == MAGIC & 0xFF or not read_only
         mapping.madvise(mmap.MADV_NORMAL, 0, HEADER_BYTES)
         super().__init__(identity.geometry, mapping)
         self.words = self.header.data  # single words, three times as fast as from the array
-        # The geometry works these out anew each time, which takes longer than a batch of one.
+        # The geometry computes these at each access, which takes longer than a batch of one.
         self.unsynced_max = unsynced_max(identity.geometry)
         self._capacity = identity.geometry.capacity
         self.path = path
@@ -131,12 +129,12 @@ class SymbolFile(Ring):
         self.created_ns = identity.created_ns
         self._descriptor = descriptor
         self._lock_depth = 0
-        self._is_stuck = False  # The lock was waited for in vain.
+        self._is_stuck = False  # Another process kept the lock too long.
         self.room = Allocation(descriptor, identity.geometry, identity.symbol, path.parent)
 
     @classmethod
     def create(cls, path: Path, geometry: Geometry, symbol: str) -> Self:
-        """Make a new file for a symbol, in use by this boot, without a price.
+        """Create a file for a symbol, in use by this boot, without prices.
 
         Raises
         ------
@@ -169,14 +167,14 @@ class SymbolFile(Ring):
 
     @classmethod
     def open(cls, path: Path, *, read_only: bool = False) -> Self:
-        """Map a file whose header is what it should be.
+        """Map a file with a valid header.
 
         Raises
         ------
         SymbolFileError
-            When it is not.
+            When the header is invalid.
         FileNotFoundError
-            When there is no such file.
+            When the file does not exist.
         """
         descriptor = open_descriptor(path, read_only=read_only)
         try:
@@ -188,56 +186,56 @@ class SymbolFile(Ring):
 
     @classmethod
     def open_read_only(cls, path: Path) -> Self:
-        """Map a file to read it only; errors as of :meth:`open`."""
+        """Map a file for reading only. Errors as for :meth:`open`."""
         return cls.open(path, read_only=True)
 
     @property
     def is_closed(self) -> bool:
-        """Whether it has been let go of."""
+        """Whether the file is closed."""
         return self._descriptor < 0
 
     @property
     def descriptor(self) -> int:
-        """Of the open file; -1 once it is closed."""
+        """Descriptor of the open file; -1 when it is closed."""
         return self._descriptor
 
     def is_at(self, path: Path) -> bool:
-        """Tell whether a path leads to this very file, and not to another one made since."""
+        """Whether a path leads to this file, and not to another one created since."""
         try:
             return os.path.samestat(os.stat(path), os.fstat(self._descriptor))
         except FileNotFoundError:
             return False
 
     @property
-    def trust(self) -> Trust:
-        """What a recovery would make of the file as it is now.
+    def trust(self) -> RecoveryPlan:
+        """What a recovery would believe of the file as it is now.
 
         Raises
         ------
         SymbolFileError
-            When it would refuse it.
+            When a recovery would reject it.
         """
         try:
-            return plan(self, boot_id())
+            return plan_recovery(self, boot_id())
         except HeaderError as error:
             raise SymbolFileError(str(self.path), str(error)) from None
 
     # The lock
 
     def lock(self) -> None:
-        """Wait until no other process writes, and keep others from it; may be nested.
+        """Wait until no other process writes, and keep others from writing. May be nested.
 
         Raises
         ------
         SymbolFileError
-            When another process has had the lock for long: it may have been stopped.
+            When another process holds the lock too long; it may have been stopped.
         """
         if self._lock_depth == 0 and not try_lock(self._descriptor):
             self._wait_for_lock()
         self._lock_depth += 1
 
     def _wait_for_lock(self) -> None:
-        # Whoever has waited in vain once does not make everybody else wait as long each time.
+        # After one wait in vain, later requests wait only a hundredth of the time.
         seconds = LOCK_SECONDS / 100 if self._is_stuck else LOCK_SECONDS
         self._is_stuck = not lock_within(self._descriptor, seconds)
         if self._is_stuck:
@@ -263,10 +261,10 @@ class SymbolFile(Ring):
     # What is on disk
 
     def write(self, begin: int, prices: npt.NDArray[np.float64]) -> None:
-        """Put prices number `begin` and on into their slots, by a call of the system.
+        """Write prices from number `begin` on into their slots, by a system call.
 
-        Everyone who has the file mapped sees them at once. The system knows to the block what has
-        to go to disk; what is stored through a mapping counts by pages, which may be large.
+        Every process that has the file mapped sees them at once. The system then knows the blocks
+        to write. Stores through a mapping count in pages, which may be large.
         """
         first = begin % self._capacity
         before_wrap = self._capacity - first
@@ -279,10 +277,10 @@ class SymbolFile(Ring):
     def _write_slots(self, slot: int, prices: npt.NDArray[np.float64]) -> None:
         offset = (self._prices_start + slot) * 8
         written = os.pwrite(self._descriptor, prices.data, offset)
-        while written < prices.nbytes:  # The system may take less than it is given.
+        while written < prices.nbytes:  # The system may write less than asked for.
             rest = prices.data.cast("B")[written:]
             written += os.pwrite(self._descriptor, rest, offset + written)
-        if written >= _START_BYTES_MIN:  # It pays, as the checksum takes a while.
+        if written >= _START_BYTES_MIN:  # Worth the call: the checksum is computed meanwhile.
             disk.start_writing(self._descriptor, offset, written)
 
     def sync(self) -> None:
@@ -294,14 +292,13 @@ class SymbolFile(Ring):
             raise
 
     def sync_header(self) -> None:
-        """Return once the header is on disk, whatever else may follow later."""
+        """Return once the header is on disk. The rest may follow later."""
         self._sync_range(HEADER_BYTES)
 
     def sync_prices(self, begin: int, end: int) -> None:
         """Return once the header and prices number ``begin`` to ``end`` are on disk.
 
-        Levels may lie behind in the file, and follow when the system sees fit: they can be made
-        again.
+        Levels may follow whenever the system writes them: they can be recomputed.
         """
         capacity = self._capacity
         wraps = begin // capacity != (end - 1) // capacity
@@ -321,13 +318,13 @@ class SymbolFile(Ring):
         return self.words[WORD_SYNC_FAILED] != 0
 
     def make_dirty(self) -> None:
-        """Have the next sync write all of the file again. The lock is held. O(pages).
+        """Make the next sync write the whole file again. The lock is held. O(pages).
 
-        A system that could not write a page takes it for written all the same: the next sync
-        succeeds without it (https://wiki.postgresql.org/wiki/Fsync_Errors). Here every page that
-        holds something is stored to, so that it has to be written.
+        A page that the system failed to write counts as written afterwards: the next sync succeeds
+        without it (https://wiki.postgresql.org/wiki/Fsync_Errors). So every used page is modified
+        here, and has to be written.
         """
-        self.words[WORD_SYNC_FAILED] = 0  # First: a sync that fails from now on counts anew.
+        self.words[WORD_SYNC_FAILED] = 0  # First, so that a failure from now on is recorded.
         words = self.region.view("<i8")
         page = PAGE_BYTES // 8
         for first, last in byte_ranges(
@@ -339,12 +336,12 @@ class SymbolFile(Ring):
             np.bitwise_or(pages, 0, out=pages)
 
     def checksum_of(self, begin: int, end: int) -> int:
-        """Return the checksum of prices number ``begin`` to ``end``. O(n), 0.1 ns a price."""
+        """Return the checksum of prices number ``begin`` to ``end``. O(n), 0.1 ns per price."""
         first = self._prices_start + begin % self._capacity
         last = first + end - begin
         if last <= self._prices_start + self._capacity:
             return checksum(self.region[first:last])
-        return checksum(self.read(begin, end))  # They go round the ring's end.
+        return checksum(self.read(begin, end))  # They wrap around the end of the ring.
 
     def records(self) -> list[DurableRecord | None]:
         """Return the two durable records; see :mod:`~financial_data_service.storage.header`."""
@@ -352,11 +349,11 @@ class SymbolFile(Ring):
 
     @property
     def append_limit(self) -> int:
-        """Prices up to which appends need not look after the durable records."""
+        """Count up to which appends leave the durable records as they are."""
         return self.words[WORD_APPEND_LIMIT]
 
     def close(self) -> None:
-        """Let go of the mapping and the file. Idempotent."""
+        """Close the mapping and the file. Idempotent."""
         self.words = memoryview(bytes(HEADER_BYTES)).cast("q")
         super().close()
         if self._descriptor >= 0:

@@ -22,7 +22,7 @@ from financial_data_service.storage.file_names import SUFFIX
 from financial_data_service.storage.file_stats import FileStats
 from financial_data_service.storage.header import HeaderError
 from financial_data_service.storage.identification import no_descriptor
-from financial_data_service.storage.recovery import NO_LIMIT, State, adopt, plan
+from financial_data_service.storage.recovery import NO_LIMIT, State, apply_recovery, plan_recovery
 from financial_data_service.storage.symbol_file import SymbolFile
 
 __all__ = ["SymbolFiles"]
@@ -181,7 +181,7 @@ class SymbolFiles:
         except (SymbolFileError, FileNotFoundError):
             return False
         try:
-            if plan(file, boot_id()).state is not State.DELETED:
+            if plan_recovery(file, boot_id()).state is not State.DELETED:
                 return False
             self._remove(path)
         except HeaderError:
@@ -216,14 +216,14 @@ class SymbolFiles:
         The locks of directory and file are held. A file that contradicts itself is rejected, also
         if other processes use it.
         """
-        trust = plan(file, boot_id())
+        trust = plan_recovery(file, boot_id())
         if trust.state is State.DELETED:  # The process that deleted it was killed half-way.
             self._remove(file.path)
             return False
         if trust.state is State.KILLED and not is_left:
             return True
         began = time.monotonic()
-        adopt(file, trust, boot_id())
+        apply_recovery(file, trust, boot_id())
         file.sync_header()
         file.words[WORD_APPEND_LIMIT] = trust.append_limit
         if self._durability == "power" and trust.state is State.KILLED:

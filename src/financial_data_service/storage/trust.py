@@ -1,4 +1,7 @@
-"""What a reader may believe of a file: in use, closed cleanly, or left by a crash."""
+"""What a reader believes of a file: in use, closed cleanly, or left by a crash.
+
+Only a service recovers files. A reader serves a file that is in use, or that was closed cleanly.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +20,17 @@ from financial_data_service.storage.directory_lock import SETTINGS_FILE, is_in_u
 from financial_data_service.storage.file_names import SUFFIX
 from financial_data_service.storage.header import IN_USE, HeaderError, Identity, read_session
 from financial_data_service.storage.identification import read_header
-from financial_data_service.storage.recovery import State, Trust
+from financial_data_service.storage.recovery import RecoveryPlan, State
 from financial_data_service.storage.symbol_file import SymbolFile
 
 __all__ = ["ring_files", "trust_of"]
 
 _TRIES = 5
-_TRY_SECONDS = 0.001  # a writer that was stopped on its way is no reason to refuse a file
+_TRY_SECONDS = 0.001  # a writer that was stopped half-way is no reason to reject a file
 
 
 def ring_files(directory: Path) -> list[Path]:
-    """Return the files of symbols in a data directory, by name; what is in them is not looked at.
+    """Return the files of symbols in a data directory, by name, without opening them.
 
     Raises
     ------
@@ -49,13 +52,13 @@ def ring_files(directory: Path) -> list[Path]:
     return [directory / name for name in files]
 
 
-def trust_of(file: SymbolFile) -> Trust | None:
-    """Return what a service would believe of a file when it starts, or None while one is at work.
+def trust_of(file: SymbolFile) -> RecoveryPlan | None:
+    """Return what a starting service would believe of a file, or None while one uses it.
 
     Raises
     ------
     SymbolFileError
-        When it would refuse the file.
+        When a service would reject the file.
     """
     if _is_live(file):
         _check_live(file)
@@ -67,7 +70,7 @@ def trust_of(file: SymbolFile) -> Trust | None:
         error = refusal
     if trust is not None and trust.state is State.CLEAN:
         return trust
-    if _is_live(file):  # A service has been started since.
+    if _is_live(file):  # A service has started meanwhile.
         _check_live(file)
         return None
     if error is not None:
@@ -83,17 +86,17 @@ def _is_live(file: SymbolFile) -> bool:
     is_used = session.state == IN_USE and session.boot_id == boot_id()
     if not is_used or not is_in_use(file.path.parent):
         return False
-    # A service of other settings has not adopted it: it refuses it.
+    # A service with other settings has not adopted the file: it rejects it.
     settings, geometry = read_settings(file.path.parent), file.geometry
     sizes = ("largest_window", "batch_max", "fanout")
     return all(settings.get(size) in (None, getattr(geometry, size)) for size in sizes)
 
 
 def _check_live(file: SymbolFile) -> None:
-    """Refuse a file that the service at work in its directory refuses, too.
+    """Reject a file that the service in its directory rejects too.
 
-    Words of the header that a writer changes one after the other may contradict each other for a
-    moment.
+    A writer changes words of the header one after the other, so they may contradict each other for
+    a moment.
     """
     for _ in range(_TRIES - 1):
         with suppress(SymbolFileError):
@@ -104,7 +107,7 @@ def _check_live(file: SymbolFile) -> None:
 
 
 def check_sound(file: SymbolFile) -> None:
-    """Refuse a file that has no service and was not closed by one."""
+    """Reject a file that no service uses and that was not closed cleanly."""
     trust = trust_of(file)
     state = State.CLEAN if trust is None else trust.state
     if state is State.DELETED or file.sequence < 0:
@@ -118,6 +121,7 @@ def check_sound(file: SymbolFile) -> None:
 
 
 def identity_of(path: Path) -> Identity | None:
+    """Return the identity of a file, or None if it cannot be read."""
     try:
         return read_header(path)
     except (SymbolFileError, FileNotFoundError):
