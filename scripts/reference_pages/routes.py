@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from typing import Any
 
+import httpx
+
 from financial_data_service.server.app import create_app
+from financial_data_service.settings import Settings
 from reference_pages.markdown import code, note, table
 
 __all__ = ["page"]
+
+Examples = dict[tuple[str, str], str]
+
+_BATCH = {"symbol": "AAPL", "values": [189.5, 189.7, 189.6], "from_sequence": 0}
+
+_TARGETS = {
+    ("post", "/add_batch/"): "/add_batch/",
+    ("get", "/values/{symbol}"): "/values/AAPL?last=2",
+    ("get", "/stats/{symbol}/{k}"): "/stats/AAPL/3",
+    ("get", "/stats/{symbol}"): "/stats/AAPL",
+    ("get", "/stats/"): "/stats/?k=1",
+    ("get", "/verify/{symbol}/{k}"): "/verify/AAPL/3",
+    ("get", "/symbols"): "/symbols",
+    ("get", "/livez"): "/livez",
+    ("get", "/readyz"): "/readyz",
+    ("delete", "/symbols/{symbol}"): "/symbols/AAPL",
+}
+"""Route → the target of an example, in the order in which they are requested."""
 
 _HEAD = """\
 # Routes
@@ -24,6 +46,7 @@ def page() -> str:
     """Return the page."""
     document = create_app().openapi()
     text = note("the OpenAPI document") + _HEAD
+    examples = asyncio.run(_examples())
     for tag in document["tags"]:
         operations = [
             (method, path, operation)
@@ -32,11 +55,29 @@ def page() -> str:
             if tag["name"] in operation["tags"]
         ]
         text += f"## {tag['name'].capitalize()}\n\n{tag['description']}\n\n"
-        text += "".join(_operation(*each) for each in operations)
+        text += "".join(_operation(*each, examples) for each in operations)
     return text.rstrip() + "\n"
 
 
-def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
+async def _examples() -> Examples:
+    """Return requests and their replies, from a service with one symbol and three windows."""
+    examples = {}
+    app = create_app(Settings(largest_window=1000))
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://service") as client,
+    ):
+        for (method, path), target in _TARGETS.items():
+            batch = _BATCH if target == "/add_batch/" else None
+            reply = await client.request(method.upper(), target, json=batch)
+            reply.raise_for_status()
+            request = f"{method.upper()} {target}" + (f"\n{json.dumps(batch)}" if batch else "")
+            examples[method, path] = f"```\n{request}\n```\n\n```json\n{reply.text}\n```\n\n"
+    return examples
+
+
+def _operation(method: str, path: str, operation: dict[str, Any], examples: Examples) -> str:
     text = f"### {method.upper()} {path}\n\n{_unwrapped(operation['description'])}\n\n"
     parameters = operation.get("parameters", [])
     if parameters:
@@ -47,8 +88,9 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
     text += table(
         ["status", "body", "meaning"], map(_reply, sorted(operation["responses"].items()))
     )
-    example = _example(operation)
-    return text + (f"```json\n{example}\n```\n\n" if example else "")
+    if (method, path) in examples:
+        text += examples[method, path]
+    return text
 
 
 def _unwrapped(text: str) -> str:
@@ -75,12 +117,3 @@ def _reply(reply: tuple[str, dict[str, Any]]) -> list[str]:
     status, content = reply
     meaning = content["description"].replace("Successful Response", "success")
     return [status, ", ".join(map(code, content.get("content", {}))), meaning]
-
-
-def _example(operation: dict[str, Any]) -> str | None:
-    """Return an example of the reply on success, if the document has one."""
-    for status in ("201", "200"):
-        body = operation["responses"].get(status, {}).get("content", {}).get("application/json", {})
-        if "example" in body:
-            return json.dumps(body["example"], ensure_ascii=False)
-    return None

@@ -45,7 +45,9 @@ def page() -> str:
         groups.setdefault(option.rich_help_panel, []).append(option)
     for group, options in groups.items():
         rows = [_row(option, Settings.model_fields[option.name]) for option in options]
-        text += f"## {group}\n\n" + table(["flag and variable", "default", "range", "meaning"], rows)
+        text += f"## {group}\n\n" + table(
+            ["flag and variable", "default", "range", "meaning"], rows
+        )
     return text + _OTHERS
 
 
