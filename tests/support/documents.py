@@ -14,11 +14,12 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from support.paths import EXAMPLES, ROOT
-from support.service_process import Service, environment, running
+from support.service_process import environment, running
 
 PROGRAMS = ("sh", "python")
 OUTPUTS = ("json", "text")
@@ -27,6 +28,8 @@ _BLOCK = re.compile(
     r"^(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$",
     re.DOTALL | re.MULTILINE,
 )
+_ASKS = re.compile(r"127\.0\.0\.1:8000|/var/lib/fds|^fds ", re.MULTILINE)
+
 # A refusal of the service is a failure, and `curl -N`, which does not end by itself, is ended.
 _CURL = """\
 curl() {
@@ -66,13 +69,12 @@ def run_page(page: str, directory: Path) -> None:
     AssertionError
         When a program fails, or when its output is not the one that the page shows.
     """
-    data = directory / "data"
     (directory / "examples").symlink_to(EXAMPLES)
-    flags = ("--port", "0", "--largest-window", "1000000", "--data-dir", str(data))
-    with running(directory, flags) as service:
+    blocks = blocks_of(page)
+    with _service_for(blocks, directory) as url:
         before: Block | None = None
         output = ""
-        for block in blocks_of(page):
+        for block in blocks:
             where = f"{page}:{block.line}"
             if not block.language:
                 continue
@@ -83,13 +85,26 @@ def run_page(page: str, directory: Path) -> None:
                 continue
             if block.reason is None:
                 assert block.language in PROGRAMS, f"{where}: `{block.language}` cannot be run"
-                output = _run(block, directory, service, where)
+                output = _run(block, directory, url, where)
             before = block
 
 
-def _run(block: Block, directory: Path, service: Service, where: str) -> str:
+@contextmanager
+def _service_for(blocks: list[Block], directory: Path) -> Iterator[str]:
+    """Run a service if a program talks to one; its start is most of the time of a short page."""
+    programs = [block.text for block in blocks if block.language in PROGRAMS]
+    if not any(_ASKS.search(text) for text in programs if not text.startswith("fds serve")):
+        yield "http://127.0.0.1:9"  # where nobody answers
+        return
+    data = str(directory / "data")
+    flags = ("--port", "0", "--largest-window", "1000000", "--data-dir", data)
+    with running(directory, flags) as service:
+        yield service.url
+
+
+def _run(block: Block, directory: Path, url: str, where: str) -> str:
     text = block.text
-    for words, others in _replacements(directory, service).items():
+    for words, others in _replacements(directory, url).items():
         text = text.replace(words, others)
     if block.language == "python":
         command = [sys.executable, "-W", "error::DeprecationWarning", "-c", text]
@@ -105,16 +120,16 @@ def _run(block: Block, directory: Path, service: Service, where: str) -> str:
         text=True,
         timeout=100,
         cwd=directory,
-        env=environment(FDS_URL=service.url, PATH=path, COLUMNS="120"),
+        env=environment(FDS_URL=url, PATH=path, COLUMNS="120"),
     )
     assert result.returncode == 0, f"{where}\n{result.stdout}{result.stderr}"
     return result.stdout
 
 
-def _replacements(directory: Path, service: Service) -> dict[str, str]:
+def _replacements(directory: Path, url: str) -> dict[str, str]:
     return {
-        "http://127.0.0.1:8000": service.url,
-        "ws://127.0.0.1:8000": service.url.replace("http", "ws"),
+        "http://127.0.0.1:8000": url,
+        "ws://127.0.0.1:8000": url.replace("http", "ws"),
         ".venv/bin/": "",
         "/var/lib/fds": str(directory / "data"),
     }
@@ -126,10 +141,13 @@ def _commands(text: str) -> Iterator[str]:
 
 
 def _serve(line: str, directory: Path) -> str:
-    """Start the service as the page says, but on a free port and with a directory of its own."""
-    line = re.sub(r"--data-dir \S+", f"--data-dir {directory / 'served'}", line)
+    """Start the service as the page says, but on a free port and in a directory of its own."""
+    own = directory / "served"
+    own.mkdir(exist_ok=True)
+    line = re.sub(r"--data-dir \S+", f"--data-dir {own / 'data'}", line)
+    line = line.replace("--workers 4", "--workers 2")  # as good, and less to start
     flags = [*line.removeprefix("fds serve").split(), "--port", "0"]
-    with running(directory, flags, FDS_LARGEST_WINDOW="1000000") as service:
+    with running(own, flags, FDS_LARGEST_WINDOW="1000000") as service:
         assert service.get("/readyz")["status"] == "ok"
     return f"Serving on {service.url}\n"
 
