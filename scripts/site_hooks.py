@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
@@ -27,6 +28,8 @@ ADDED = {
 """Path in the repository → path in the site."""
 
 _ROLE = re.compile(r":\w+:<code>~?(?:[\w.]+\.)?(\w+)</code>")  # :class:`~package.module.Name`
+
+_FOREIGN = re.compile(r"""<(?:script|link|img|iframe)\b[^>]*(?:src|href)=["']?https?://[^>]*>""")
 
 _LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]*)\]\((?P<target>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")
 
@@ -66,3 +69,16 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Show the roles of docstrings, which are Sphinx's, as the name alone."""
     return _ROLE.sub(r"<code>\1</code>", html)
+
+
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """Refuse a page that would load anything from another host.
+
+    Raises
+    ------
+    PluginError
+        When a script, style, image or frame of the page is elsewhere.
+    """
+    if foreign := _FOREIGN.search(output):
+        raise PluginError(f"{page.file.src_uri} loads from another host: {foreign[0]}")
+    return output
