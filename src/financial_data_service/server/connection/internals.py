@@ -78,7 +78,7 @@ INTERNALS: Mapping[type, Internals] = {
         ),
     ),
     ServerState: Internals(attributes=("connections", "default_headers")),
-    Config: Internals(called=("is_ssl",), attributes=("app", "http_protocol_class", "ssl")),
+    Config: Internals(called=("is_ssl",), attributes=("http_protocol_class", "ssl")),
     # http_protocol.py, fast_lane.py
     HttpToolsProtocol: Internals(
         overridden=(
