@@ -17,7 +17,7 @@ import msgspec
 
 from financial_data_service.cli.console import CliError
 from financial_data_service.client.connection import Connection
-from financial_data_service.client.failures import UNAVAILABLE, complaint, never_heard
+from financial_data_service.client.failures import UNAVAILABLE, complaint, first_contact_failed
 
 __all__ = [
     "BatchReply",
@@ -199,7 +199,7 @@ class Service:
             response = self._http.request(method, path, **request)
         except httpx.HTTPError as error:
             lost = self._connection.lost(error)
-            detail = lost.detail if self._has_answered else never_heard(lost, self.url)
+            detail = lost.detail if self._has_answered else first_contact_failed(lost, self.url)
             raise UnavailableError(detail) from error
         self._has_answered = True
         return response
@@ -219,18 +219,18 @@ class Service:
         try:
             detail = msgspec.json.decode(response.content, type=dict[str, Any])["detail"]
         except (msgspec.MsgspecError, UnicodeDecodeError, KeyError):
-            raise self._stranger() from None
+            raise self._not_our_service() from None
         if isinstance(detail, list):
             return "; ".join(complaint(item) for item in detail)
         if detail == response.reason_phrase:  # A framework's "Not Found": the route is unknown.
-            raise self._stranger()
+            raise self._not_our_service()
         return str(detail)
 
     def _decode(self, body: bytes, reply: type[Reply]) -> Reply:
         try:
             return msgspec.json.decode(body, type=reply)
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            raise self._stranger() from None
+            raise self._not_our_service() from None
 
-    def _stranger(self) -> CliError:
+    def _not_our_service(self) -> CliError:
         return CliError(f"{self.url} answers, but is not a financial-data-service.")

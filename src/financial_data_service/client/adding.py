@@ -22,12 +22,9 @@ from financial_data_service.symbols import check_symbol
 
 __all__ = ["PIECE_MAX", "as_float64", "begin_ingest"]
 
-# A service may take more at once, but a mebibyte a request is as fast, and below the usual limits
-# of bodies, its own and those of proxies.
+# A service may accept more at once, but a mebibyte per request is as fast, and below the usual
+# limits of bodies in services and proxies.
 PIECE_MAX = 100_000
-
-
-# --- Adding -----------------------------------------------------------------------------------
 
 
 def as_float64(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -49,12 +46,12 @@ def as_float64(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 
 def _is_null(values: Any, index: int) -> bool:
-    """Whether nothing is in a place of a Series or an Arrow array; NumPy makes NaN of it."""
+    """Whether an element of a Series or an Arrow array is null, which NumPy turns into NaN."""
     try:
         value = values.iloc[index] if hasattr(values, "iloc") else values[index]
-    except (LookupError, TypeError):  # All that is known of it is that NumPy can read it.
+    except (LookupError, TypeError):  # Its only certain property is that NumPy can read it.
         return False
-    # pandas has a type of its own for it, polars None, and Arrow scalars that say so.
+    # pandas has a type for it, polars uses None, and Arrow has scalars with a flag.
     is_valid = getattr(value, "is_valid", True)
     return value is None or type(value).__name__ == "NAType" or is_valid is False
 
@@ -66,7 +63,7 @@ def add_batch(
     from_sequence: int | None,
     exclusive: bool,
 ) -> Plan[Receipt]:
-    """Add prices in as many requests as they need, each repeated only where that is harmless."""
+    """Add prices in as many requests as necessary, each retried only if that is safe."""
     check_symbol(symbol)
     prices = as_float64(values)
     start = _checked_start(from_sequence, exclusive)
@@ -74,7 +71,8 @@ def add_batch(
     limits = session.limits or (yield from get_limits(session))
     if is_appended and exclusive:
         start = yield from get_sequence(session, symbol)
-    # Of a place that the caller names nothing is known yet; of one asked for, all before it.
+    # Before a sequence that the service gave, all prices are stored; before one that the caller
+    # gave, perhaps none.
     receipt = Receipt(symbol, 0, start) if is_appended and start is not None else None
     size = min(limits.batch_max, PIECE_MAX)
     for offset in range(0, prices.size, size):
@@ -86,9 +84,9 @@ def add_batch(
             receipt = Receipt(symbol, added, step.sequence)
         except ServiceError as error:
             error.receipt = receipt
-            session.limits = None  # Perhaps it is another service by now, with other limits.
+            session.limits = None  # It may be another service by now, with other limits.
             raise
-    assert receipt is not None  # There is no batch without a price.
+    assert receipt is not None  # Every batch has a price.
     return receipt
 
 
@@ -109,7 +107,7 @@ def _checked_start(from_sequence: int | None, exclusive: bool) -> int | None:
 def begin_ingest(
     session: ClientSession, symbol: str, from_sequence: int | None
 ) -> Plan[tuple[int, int]]:
-    """Return where streamed prices go, and how many the service takes at once."""
+    """Return the first sequence of streamed prices, and the maximum batch of the service."""
     check_symbol(symbol)
     start = _checked_start(from_sequence, True)
     limits = session.limits or (yield from get_limits(session))
@@ -138,7 +136,7 @@ def _add_piece(
             receipt.sequence,
             f"{session.url}{target}",
         )
-    # Of a symbol that others add to, the sequence behind these prices is known for just these.
+    # If other programs add to the symbol, only the reply gives the sequence after these prices.
     end = receipt.sequence if from_sequence is None else from_sequence + prices.size
-    # Known prices of a place that was asked for are those of an earlier try, its reply lost.
+    # After a sequence that the service gave, known prices come from an earlier attempt.
     return Receipt(symbol, prices.size if is_appended else receipt.added, end)

@@ -1,6 +1,6 @@
-"""Every call of the clients as a plan: which requests, what their replies mean, what then.
+"""The calls of the clients that ask: each a plan of requests and of what their replies mean.
 
-One for both clients; see :mod:`~financial_data_service.client.steps`.
+Both clients run the same plans; see :mod:`~financial_data_service.client.steps`.
 """
 
 from __future__ import annotations
@@ -36,21 +36,18 @@ __all__ = []
 
 READY_PAUSE_SECONDS = 0.2
 
-# A window of 10**8 prices may first have to be read from a slow disk, behind others that wait.
+# A window of 10**8 prices may have to be read from a slow disk, after other requests.
 VERIFY_SECONDS = 300.0
 
 
 def get_sequence(session: ClientSession, symbol: str) -> Plan[int]:
     """Return the number of prices ever appended to a symbol."""
     try:
-        # A query, since a symbol in it is never mistaken for part of the path by a proxy.
+        # In the query, where no proxy mistakes a symbol for a part of the path.
         state = yield from get_reply(session, path("stats", "", symbol=symbol, last=1), Stats)
     except errors.SymbolNotFoundError:
         return 0
     return state.sequence
-
-
-# --- Asking -----------------------------------------------------------------------------------
 
 
 class _SymbolsReply(msgspec.Struct):
@@ -93,7 +90,7 @@ def stats(session: ClientSession, symbol: str, k: int | None, last: int | None) 
 
 
 def all_stats(session: ClientSession, symbol: str | None, k: int | None) -> Plan[Table[Stats]]:
-    """Return all windows of a symbol, or of all symbols; or one of each."""
+    """Return all windows, or one, of a symbol or of all symbols."""
     if symbol is None:
         everything = yield from get_reply(session, path("stats", "", k=k), _AllStats)
         return _rows(everything.symbols)
@@ -123,32 +120,32 @@ def _rows(symbols: list[_SymbolStats]) -> Table[Stats]:
 
 
 def symbols(session: ClientSession) -> Plan[Table[Symbol]]:
-    """Return the symbols and how much is held of each."""
+    """Return all symbols and the number of their prices."""
     reply = yield from get_reply(session, path("symbols"), _SymbolsReply)
     return Table(reply.symbols)
 
 
 def get_limits(session: ClientSession) -> Plan[Limits]:
-    """Return the limits of the service, and remember them."""
+    """Return the limits of the service, and store them."""
     reply = yield from get_reply(session, path("symbols"), _SymbolsReply)
     session.limits = Limits(reply.max_symbols, reply.largest_window, reply.batch_max)
     return session.limits
 
 
 def values(session: ClientSession, symbol: str, last: int | None) -> Plan[Prices]:
-    """Return the newest prices of a symbol; as many as the service sees fit without `last`."""
+    """Return the newest prices of a symbol; without `last`, the service's default number."""
     check_symbol(symbol)
     target = path("values", symbol, last=last, format="float64")
     answer = yield from exchange(session, Request("GET", target))
     headers, content = answer.reply.headers, answer.reply.content
     if headers.get("content-type") != FLOAT64 or len(content) % 8 or "x-first" not in headers:
-        raise failures.stranger(session.url + target, answer.reply.status)
+        raise failures.not_our_service(session.url + target, answer.reply.status)
     prices = np.frombuffer(content, LITTLE_ENDIAN).astype(np.float64, copy=False)
     return Prices(prices, symbol, int(headers["x-first"]))
 
 
 def verify(session: ClientSession, symbol: str, k: int) -> Plan[Check]:
-    """Have one window recomputed."""
+    """Recompute one window."""
     check_symbol(symbol)
     request = Request("GET", path("verify", symbol, k), timeout_seconds=VERIFY_SECONDS)
     answer = yield from exchange(session, request)
@@ -158,7 +155,7 @@ def verify(session: ClientSession, symbol: str, k: int) -> Plan[Check]:
 def delete(session: ClientSession, symbol: str) -> Plan[None]:
     """Delete a symbol."""
     check_symbol(symbol)
-    # Somebody may have created it anew: what was not told to be deleted is not deleted again.
+    # No retry: another program may have created the symbol again.
     request = Request("DELETE", path("symbols", symbol), is_repeatable=False)
     yield from exchange(session, request)
 
@@ -172,7 +169,7 @@ class _ReadyReply(msgspec.Struct):
 
 
 def alive(session: ClientSession) -> Plan[bool]:
-    """Ask once whether the service answers at all."""
+    """Ask once whether the service is alive."""
     try:
         yield from exchange(session, Request("GET", "/livez"), NEVER)
     except ServiceError:
@@ -181,7 +178,7 @@ def alive(session: ClientSession) -> Plan[bool]:
 
 
 def ready(session: ClientSession) -> Plan[Readiness]:
-    """Ask once whether the service serves."""
+    """Ask once whether the service is ready."""
     try:
         answer = yield from exchange(session, Request("GET", "/readyz"), NEVER)
         reply = decode_reply(session, answer.reply, _ReadyReply)
@@ -191,7 +188,7 @@ def ready(session: ClientSession) -> Plan[Readiness]:
 
 
 def wait_until_ready(session: ClientSession, seconds: float) -> Plan[Readiness]:
-    """Ask until the service serves."""
+    """Ask until the service is ready."""
     tries = Tries(Retries(2**31, seconds, READY_PAUSE_SECONDS, READY_PAUSE_SECONDS))
     while True:
         readiness = yield from ready(session)

@@ -38,7 +38,7 @@ Result = TypeVar("Result")
 
 
 class AsyncClient:
-    """A service, in calls to be awaited. Tasks of one event loop may share it.
+    """A client whose calls are awaited. The tasks of one event loop may share it.
 
     Parameters, calls and errors are those of
     :class:`~financial_data_service.client.sync_client.Client`.
@@ -68,7 +68,7 @@ class AsyncClient:
 
     @property
     def url(self) -> str:
-        """Where the service is."""
+        """URL of the service."""
         return self._connection.url
 
     def __repr__(self) -> str:
@@ -93,7 +93,7 @@ class AsyncClient:
         *,
         exclusive: bool = True,
     ) -> Receipt:
-        """Append prices to a symbol, oldest first; as :meth:`Client.add_batch`."""
+        """Append prices to a symbol, oldest first. See :meth:`Client.add_batch`."""
         plan = adding.add_batch(self._session, symbol, values, from_sequence, exclusive)
         return await self._run(plan)
 
@@ -102,15 +102,15 @@ class AsyncClient:
     @overload
     async def stats(self, symbol: str, *, last: int) -> Stats: ...
     async def stats(self, symbol: str, k: int | None = None, *, last: int | None = None) -> Stats:
-        """Return the statistics of one window; as :meth:`Client.stats`."""
+        """Return the statistics of one window. See :meth:`Client.stats`."""
         return await self._run(asking.stats(self._session, symbol, k, last))
 
     async def all_stats(self, symbol: str | None = None, *, k: int | None = None) -> Table[Stats]:
-        """Return the statistics of every window; as :meth:`Client.all_stats`."""
+        """Return the statistics of every window. See :meth:`Client.all_stats`."""
         return await self._run(asking.all_stats(self._session, symbol, k))
 
     async def symbols(self) -> Table[Symbol]:
-        """Return the symbols that there are, and how much is held of each."""
+        """Return all symbols, and the number of prices held of each."""
         return await self._run(asking.symbols(self._session))
 
     async def limits(self) -> Limits:
@@ -118,27 +118,27 @@ class AsyncClient:
         return await self._run(asking.get_limits(self._session))
 
     async def values(self, symbol: str, last: int | None = None) -> Prices:
-        """Return the last prices of a symbol; as :meth:`Client.values`."""
+        """Return the last prices of a symbol. See :meth:`Client.values`."""
         return await self._run(asking.values(self._session, symbol, last))
 
     async def verify(self, symbol: str, k: int) -> Check:
-        """Have the service recompute one window and compare; as :meth:`Client.verify`."""
+        """Have the service recompute one window and compare. See :meth:`Client.verify`."""
         return await self._run(asking.verify(self._session, symbol, k))
 
     async def delete(self, symbol: str) -> None:
-        """Have the service forget a symbol and all its prices; as :meth:`Client.delete`."""
+        """Delete a symbol and all its prices. See :meth:`Client.delete`."""
         return await self._run(asking.delete(self._session, symbol))
 
     async def alive(self) -> bool:
-        """Return whether the service answers at all; asked once."""
+        """Return whether the service answers at all. One request, no retries."""
         return await self._run(asking.alive(self._session))
 
     async def ready(self) -> Readiness:
-        """Return whether the service serves, and which files of prices it does not; asked once."""
+        """Return whether the service serves, and the files it rejects. One request, no retries."""
         return await self._run(asking.ready(self._session))
 
     async def wait_until_ready(self, seconds: float = 30.0) -> Readiness:
-        """Wait for a service that is starting; as :meth:`Client.wait_until_ready`."""
+        """Wait for a service that is starting. See :meth:`Client.wait_until_ready`."""
         return await self._run(asking.wait_until_ready(self._session, seconds))
 
     def subscribe(
@@ -148,36 +148,35 @@ class AsyncClient:
         on_restored: Callable[[], object] = ignore,
         on_deleted: Callable[[str], object] = ignore,
     ) -> AsyncSubscription:
-        """Return statistics as they change, for ``async for``, for as long as anybody listens.
+        """Return statistics as they change, for ``async for``.
 
-        The first update of a window is its state, the others are changes, as many as its interval
-        lets through. When the connection breaks it is made anew, forever; what has changed
-        meanwhile comes as one update, what has not does not come again. Sequences of a window only
-        grow, until its symbol is deleted. Leaving the loop closes the connection; leaving the block
-        of ``async with``, or ``aclose`` of the subscription or the client, ends a loop in another
-        task.
+        The first update of a window is its current state. The others are changes, as many as the
+        interval allows. A lost connection is made again, without a limit. What changed meanwhile
+        arrives as one update; what did not change does not arrive again. The sequences of a window
+        only grow, until its symbol is deleted. Leaving the loop closes the connection. Leaving the
+        ``async with`` block, or ``aclose`` of the subscription or the client, ends the loop in
+        another task.
 
         Parameters
         ----------
         *streams : str or iterable of str
-            ``stats.<symbol>.<k>``, ``*`` for all symbols, with an optional interval:
+            ``stats.<symbol>.<k>``, with ``*`` for all symbols and an optional interval:
             ``stats.AAPL.3@0ms``. :func:`~financial_data_service.client.stream_state.stream_name`
-            makes
-            names of symbols with a ``.`` in them.
+            encodes symbols that contain a ``.``.
         on_lost : callable, optional
             Called with the reason when the connection is lost or cannot be made.
         on_restored : callable, optional
             Called when there is a connection again.
         on_deleted : callable, optional
-            Called with a symbol when it was deleted, or has begun anew since it was seen. Of one
-            that was deleted while the connection was lost the service tells nothing: this is
-            called once there are prices of that name again, fewer than were seen. `on_restored` is
-            the time to ask for :meth:`symbols`.
+            Called with a symbol when it is deleted, or has started again from its first price. The
+            service does not report symbols that were deleted while the connection was lost. For
+            those this is called when there are prices of that name again, fewer than before. In
+            `on_restored`, ask for :meth:`symbols` to notice them.
 
         Raises
         ------
         TypeError, ValueError
-            When there is no name, something that is none, or the client is closed.
+            When no stream is named, a name is invalid, or the client is closed.
         ServiceError
             From the loop, when the service refuses a stream or the key.
 
@@ -197,20 +196,19 @@ class AsyncClient:
         return subscription
 
     def ingest(self, symbol: str, from_sequence: int | None = None) -> AsyncIngest:
-        """Return a way in for prices as they come: batches follow each other without waiting.
+        """Return a stream for adding prices: batches follow each other without waiting for replies.
 
-        What was sent and not answered is sent again when the connection breaks, and stored once;
-        nobody else may add to the symbol meanwhile. Leaving the block waits for all answers, unless
-        it is left by an error. How patient that is, the client's `retries`
-        say.
+        Batches without a reply are sent again when the connection breaks, and stored once. No other
+        program may add to the symbol meanwhile. Leaving the block waits for all replies, unless an
+        error leaves it. The client's `retries` limit the time.
 
         Parameters
         ----------
         symbol : str
             1 to 128 characters, none of them a control character.
         from_sequence : int, optional
-            Number of prices appended to the symbol before the first of these; asked of the service
-            if not given.
+            Number of prices appended to the symbol before these. The client asks the service if it
+            is not given.
 
         Examples
         --------

@@ -1,4 +1,4 @@
-"""How a service is reached, and what can become of a request on the way."""
+"""How to reach a service, and what can happen to a request on the way."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CONNECT_SECONDS = 5.0
 
 _LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
 
-# Nothing of the request can have reached the service.
+# The request cannot have reached the service.
 _UNSENT = (
     httpx.ConnectError,
     httpx.ConnectTimeout,
@@ -35,7 +35,7 @@ _UNSENT = (
 
 
 class HttpOptions(TypedDict):
-    """What both of httpx's clients are made with."""
+    """Arguments of both clients of httpx."""
 
     timeout: httpx.Timeout
     headers: dict[str, str]
@@ -45,7 +45,7 @@ class HttpOptions(TypedDict):
 
 
 class Connection:
-    """Where a service is and how to speak to it; holds nothing open.
+    """URL, key, timeout and trust of a service. It holds no connection.
 
     Parameters
     ----------
@@ -56,14 +56,14 @@ class Connection:
     timeout : float or httpx.Timeout
         Seconds that the service may be silent.
     verify : ssl.SSLContext or bool
-        Which certificates are trusted; True for those of the system, whose file and directory
-        ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` take the place of.
+        Trusted certificates. True for those of the system; ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``
+        replace them.
 
     Raises
     ------
     ValueError
-        When `url` is not one of a web server, `timeout` not a time, or no service can have
-        `api_key`. The key is not quoted.
+        When `url` is not the URL of a web server, `timeout` is not a time, or `api_key` is not a
+        valid key. The key is not quoted.
     """
 
     def __init__(
@@ -92,14 +92,14 @@ class Connection:
         return {"user-agent": f"financial-data-service/{__version__}"} | key
 
     def http_options(self) -> HttpOptions:
-        """Return what both of httpx's clients are made with."""
+        """Return the arguments of both clients of httpx."""
         return {
             "timeout": self._timeout,
             "headers": self.headers,
             "auth": (self._url.username, self._url.password) if self._url.username else None,
-            # A proxy set for the outside world has no way to this machine.
+            # A proxy for other networks cannot reach this machine.
             "trust_env": not self.is_local,
-            # Of http nothing is to be verified, and httpx would read certificates all the same.
+            # Plain http verifies nothing, but httpx would read the certificates all the same.
             "verify": self._trust if self._is_secure else False,
         }
 
@@ -109,16 +109,16 @@ class Connection:
 
     @cached_property
     def _trust(self) -> ssl.SSLContext:
-        """What HTTP and WebSockets alike trust; left to themselves, each trusts a store of its own.
+        """The trusted certificates, for HTTP and WebSockets alike: their libraries use two stores.
 
-        Not made before it is needed: reading the system's certificates takes longer than a request.
+        Made at the first use: reading the certificates of the system takes longer than a request.
         """
         if isinstance(self._verify, ssl.SSLContext):
             return self._verify
         return ssl.create_default_context() if self._verify else _trusting_anybody()
 
     def request_options(self, request: Request) -> dict[str, Any]:
-        """Return what httpx's ``request`` is called with."""
+        """Return the arguments of httpx's ``request``."""
         options: dict[str, Any] = {
             "method": request.method,
             "url": self.url + request.target,
@@ -130,19 +130,19 @@ class Connection:
         return options
 
     def websocket_url(self, target: str) -> str:
-        """Return the address of a WebSocket of the service, with credentials if there are any."""
+        """Return the URL of a WebSocket of the service, with credentials if there are any."""
         base = str(self._url).rstrip("/")
         return f"ws{base.removeprefix('http')}{target}"
 
     def websocket_options(self) -> dict[str, Any]:
-        """Return what both ways of ``websockets`` to connect are called with."""
+        """Return the arguments of both ``connect`` functions of ``websockets``."""
         headers = self.headers
         options: dict[str, Any] = {
             "user_agent_header": headers.pop("user-agent"),
             "additional_headers": headers,
             "open_timeout": CONNECT_SECONDS,
             "close_timeout": 1.0,
-            # Updates are small and go to a machine nearby: packing costs more than it saves.
+            # Updates are small and go to a machine nearby: compression costs more than it saves.
             "compression": None,
         }
         if self._is_secure:
@@ -150,11 +150,11 @@ class Connection:
         return options | ({"proxy": None} if self.is_local else {})
 
     def reply(self, response: httpx.Response) -> Reply:
-        """Return a response that was read to its end."""
+        """Return a complete response."""
         return Reply(response.status_code, response.headers, response.content)
 
     def lost(self, error: httpx.HTTPError) -> Lost:
-        """Say in a sentence what became of a request that has no answer."""
+        """Describe in a sentence what happened to a request without a reply."""
         reason = str(error) or type(error).__name__
         if isinstance(error, httpx.ConnectTimeout | httpx.PoolTimeout):
             return Lost(f"Cannot reach {self.url}: no connection within the time allowed.", False)
@@ -170,7 +170,7 @@ class Connection:
         return Lost(
             f"{self.url} broke the connection off or does not speak HTTP ({reason}).",
             is_sent=True,
-            is_mute=not self._is_secure and isinstance(error, httpx.TransportError),
+            is_silent=not self._is_secure and isinstance(error, httpx.TransportError),
         )
 
 
@@ -206,7 +206,7 @@ def _checked_key(key: str | None) -> str | None:
 
 
 def _unfitness(key: str) -> str:
-    """Say what is wrong with a key without telling it."""
+    """Describe what is wrong with a key, without quoting it."""
     if key.endswith(("\n", "\r")):
         return "one that ends with a newline: strip() what is read from a file"
     other = re.search("[^!-~]", key)

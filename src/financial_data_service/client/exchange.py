@@ -1,4 +1,4 @@
-"""One request of a client and what its reply means: retries, errors, decoding."""
+"""One request of a client and the meaning of its reply: retries, errors, decoding."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ Result = TypeVar("Result")
 
 @dataclass
 class ClientSession:
-    """What a client knows of its service.
+    """What a client knows about its service.
 
-    Threads may share it: each attribute is replaced as a whole, and losing a race costs a request.
+    Threads may share it. Each attribute is replaced as a whole; losing a race costs one request.
 
     Attributes
     ----------
     url : str
-        Of the service, without credentials and without a slash at the end.
+        URL of the service, without credentials and without a slash at the end.
     has_answered : bool
-        Whether there has ever been a reply.
+        Whether there was ever a reply.
     limits : Limits or None
-        Of the service, once they were asked for.
+        Limits of the service, once known.
     """
 
     url: str
@@ -50,12 +50,12 @@ class ClientSession:
 
 
 class Answer(NamedTuple):
-    """A good reply.
+    """A successful reply.
 
     Attributes
     ----------
     is_repeated : bool
-        Whether an earlier try of the same request may have been carried out, its reply lost.
+        Whether an earlier attempt may have been carried out, and its reply lost.
     """
 
     reply: Reply
@@ -65,12 +65,12 @@ class Answer(NamedTuple):
 def exchange(
     session: ClientSession, request: Request, retries: Retries | None = None
 ) -> Plan[Answer]:
-    """Send a request, again where that can do no harm, until there is a good reply.
+    """Send a request, with retries where they are safe, until there is a successful reply.
 
     Raises
     ------
     ServiceError
-        Of the kind that fits the last reply, or the lack of one.
+        Of the subclass that fits the last reply, or the missing one.
     """
     tries = Tries(retries or session.retries)
     url = f"{request.method} {session.url}{request.target}"
@@ -87,22 +87,24 @@ def exchange(
         is_in_doubt = not is_untouched(outcome)
         if pause is None:
             if isinstance(outcome, Lost) and not session.has_answered:
-                outcome = replace(outcome, detail=failures.never_heard(outcome, session.url))
+                outcome = replace(
+                    outcome, detail=failures.first_contact_failed(outcome, session.url)
+                )
             raise _failure(request, outcome, url, is_in_doubt=is_in_doubt)
         is_repeated |= is_in_doubt
         yield Pause(pause)
 
 
 def _is_address_wrong(session: ClientSession, outcome: Reply | Lost, before: Outcome) -> bool:
-    """Whether it rather is the address that is wrong than the service that is away.
+    """Whether the address is probably wrong, rather than the service unavailable.
 
-    So it is while nothing has ever been answered, if the first connection is refused, or if two in
-    a row are broken off without a word of HTTP. One may have been a service that was killed.
+    That is so if there was never a reply, and the first connection is refused, or two in a row are
+    closed without any HTTP. A single one may have been a service that was killed.
     """
     if session.has_answered or isinstance(outcome, Reply):
         return False
-    if outcome.is_mute:
-        return isinstance(before, Lost) and before.is_mute
+    if outcome.is_silent:
+        return isinstance(before, Lost) and before.is_silent
     return before is None and not outcome.is_sent
 
 
@@ -130,7 +132,7 @@ def decode_reply(session: ClientSession, reply: Reply, kind: type[Result]) -> Re
     try:
         return msgspec.json.decode(reply.content, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise failures.stranger(session.url, reply.status) from None
+        raise failures.not_our_service(session.url, reply.status) from None
 
 
 def get_reply(session: ClientSession, target: str, kind: type[Result]) -> Plan[Result]:

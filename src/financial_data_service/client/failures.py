@@ -1,7 +1,7 @@
-"""Replies that say no, as errors: each a ``ServiceError`` and, where there is one, its reason.
+"""Error replies as exceptions: each a ``ServiceError`` and, if possible, the specific error too.
 
-The classes here have the names of their second parents: whoever catches
-``financial_data_service.SymbolNotFoundError`` need not care who did not find the symbol.
+The classes here have the names of their second base classes. ``except
+financial_data_service.SymbolNotFoundError`` catches both the local error and that of a service.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from financial_data_service.errors import (
     UnconfirmedError,
 )
 
-__all__ = ["complaint", "conflict", "lost", "never_heard", "refusal", "stranger"]
+__all__ = ["complaint", "conflict", "first_contact_failed", "lost", "not_our_service", "refusal"]
 
 
 class InvalidBatchError(ServiceError, errors.InvalidBatchError):
-    """The service refuses a batch; ``index`` is the position of the first unfit price, if any."""
+    """The service refuses a batch; ``index`` is the position of the first invalid price, if any."""
 
     index: int | None = None
 
@@ -35,7 +35,7 @@ class InvalidSymbolError(ServiceError, errors.InvalidSymbolError):
 
 
 class WindowSizeError(ServiceError, errors.WindowSizeError):
-    """The service does not keep such a window."""
+    """The service has no such window."""
 
 
 class SymbolNotFoundError(ServiceError, errors.SymbolNotFoundError):
@@ -43,20 +43,20 @@ class SymbolNotFoundError(ServiceError, errors.SymbolNotFoundError):
 
 
 class SymbolLimitError(ServiceError, errors.SymbolLimitError):
-    """The service has as many symbols as it may keep."""
+    """The service has its maximum number of symbols."""
 
 
 class SequenceConflictError(ServiceError, errors.SequenceConflictError):
-    """A batch does not fit what is stored; ``sequence`` is where the next one would start."""
+    """A batch contradicts the stored prices; ``sequence`` is their number."""
 
     sequence: int = 0
 
 
 class InsufficientStorageError(ServiceError, errors.InsufficientStorageError):
-    """The service has no room for a symbol's prices."""
+    """The service has no memory or disk space for the prices."""
 
 
-# By status, where that alone says it.
+# By status, where the status is enough.
 _BY_STATUS: dict[int, type[ServiceError]] = {
     HTTPStatus.UNAUTHORIZED: UnauthorizedError,
     HTTPStatus.FORBIDDEN: UnauthorizedError,
@@ -76,27 +76,27 @@ class _Refusal(msgspec.Struct):
 
 
 def refusal(reply: Reply, url: str) -> ServiceError:
-    """Return the error for a reply that is not a good one.
+    """Return the error for an error reply.
 
     Parameters
     ----------
     reply : Reply
-        Of any status but 2xx.
+        With any status but 2xx.
     url : str
-        What was asked, for the message.
+        The request, for the message.
     """
     if reply.status in UNAVAILABLE:
         return _unavailable(reply, url)
     try:
         body = msgspec.json.decode(reply.content, type=_Refusal)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        if _BY_STATUS.get(reply.status) is UnauthorizedError:  # A proxy's own, or a handshake.
+        if _BY_STATUS.get(reply.status) is UnauthorizedError:  # From a proxy, or a handshake.
             return UnauthorizedError("Expected a key that is known there", reply.status, url)
-        return stranger(url, reply.status)
+        return not_our_service(url, reply.status)
     if isinstance(body.detail, list):
         return _invalid(body.detail, reply.status, url)
     if reply.status == HTTPStatus.NOT_FOUND and body.detail == HTTPStatus.NOT_FOUND.phrase:
-        return stranger(url, reply.status)  # A framework's word for a route that is unknown.
+        return not_our_service(url, reply.status)  # The framework's message for an unknown route.
     error = _kind(reply.status, body.detail)(body.detail, reply.status, url)
     if isinstance(error, SequenceConflictError):
         error.sequence = body.sequence
@@ -104,14 +104,14 @@ def refusal(reply: Reply, url: str) -> ServiceError:
 
 
 def lost(outcome: Lost, url: str, *, is_in_doubt: bool) -> ServiceUnavailableError:
-    """Return the error for a request without an answer.
+    """Return the error for a request without a reply.
 
     Parameters
     ----------
     outcome : Lost
-        What became of the last try.
+        The outcome of the last attempt.
     url : str
-        What was asked.
+        The request.
     is_in_doubt : bool
         Whether the request may have changed something.
     """
@@ -121,30 +121,30 @@ def lost(outcome: Lost, url: str, *, is_in_doubt: bool) -> ServiceUnavailableErr
     return ServiceUnavailableError(outcome.detail, None, url)
 
 
-def never_heard(outcome: Lost, url: str) -> str:
-    """Return what became of a request of a service that has never answered, and what may be amiss.
+def first_contact_failed(outcome: Lost, url: str) -> str:
+    """Return what happened to a request, with a hint, if the service has never answered.
 
     Parameters
     ----------
     outcome : Lost
-        What became of the last try.
+        The outcome of the last attempt.
     url : str
-        Of the service.
+        URL of the service.
     """
-    if not outcome.is_mute:
+    if not outcome.is_silent:
         return outcome.detail
     return f"{outcome.detail} Perhaps it is https{url.removeprefix('http')}."
 
 
 def conflict(detail: str, sequence: int, url: str) -> SequenceConflictError:
-    """Return the error for a conflict that the client has noticed itself."""
+    """Return the error for a conflict that the client detected itself."""
     error = SequenceConflictError(detail, None, url)
     error.sequence = sequence
     return error
 
 
-def stranger(url: str, status: int | None = None) -> ServiceError:
-    """Return the error for an answer that the service would not give."""
+def not_our_service(url: str, status: int | None = None) -> ServiceError:
+    """Return the error for a reply that does not come from this service."""
     return ServiceError("The answer is not one of a financial-data-service", status, url)
 
 
@@ -162,7 +162,7 @@ def _phrase(reply: Reply) -> str:
 
 
 def _kind(status: int, detail: str) -> type[ServiceError]:
-    # Two reasons share 422 and 400 with the plain mistakes of a request.
+    # Two errors share 422 and 400 with plain mistakes in a request.
     if status == HTTPStatus.UNPROCESSABLE_ENTITY and "window" in detail.lower():
         return WindowSizeError
     if status == HTTPStatus.BAD_REQUEST and detail.startswith("Maximum number of symbols"):
@@ -181,9 +181,9 @@ def _invalid(items: list[dict[str, Any]], status: int, url: str) -> ServiceError
 
 
 def complaint(item: dict[str, Any]) -> str:
-    """Put one entry of a 422 reply into words: ``values[3]: Input should be a valid number``."""
+    """Describe one entry of a 422 reply: ``values[3]: Input should be a valid number``."""
     location = [part for part in item.get("loc", []) if part not in ("body", "query", "path")]
     place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
     place, message = place.lstrip("."), str(item.get("msg")).rstrip(string.whitespace)
-    # The service's own messages say where; those of its framework do not.
+    # Messages of the service name the place; those of its framework do not.
     return message if not place or f"`{place}" in message else f"{place}: {message}"

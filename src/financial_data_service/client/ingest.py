@@ -1,8 +1,8 @@
-"""Prices streamed in: ``WS /ingest/{symbol}`` kept connected, batch after batch without waiting.
+"""Prices sent as a stream: ``WS /ingest/{symbol}`` kept connected, batches without waiting.
 
-A batch is sent when it is handed over, and kept until it is answered. Where a connection breaks,
-the next one begins behind the last answer and is given all that was not answered; the service
-compares what it has stored already. So a batch is stored once, in its place.
+A batch is sent at once, and kept until its reply. If the connection breaks, the next one begins
+after the last reply and sends everything without one again. The service compares what it has stored
+already. So every batch is stored once, in its place.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from financial_data_service.client.adding import PIECE_MAX, as_float64
 from financial_data_service.client.connection import Connection
-from financial_data_service.client.failures import conflict, refusal, stranger
+from financial_data_service.client.failures import conflict, not_our_service, refusal
 from financial_data_service.client.results import Receipt
 from financial_data_service.client.retries import Retries, Tries
 from financial_data_service.client.steps import Reply, path_of
@@ -37,7 +37,7 @@ UNANSWERED_MAX = 64
 
 @dataclass
 class Frame:
-    """A batch on its way."""
+    """A batch that was sent or waits to be sent."""
 
     content: bytes
     count: int
@@ -51,7 +51,7 @@ class _Answer(msgspec.Struct):
 
 
 class Frames:
-    """The frames of one symbol that are not answered, without a socket.
+    """The frames of one symbol without a reply yet; knows no socket.
 
     Invariant: all prices before `position` are stored, the waiting frames follow it without a gap,
     and the first `sent` of them were sent on the present connection.
@@ -59,14 +59,14 @@ class Frames:
     Parameters
     ----------
     symbol : str
-        Whose prices.
+        The symbol of the prices.
     position : int
         Number of prices appended to the symbol before the first frame.
     is_asked : bool
-        Whether `position` was asked of the service, not given by the caller: then nothing that was
-        not sent before can be there.
+        Whether the service gave `position`, and not the caller. Then only prices that were sent
+        before can be stored there.
     url : str
-        For messages of errors.
+        For error messages.
     """
 
     def __init__(self, symbol: str, position: int, is_asked: bool, url: str) -> None:
@@ -81,39 +81,39 @@ class Frames:
 
     @property
     def receipt(self) -> Receipt:
-        """What has been acknowledged."""
+        """The acknowledged prices."""
         return Receipt(self.symbol, self.added, self.position)
 
     def put(self, prices: npt.NDArray[np.float64]) -> None:
-        """Have prices follow those that wait."""
+        """Append prices to those that wait."""
         content = prices.astype(LITTLE_ENDIAN, copy=False).tobytes()
         self._waiting.append(Frame(content, prices.size))
 
     def next(self) -> bytes | None:
-        """Return what is to be sent next, if anything; it counts as sent."""
+        """Return the next frame to send, which then counts as sent, or None."""
         if self.sent == len(self._waiting):
             return None
         self.sent += 1
         return self._waiting[self.sent - 1].content
 
     def begin_anew(self) -> None:
-        """Have all that was sent and not answered sent again, on another connection."""
+        """Send all frames without a reply again, on another connection."""
         for index in range(self.sent):
             self._waiting[index].is_repeated = True
         self.sent = 0
 
     def answered(self, message: str | bytes) -> None:
-        """Take the answer to the oldest frame.
+        """Handle the reply to the oldest frame.
 
         Raises
         ------
         ServiceError
-            When the service refuses it.
+            When the service refuses the frame.
         """
         try:
             answer = msgspec.json.decode(message, type=_Answer)
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            raise stranger(self.url) from None
+            raise not_our_service(self.url) from None
         if answer.error is not None:
             raise self._refused(answer)
         frame = self._waiting.popleft()
@@ -127,7 +127,7 @@ class Frames:
                     self.url,
                 )
             )
-        # Of a place that was asked for, what is known by now was added by this very frame.
+        # If the service gave the position, known prices were added by this very frame.
         self.added += frame.count if self._is_asked else answer.added
         self.position += frame.count
 
@@ -143,16 +143,16 @@ class Frames:
 
 
 class AsyncIngest:
-    """A way in for the prices of one symbol; made by :meth:`AsyncClient.ingest`.
+    """A stream for adding prices to one symbol; made by :meth:`AsyncClient.ingest`.
 
-    To be used with ``async with``, which waits for all answers at its end. For one task.
+    Use it with ``async with``, which waits for all replies at its end. For one task.
 
     Parameters
     ----------
     connection, retries
         Of the client.
     begin : callable
-        Returns, awaited, where the prices go, and how many the service takes at once.
+        Awaited, returns the first sequence and the maximum batch of the service.
     """
 
     _frames: Frames
@@ -175,7 +175,7 @@ class AsyncIngest:
 
     @property
     def receipt(self) -> Receipt:
-        """What has been acknowledged by now."""
+        """The prices acknowledged so far."""
         if self._keeper is None:
             raise self._outside()
         return self._frames.receipt
@@ -199,22 +199,22 @@ class AsyncIngest:
                 await self._keeper
 
     async def send(self, values: npt.ArrayLike) -> None:
-        """Hand over prices, oldest first; waits only while many batches are not answered yet.
+        """Send prices, oldest first. Waits only while many batches have no reply yet.
 
         Parameters
         ----------
-        values : as of :meth:`Client.add_batch`
+        values : as for :meth:`Client.add_batch`
             1 or more prices.
 
         Raises
         ------
         InvalidBatchError
-            When they are unfit; none of them was sent.
+            When a price is invalid. None of them was sent.
         ValueError
             Outside the block of ``async with``.
         ServiceError
-            When something handed over before was refused, or the service stays away. ``receipt``
-            says what had been acknowledged.
+            When an earlier batch was refused, or the service stays unavailable. All prices before
+            ``receipt.sequence`` are stored.
         """
         self._must_be_open()
         prices = as_float64(values)
@@ -224,7 +224,7 @@ class AsyncIngest:
             self._to_send.set()
 
     async def flush(self) -> Receipt:
-        """Wait until everything handed over is answered; errors as of :meth:`send`."""
+        """Wait for the replies to all batches. Errors as for :meth:`send`."""
         self._must_be_open()
         await self._until(lambda: not self._frames)
         return self.receipt
@@ -248,7 +248,7 @@ class AsyncIngest:
     async def _keep(self) -> None:
         try:
             await self._stay_connected()
-        except Exception as failure:  # noqa: BLE001 - told to who sends next
+        except Exception as failure:  # noqa: BLE001 - raised by the next send
             self._failure = failure
             self._changed.set()
 
@@ -258,10 +258,10 @@ class AsyncIngest:
             position = self._frames.position
             try:
                 await self._converse()
-            except ServiceError:  # An OSError too, but no failure of the connection.
+            except ServiceError:  # An OSError too, but not a failure of the connection.
                 raise
             except FAILURES as failure:
-                if self._frames.position > position:  # It has done something: patience begins anew.
+                if self._frames.position > position:  # Progress restarts the schedule.
                     tries = Tries(self._retries)
                 self._frames.begin_anew()
                 await asyncio.sleep(self._pause_after(failure, tries))

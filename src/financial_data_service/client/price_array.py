@@ -1,4 +1,4 @@
-"""Prices as clients return them: an array and the place of its first price."""
+"""Prices as clients return them: an array with the sequence of its first price."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["Prices"]
 
 
 class Prices(np.ndarray[tuple[int], np.dtype[np.float64]]):
-    """Prices of a symbol, oldest first: a read-only float64 array that knows where it comes from.
+    """Prices of a symbol, oldest first: a read-only float64 array with symbol and sequence.
 
-    What is computed or cut from it is a plain array.
+    Slices and results of computations are plain arrays.
 
     Attributes
     ----------
     symbol : str
-        Whose prices.
+        The symbol.
     first : int
         Number of prices appended to the symbol before the first of these.
     sequence : int
@@ -34,7 +34,7 @@ class Prices(np.ndarray[tuple[int], np.dtype[np.float64]]):
     first: int
 
     def __new__(cls, prices: npt.NDArray[np.float64], symbol: str, first: int) -> Prices:
-        """Return a view of prices, which nobody is to write to."""
+        """Return a read-only view of prices."""
         made = prices.view(cls)
         made.symbol, made.first = symbol, first
         made.flags.writeable = False

@@ -1,4 +1,4 @@
-"""What a client gives back: frozen values, in the names of the service's own replies."""
+"""The results of a client: frozen values, with the names of the service's replies."""
 
 from __future__ import annotations
 
@@ -30,18 +30,17 @@ _ROWS_SHOWN_MAX = 60
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What became of prices that were added.
+    """The result of adding prices.
 
     Attributes
     ----------
     symbol : str
         Whose prices.
     added : int
-        Prices added by this call: fewer than were given where some were stored already, by whom
-        only the caller can know: with `from_sequence` also those of a batch that was sent again
-        because its reply was lost.
+        Number of prices added by this call; fewer than given if some were stored already. With
+        `from_sequence` these may include prices of a batch that was sent again after a lost reply.
     sequence : int
-        Prices ever appended to the symbol, these included: where the next ones start.
+        Number of prices ever appended to the symbol, these included.
     """
 
     symbol: str
@@ -58,15 +57,15 @@ class Stats:
     symbol : str
         Whose prices.
     k : int or None
-        Exponent of the window; None when it was asked for by length.
+        Exponent of the window; None if it was requested by length.
     window : int
-        Prices asked for: ``10**k``, or `last`.
+        Length of the window: ``10**k``, or `last`.
     min, max, last, avg, var : float
         The numbers; ``var`` is the population variance.
     values : int
-        Prices in the window; fewer than `window` while it fills.
+        Number of prices in the window; fewer than `window` while it fills.
     sequence : int
-        Prices ever appended to the symbol: what the numbers are as of.
+        Number of prices ever appended to the symbol, up to the newest in the window.
     """
 
     symbol: str
@@ -93,14 +92,14 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class Update(Stats):
-    """Statistics of one window as a stream tells them.
+    """An update of a stream: the statistics of one window.
 
     Attributes
     ----------
     stream : str
-        The stream, as the service names it.
+        Name of the stream, as the service gives it.
     is_snapshot : bool
-        Whether it is the state at the time of subscribing rather than a change.
+        Whether this is the state at the time of subscribing, and not a change.
     """
 
     stream: str
@@ -109,16 +108,16 @@ class Update(Stats):
 
 @dataclass(frozen=True, slots=True)
 class Symbol:
-    """A symbol and how much is held of it.
+    """A symbol and the number of its prices.
 
     Attributes
     ----------
     symbol : str
         Its name.
     sequence : int
-        Prices ever appended to it.
+        Number of prices ever appended.
     values : int
-        Prices that are held: at most the largest window.
+        Number of prices held, at most the largest window.
     """
 
     symbol: str
@@ -128,7 +127,7 @@ class Symbol:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits of a service: symbols kept, prices of the largest window, prices in one batch."""
+    """Limits of a service: symbols, prices in the largest window, prices in one batch."""
 
     max_symbols: int
     largest_window: int
@@ -137,7 +136,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """The five numbers of a window; None for what is no number, which only damage brings about."""
+    """The five statistics of a window; None for NaN or infinity, which only damage produces."""
 
     min: float | None
     max: float | None
@@ -148,15 +147,15 @@ class Numbers:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A window as it is served and as its prices say, both as of the same `sequence`.
+    """A served window beside the recomputed one, both at the same `sequence`.
 
     Attributes
     ----------
     equal : bool
-        Whether min, max and last are the same, avg is within 1 unit of the last place of the exact
-        mean, and var within 1e-14.
+        Whether min, max and last are the same, avg is within 1 unit in the last place of the exact
+        mean, and var is within 1e-14.
     served, recomputed : Numbers
-        Both answers.
+        Both results.
     """
 
     symbol: str
@@ -171,7 +170,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class RefusedFile:
-    """A file of the data directory that a service cannot serve, and why."""
+    """A file of the data directory that a service cannot serve, and the reason."""
 
     file: str
     reason: str
@@ -179,16 +178,16 @@ class RefusedFile:
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Whether a service serves; true in a condition when it does.
+    """Whether a service serves. True in a condition if it does.
 
     Attributes
     ----------
     is_ready : bool
-        Whether it answers requests.
+        Whether the service answers requests.
     refused : tuple of RefusedFile
-        Files that it serves the other symbols without.
+        Files that it cannot serve. All other symbols are served.
     detail : str
-        Why it is not ready; empty when it is.
+        Why it is not ready; empty if it is.
     """
 
     is_ready: bool
@@ -205,7 +204,7 @@ class Table(tuple[Row, ...], Generic[Row]):
     __slots__ = ()
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return a :class:`pandas.DataFrame`, a line per row.
+        """Return a :class:`pandas.DataFrame` with the same rows.
 
         Raises
         ------
@@ -215,7 +214,7 @@ class Table(tuple[Row, ...], Generic[Row]):
         return import_pandas().DataFrame(self.to_dict())
 
     def to_dict(self) -> dict[str, list[Any]]:
-        """Return the columns by name: what pandas, polars and Arrow make a table of."""
+        """Return the columns by name, from which pandas, polars and Arrow make a table."""
         names = [field.name for field in fields(self[0])] if self else []  # type: ignore[arg-type]
         return {name: [getattr(row, name) for row in self] for name in names}
 
@@ -238,7 +237,7 @@ def import_pandas() -> Any:
     try:
         import pandas
     except ModuleNotFoundError as error:
-        if error.name != "pandas":  # It is installed and broken.
+        if error.name != "pandas":  # pandas is installed, and broken.
             raise
         raise ModuleNotFoundError(
             "to_pandas needs pandas, which is not installed here: pip install pandas",

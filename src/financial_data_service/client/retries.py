@@ -1,4 +1,4 @@
-"""When to ask again, and how long to wait before."""
+"""When a request is sent again, and how long to wait before."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ __all__ = ["DEFAULT", "NEVER", "Retries", "Tries", "is_untouched", "may_repeat",
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """How patiently a request is repeated.
+    """The schedule of retries of a request.
 
-    Repeated are requests that met no connection, a broken one, a timeout, or a service that is
-    busy, starting or ending (408, 429, 502, 503, 504); only where a repetition can do no harm. The
-    wait doubles from try to try, a random part of it left out, and is never shorter than the
-    service's ``Retry-After``.
+    Retried are requests that got no connection, a broken one, a timeout, or a service that is busy,
+    starting or stopping (408, 429, 502, 503, 504), and only if a retry is safe. The pause doubles
+    with each retry, is reduced at random by up to a half, and is never shorter than the
+    ``Retry-After`` of the service.
 
-    A client that has had no reply yet gives up at once when its first connection is refused, and
-    over http after two in a row that were broken off without a reply, as a server of https does,
-    so that a wrong address shows; ``wait_until_ready`` waits for a service that is only starting.
+    A client that has never had a reply gives up at once if its first connection is refused. Over
+    http it gives up after two connections in a row that were closed without a reply, as a server of
+    https does. So a wrong address shows. ``wait_until_ready`` waits for a service that is starting.
 
     Attributes
     ----------
     count : int
-        Repetitions of one request at most; 0 for none.
+        Maximum number of retries of one request; 0 for none.
     seconds : float
-        Time from the first try within which a repetition begins; one request of a long
+        Time after the first attempt within which a retry begins. Each request of a long
         ``add_batch`` has all of it.
     pause_seconds, pause_seconds_max : float
-        First wait, and the longest.
+        First and longest pause.
 
     Raises
     ------
     ValueError
-        When one of them is no number of 0 or more.
+        When one of them is not a number of 0 or more.
     """
 
     count: int = 20
@@ -52,18 +52,18 @@ class Retries:
             raise ValueError(f"Expected a number of repetitions of 0 or more, got {self.count!r}")
         for name in ("seconds", "pause_seconds", "pause_seconds_max"):
             value = getattr(self, name)
-            if not isinstance(value, int | float) or not value >= 0:  # NaN is neither.
+            if not isinstance(value, int | float) or not value >= 0:  # False for NaN.
                 raise ValueError(f"Expected {name} of 0 or more, got {value!r}")
 
     def pause(self, repetition: int) -> float:
-        """Return the wait in seconds before a repetition, counted from 0: exponential, jittered."""
-        # 2**1000 is no float any more; long before, the longest wait is reached.
+        """Return the pause before a retry, counted from 0, in seconds: exponential, with jitter."""
+        # 2**1000 would overflow; the longest pause is reached long before.
         longest: float = min(self.pause_seconds * 2 ** min(repetition, 30), self.pause_seconds_max)
         return longest * (0.5 + random() / 2)
 
     @classmethod
     def of(cls, given: Retries | int) -> Retries:
-        """Return what is given, or so many repetitions."""
+        """Return the given schedule, or the default one with that number of retries."""
         return given if isinstance(given, Retries) else cls(count=given)
 
 
@@ -72,7 +72,7 @@ NEVER = Retries(count=0)
 
 
 class Tries:
-    """The tries of one request."""
+    """The attempts at one request."""
 
     def __init__(self, retries: Retries) -> None:
         self._retries = retries
@@ -80,7 +80,7 @@ class Tries:
         self._started = time.monotonic()
 
     def next_pause(self, at_least: float = 0.0) -> float | None:
-        """Return how long to wait before the next try; None when there is to be none."""
+        """Return the seconds before the next attempt, or None if there is to be none."""
         if self._count >= self._retries.count:
             return None
         pause = max(self._retries.pause(self._count), at_least)
@@ -90,14 +90,14 @@ class Tries:
         return pause
 
 
-# The service turned the request down as a whole, or it never arrived as a whole.
+# The service refused the request as a whole, or did not receive it completely.
 _UNTOUCHED = frozenset((408, 429))
-# A proxy does not know what became of the request behind it.
+# A proxy does not know what happened to the request.
 _DOUBTFUL = frozenset((502, 503, 504))
 
 
 def is_passing(outcome: Reply | Lost) -> bool:
-    """Whether the outcome may be another one in a while."""
+    """Whether another attempt may have another outcome."""
     if isinstance(outcome, Lost):
         return not outcome.is_final
     return outcome.status in _UNTOUCHED or outcome.status in _DOUBTFUL
@@ -107,18 +107,18 @@ def is_untouched(outcome: Reply | Lost) -> bool:
     """Whether it is certain that the request changed nothing."""
     if isinstance(outcome, Lost):
         return not outcome.is_sent
-    # The service itself says why; proxies make 503 of connections that broke, too.
+    # The service itself gives a reason; a proxy answers 503 for broken connections too.
     is_own_word = outcome.status == 503 and outcome.content.startswith(b'{"detail"')
     return outcome.status in _UNTOUCHED or is_own_word
 
 
 def may_repeat(request: Request, outcome: Reply | Lost) -> bool:
-    """Whether sending the request again can do no harm, and may do good."""
+    """Whether a retry is safe and may succeed."""
     return is_passing(outcome) and (request.is_repeatable or is_untouched(outcome))
 
 
 def retry_after(headers: Mapping[str, str]) -> float:
-    """Return the seconds which the service asks to wait: a number or a date; 0 for none."""
+    """Return the seconds of a ``Retry-After``, a number or a date; 0 if there is none."""
     text = headers.get("retry-after", "").strip()
     if text.isascii() and text.isdigit():
         return float(text)

@@ -1,8 +1,8 @@
-"""What goes over the wire and what comes of it, without any input or output.
+"""Requests, replies and pauses: the vocabulary of plans, without input or output.
 
-A *plan* is a generator: it yields a :class:`Request` and is sent its outcome, or yields a
-:class:`Pause` and is resumed after it; what it returns is the result of a call. Plans decide
-everything; the two clients only carry requests, one blocking, one awaiting.
+A *plan* is a generator. It yields a :class:`Request` and receives its outcome, or yields a
+:class:`Pause` and is resumed after it. Its return value is the result of the call. Plans make all
+decisions; the two clients only carry out the steps, one blocking, one awaiting.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FLOAT64 = "application/octet-stream"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request of the service.
+    """A request to the service.
 
     Attributes
     ----------
@@ -30,9 +30,9 @@ class Request:
     content : bytes
         Body, little-endian float64.
     is_repeatable : bool
-        Whether the request may be sent again when nobody knows what became of it.
+        Whether the request may be sent again if its outcome is unknown.
     timeout_seconds : float or None
-        How long the service may be silent over this; None for what the client allows.
+        Longest silence of the service during this request; None for the client's timeout.
     """
 
     method: str
@@ -43,13 +43,13 @@ class Request:
 
     @property
     def headers(self) -> dict[str, str]:
-        """Headers which belong to this request."""
+        """Headers of this request."""
         return {"content-type": FLOAT64} if self.content else {}
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer, whatever its status; names of headers in lower case."""
+    """A reply with any status. Names of headers are in lower case."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -58,7 +58,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """No answer.
+    """A request without a reply.
 
     Attributes
     ----------
@@ -67,21 +67,21 @@ class Lost:
     is_sent : bool
         Whether anything of the request may have reached the service.
     is_final : bool
-        Whether trying again is of no use, as with a certificate nobody vouches for.
-    is_mute : bool
-        Whether a connection was made and broken off, by all that is known without a word of HTTP.
-        To who speaks http, a server of https looks like that; so does a service that is killed.
+        Whether a retry is useless, as with an untrusted certificate.
+    is_silent : bool
+        Whether a connection was made and closed without any HTTP. A server of https looks like that
+        to a client of http; so does a service that is killed.
     """
 
     detail: str
     is_sent: bool
     is_final: bool = False
-    is_mute: bool = False
+    is_silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Nothing is to happen for some seconds."""
+    """A pause of some seconds."""
 
     seconds: float
 
@@ -91,9 +91,9 @@ Plan: TypeAlias = Generator[Request | Pause, Outcome, Result]
 
 
 def path_of(*parts: str | int, **query: str | int | None) -> str:
-    """Return a path, each part percent-encoded, with what is not None of a query.
+    """Return a path with each part percent-encoded, and a query without the None values.
 
-    A symbol may be called ``..`` or hold a slash; neither is part of the way then.
+    A symbol ``..``, or one with a slash, stays one part of the path.
     """
     path = "".join(f"/{_encoded(str(part))}" for part in parts)
     given = {name: value for name, value in query.items() if value is not None}

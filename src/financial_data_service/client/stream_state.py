@@ -1,7 +1,7 @@
-"""The client's side of ``WS /stream`` without a socket: what to say, and what is news.
+"""The client's side of ``WS /stream`` without a socket: what to send, and what is new.
 
-Invariant: the sequences that are handed on for a window of a symbol only grow, across connections
-too, until the symbol is deleted.
+Invariant: the sequences that are passed on for a window of a symbol only grow, also across
+connections, until the symbol is deleted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from financial_data_service.client.failures import refusal, stranger
+from financial_data_service.client.failures import not_our_service, refusal
 from financial_data_service.client.results import Update
 from financial_data_service.client.steps import Reply
 from financial_data_service.errors import ServiceError
@@ -29,29 +29,29 @@ __all__ = [
     "stream_name",
 ]
 
-# Messages of commands stay far below the 64 KiB that a service takes: 128 characters of a symbol
-# are 1536 bytes at most, percent-encoded.
+# Commands stay far below the 64 KiB that a service accepts: the 128 characters of a symbol are at
+# most 1536 bytes, percent-encoded.
 STREAMS_PER_MESSAGE = 20
 
 _ENCODED = str.maketrans({character: f"%{ord(character):02X}" for character in ".@*%"})
 
-# Those of RFC 6455 that another try would bring about again; 4000 and an HTTP status are the
+# Codes of RFC 6455 that another attempt would get again. 4000 plus an HTTP status is the
 # service's own.
 _FINAL_CLOSE_CODES = frozenset((1003, 1007, 1008, 1009, 1010))
 _PASSING_STATUSES = frozenset((408, 429, 500, 502, 503, 504))
 
 
 def stream_name(symbol: str | None, k: int, interval_ms: int | None = None) -> str:
-    """Return the name of a stream, the symbol encoded as the service wants it.
+    """Return the name of a stream, with the symbol encoded for the service.
 
     Parameters
     ----------
     symbol : str or None
-        Whose statistics; None for all symbols, those to come too.
+        The symbol; None for all symbols, future ones included.
     k : int
         Exponent of the window.
     interval_ms : int, optional
-        Told at most once in so many milliseconds; 0 for every batch, the service's 100 by default.
+        Shortest interval between updates, in ms; 0 for every batch. 100 by default.
 
     Examples
     --------
@@ -65,12 +65,12 @@ def stream_name(symbol: str | None, k: int, interval_ms: int | None = None) -> s
 
 
 def names_of(streams: Iterable[str | Iterable[str]]) -> list[str]:
-    """Return the names of streams, given one by one or several together.
+    """Return the names of streams, given separately or in iterables.
 
     Raises
     ------
     TypeError
-        When something else is among them.
+        When one of them is neither.
     """
     names: list[str] = []
     for each in streams:
@@ -85,11 +85,11 @@ def names_of(streams: Iterable[str | Iterable[str]]) -> list[str]:
 
 
 def ignore(*_: object) -> None:
-    """Let something happen."""
+    """Ignore an event."""
 
 
 class Reactions(NamedTuple):
-    """What is called when something happens beside updates."""
+    """Callbacks for events other than updates."""
 
     on_lost: Callable[[str], object] = ignore
     on_restored: Callable[[], object] = ignore
@@ -97,15 +97,15 @@ class Reactions(NamedTuple):
 
 
 class News(NamedTuple):
-    """What a message brought.
+    """The content of a message.
 
     Attributes
     ----------
     update : Update or None
-        To be handed on.
+        The update to pass on.
     deleted : str or None
-        A symbol that is gone, or was before it began anew. What vanished between two connections
-        cannot be told: snapshots come as they do, none says that it is the last.
+        A symbol that was deleted, perhaps before it was created again. Deletions between two
+        connections cannot be detected: no snapshot says that it is the last.
     """
 
     update: Update | None = None
@@ -118,7 +118,7 @@ class _Error(msgspec.Struct):
 
 
 class _Message(msgspec.Struct):
-    """Any message of the service."""
+    """A message of the service, of any kind."""
 
     error: _Error | None = None
     event: str = ""
@@ -139,7 +139,7 @@ _decoder = msgspec.json.Decoder(_Message)
 
 
 class StreamState:
-    """What is subscribed to, and how far each window of each symbol has been told.
+    """The subscribed streams, and the newest sequence of each window of each symbol.
 
     Parameters
     ----------
@@ -151,49 +151,49 @@ class StreamState:
 
     def __init__(self, streams: Iterable[str], url: str) -> None:
         self.url = url
-        # As the service has it, a stream is a window of a symbol, whatever its interval.
+        # To the service a stream is a window of a symbol, whatever its interval.
         self._streams = {_bare(stream): stream for stream in streams}
         self._known: dict[tuple[str, int], int] = {}
         self._id = 0
 
     @property
     def streams(self) -> list[str]:
-        """Names of what is subscribed to."""
+        """Names of the subscribed streams."""
         return list(self._streams.values())
 
     def opening(self) -> list[str]:
-        """Return what to say on a new connection."""
+        """Return the commands for a new connection."""
         return self._commands("SUBSCRIBE", self.streams)
 
     def subscribe(self, streams: Iterable[str]) -> list[str]:
-        """Add streams or change intervals, and return what to say if there is a connection."""
+        """Add streams or change intervals; return the commands for an open connection."""
         wanted = {_bare(stream): stream for stream in streams}
         changed = {bare: each for bare, each in wanted.items() if self._streams.get(bare) != each}
         self._streams |= changed
         return self._commands("SUBSCRIBE", list(changed.values()))
 
     def unsubscribe(self, streams: Iterable[str]) -> list[str]:
-        """Drop streams of any interval, and return what to say if there is a connection."""
+        """Remove streams of any interval; return the commands for an open connection."""
         bare = dict.fromkeys(_bare(stream) for stream in streams)
         dropped = {each: self._streams.pop(each) for each in bare if each in self._streams}
-        # What is subscribed to again begins with its snapshot again.
+        # A stream that is subscribed to again begins with a snapshot again.
         for symbol, k in list(self._known):
             if {stream_name(symbol, k), stream_name(None, k)} & dropped.keys():
                 del self._known[symbol, k]
         return self._commands("UNSUBSCRIBE", list(dropped.values()))
 
     def receive(self, message: str | bytes) -> News:
-        """Return what is new in a message.
+        """Return the new content of a message.
 
         Raises
         ------
         ServiceError
-            When it tells of an error, or is not one of the service.
+            When it is an error, or not a message of the service.
         """
         try:
             told = _decoder.decode(message)
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            raise stranger(self.url) from None
+            raise not_our_service(self.url) from None
         if told.error is not None:
             raise ServiceError(told.error.msg, told.error.code, self.url)
         if told.event == "deleted":
@@ -203,7 +203,7 @@ class StreamState:
         return News()
 
     def _deleted(self, symbol: str) -> News:
-        # Told by each of its streams; the first is news.
+        # Each of its streams reports it; only the first report is new.
         gone = [key for key in self._known if key[0] == symbol]
         for key in gone:
             del self._known[key]
@@ -245,16 +245,17 @@ class StreamState:
 
 
 def _bare(stream: str) -> str:
-    """Return the name without its interval, the symbol encoded as :func:`stream_name` does it."""
+    """Return the name without its interval, with the symbol encoded as by :func:`stream_name`."""
     bare = stream.partition("@")[0]
     parts = bare.split(".")
-    if len(parts) != 3 or parts[1] == "*":  # Of all symbols, or one that the service will refuse.
+    # For all symbols, or a name that the service will refuse.
+    if len(parts) != 3 or parts[1] == "*":
         return bare
     return f"{parts[0]}.{unquote(parts[1]).translate(_ENCODED)}.{parts[2]}"
 
 
 def closing_error(code: int, reason: str, url: str) -> ServiceError | None:
-    """Return the error that a close code stands for; None when to connect again."""
+    """Return the error for a close code, or None to connect again."""
     status = code - 4000 if 4000 < code < 5000 else None
     if code in _FINAL_CLOSE_CODES or (status and status not in _PASSING_STATUSES):
         return ServiceError(reason or f"The connection was closed with {code}", status, url)
@@ -262,5 +263,5 @@ def closing_error(code: int, reason: str, url: str) -> ServiceError | None:
 
 
 def handshake_error(status: int, body: bytes, url: str) -> ServiceError | None:
-    """Return the error for a refused WebSocket; None when to try again."""
+    """Return the error for a refused WebSocket, or None to try again."""
     return None if status in _PASSING_STATUSES else refusal(Reply(status, {}, body), url)

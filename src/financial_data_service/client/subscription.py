@@ -1,10 +1,10 @@
-"""Statistics as they change: ``WS /stream`` kept connected, blocking or awaited.
+"""Statistics as they change: ``WS /stream`` kept connected, for ``for`` and ``async for``.
 
-Each has at most one connection, made when the loop begins and closed when it is left. What is news
-is decided by :class:`~financial_data_service.client.stream_state.StreamState`.
+Each subscription has at most one connection, made when the loop begins and closed when it ends.
+:class:`~financial_data_service.client.stream_state.StreamState` decides what is new.
 
-To hang up ends a connection, to close ends the subscription: its loop, which may wait elsewhere for
-a message, a connection or the next try, ends then and makes no connection any more.
+Hanging up ends a connection. Closing ends the subscription: its loop, which may wait in another
+thread or task, ends and connects no more.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ __all__ = [
 
 FAILURES = (OSError, WebSocketException)
 
-# The longest wait that a service is granted: no timer waits for ever.
+# The longest wait that a service may ask for.
 ASKED_SECONDS_MAX = 86_400.0
 
 
 class _Watch:
-    """What both subscriptions know; neither waits nor speaks."""
+    """The state that both subscriptions share. It neither waits nor sends."""
 
     def __init__(
         self,
@@ -72,11 +72,11 @@ class _Watch:
 
     @property
     def streams(self) -> list[str]:
-        """Names of what is subscribed to."""
+        """Names of the subscribed streams."""
         return self._state.streams
 
     def _news(self, message: str | bytes) -> Update | None:
-        self._failures = 0  # Not before: a service may accept connections just to close them.
+        self._failures = 0  # Not earlier: a service may accept connections and close them at once.
         if self._is_lost:
             self._is_lost = False
             self._reactions.on_restored()
@@ -86,7 +86,7 @@ class _Watch:
         return news.update
 
     def _pause_after(self, failure: Exception) -> float:
-        """Return the seconds until the next try, unless there is no use in one."""
+        """Return the seconds until the next attempt, or None if there is to be none."""
         final = final_error(failure, self._state.url)
         if final is not None:
             raise final from failure
@@ -121,16 +121,16 @@ class AsyncSubscription(_Watch):
         return self._updates()
 
     async def aclose(self) -> None:
-        """End the loop, whichever task is in it, and close the connection, for good. Idempotent."""
+        """End the loop in any task, and close the connection permanently. Idempotent."""
         self._closed.set()
         await self._hang_up()
 
     async def subscribe(self, *streams: str | Iterable[str]) -> None:
-        """Add streams or change their intervals, now or with the next connection."""
+        """Add streams or change their intervals, at once or with the next connection."""
         await self._say(self._state.subscribe(names_of(streams)))
 
     async def unsubscribe(self, *streams: str | Iterable[str]) -> None:
-        """Drop streams, named with their intervals or without, now or with the next connection."""
+        """Remove streams, with or without their intervals, at once or with the next connection."""
         await self._say(self._state.unsubscribe(names_of(streams)))
 
     async def _updates(self) -> AsyncGenerator[Update, None]:
@@ -178,7 +178,7 @@ class AsyncSubscription(_Watch):
 
 
 class Subscription(_Watch):
-    """Updates for ``for``; made by :meth:`Client.subscribe`. For one thread; any may close it.
+    """Updates for ``for``; made by :meth:`Client.subscribe`. One thread; any thread may close it.
 
     ``with`` keeps the connection between loops and closes the subscription at its end; a loop
     without it closes the connection when it is left.
@@ -216,10 +216,9 @@ class Subscription(_Watch):
                 self._hang_up()
 
     def close(self) -> None:
-        """End the loop, whichever thread is in it, and close the connection for good. Idempotent.
+        """End the loop in any thread, and close the connection permanently. Idempotent.
 
-        A loop that is just making a connection ends when that is made or has failed, 5 seconds
-        later at most.
+        A loop that is connecting ends when that has succeeded or failed, within 5 seconds.
         """
         self._closed.set()
         self._hang_up()
@@ -234,7 +233,7 @@ class Subscription(_Watch):
         to_close = ExitStack()
         socket: BlockingConnection = to_close.enter_context(opening)
         self._to_close, self._socket = to_close, socket
-        if self._closed.is_set():  # By a thread that may have come too early to hang up.
+        if self._closed.is_set():  # By a thread that may have been too early to hang up.
             self._hang_up()
         for command in self._state.opening():
             socket.send(command)
@@ -242,7 +241,7 @@ class Subscription(_Watch):
 
 
 def asked_pause(failure: Exception) -> float:
-    """Return the seconds which a refused handshake asks to wait; 0 where nothing asks for any."""
+    """Return the seconds that a refused handshake asks to wait; 0 by default."""
     if not isinstance(failure, InvalidStatus):
         return 0.0
     headers = {name.lower(): value for name, value in failure.response.headers.raw_items()}
@@ -250,7 +249,7 @@ def asked_pause(failure: Exception) -> float:
 
 
 def final_error(failure: Exception, url: str) -> ServiceError | None:
-    """Return the error to end with; None where another try may go better."""
+    """Return the error that ends the loop, or None if another attempt may succeed."""
     if isinstance(failure, InvalidStatus):
         response = failure.response
         return handshake_error(response.status_code, bytes(response.body or b""), url)
