@@ -30,6 +30,8 @@ from financial_data_service.windows import WindowStats, check_exponent, check_le
 
 __all__ = ["RunningStats", "raise_invalid", "warm_up"]
 
+_new_tuple = tuple.__new__
+
 # The kernels hold the limit as a literal of their own: see kernels.py.
 assert PRICE_MAX == kernels.PRICE_MAX
 
@@ -146,8 +148,10 @@ class RunningStats:
         return self._window(10**k)
 
     def _window(self, length: int, as_of: int = -1) -> WindowStats:
-        return WindowStats._make(
-            (length, *kernels.window(self._ring.header, self._ring.region, length, as_of))
+        # WindowStats._make without its check of the length, which takes 0.2 µs of 1 to 2.
+        return _new_tuple(
+            WindowStats,
+            (length, *kernels.window(self._ring.header, self._ring.region, length, as_of)),
         )
 
     def all_stats(self) -> list[WindowStats]:
