@@ -24,7 +24,7 @@ __all__ = ["SETTINGS_FILE", "is_in_use", "read_settings"]
 SETTINGS_FILE = "directory.json"
 
 # A process that checks whether a directory is in use holds its lock for some microseconds.
-_LOOKS = 5
+_LOOKS = 10
 _LOOK_SECONDS = 0.0005
 
 START_SECONDS = 30.0
