@@ -1,15 +1,15 @@
 """Connections shared out among worker processes that listen on one socket.
 
-Every worker waits for the same listening socket, so that a connection which waits there is taken by
-whoever is alive. Left to the kernel, whoever wakes first takes it: of 32 connections opened at once
-two workers of uvloop took 32 and 0 in three trials of six, 28 and 4 or worse in two more, and kept
-them so for as long as the connections lived. Sockets of their own (``SO_REUSEPORT``) share by hash:
-22 and 10 at worst, 9 and 23 one after the other, and what waits at a dead worker is lost. Here a
-worker with more connections than another holds back for a millisecond, in which the other takes
-what is there: 16 and 16, within one, and the rate of short connections stays (10,300/s to 10,300).
+Every worker waits on the same listening socket, so any live worker can take a waiting connection.
+Without more, the worker that wakes first takes it: of 32 connections opened at once two workers of
+uvloop took 32 and 0 in three trials of six, 28 and 4 or worse in two more, for the life of these
+connections. One socket each (``SO_REUSEPORT``) distributes by hash: 22 and 10 at worst, 9 and 23
+one after the other, and connections waiting at a dead worker are lost. Here a worker with more
+connections than another pauses for a millisecond, and the other takes what is waiting: 16 and 16,
+give or take one. The rate of short connections is the same (10,300/s).
 
 Invariant: a worker that could accept never waits longer than :data:`HOLD_BACK_SECONDS`, whatever
-the others do or have left behind.
+the other workers do.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["AcceptedProtocol", "Acceptor", "WorkerLoad"]
 HOLD_BACK_SECONDS = 0.001  # the shortest time an event loop's timer knows
 
 EXHAUSTED_SECONDS = 1.0
-"""Pause when the process has no file descriptor or memory left for a connection; asyncio's own."""
+"""Pause when the process has no file descriptor or memory left for a connection, as in asyncio."""
 
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
@@ -37,9 +37,9 @@ logger = logging.getLogger("uvicorn.error")
 
 
 class WorkerLoad:
-    """Open connections of each worker, in memory that a parent shares with those it forks.
+    """Open connections of each worker, in memory that a parent shares with the workers it forks.
 
-    Each worker writes its own count alone, one aligned word; what it reads of others may be old.
+    Each worker writes only its own count, one aligned word. The counts of others may be old.
     """
 
     def __init__(self, workers: int) -> None:
@@ -48,15 +48,15 @@ class WorkerLoad:
             self.retire(index)
 
     def set(self, index: int, connections: int) -> None:
-        """Note how many connections a worker has."""
+        """Set how many connections a worker has."""
         self._counts[index] = connections
 
     def retire(self, index: int) -> None:
-        """Note that a worker accepts nothing: it has not begun, is ending, or is dead."""
+        """Mark a worker as one that accepts nothing: not started, ending, or dead."""
         self._counts[index] = _NOT_SERVING
 
     def may_accept(self, index: int) -> bool:
-        """Tell whether a worker has no more connections than the one with the fewest, or hardly."""
+        """Tell whether a worker has at most an eighth more connections than the one with fewest."""
         counts = self._counts.tolist()
         mine = counts[index]
         least = min(counts)
@@ -100,18 +100,18 @@ class Acceptor:
         self._watch()
 
     async def stop(self) -> None:
-        """Accept nothing more, and have what was accepted connected."""
+        """Accept nothing more, and finish connecting what was accepted."""
         self._counts.retire(self._index)
         self._pause(None)
         self._listener.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def forget(self) -> None:
-        """Note that a connection has ended; every one that was accepted ends here once."""
+        """Count one connection less; called once for every one that was accepted."""
         self._connections -= 1
         if self._listener.fileno() >= 0:
             self._counts.set(self._index, self._connections)
-            # What was left to others may be for this worker again.
+            # This worker may have the fewest now.
             self._watch()
 
     def _watch(self) -> None:
@@ -120,7 +120,7 @@ class Acceptor:
             self._loop.add_reader(self._listener, self._on_connection)
 
     def _pause(self, seconds: float | None) -> None:
-        """Look at nothing that waits, for a while or for good."""
+        """Stop watching the socket, for some seconds or, with None, for good."""
         if self._is_watching:
             self._is_watching = False
             self._loop.remove_reader(self._listener)
@@ -142,13 +142,13 @@ class Acceptor:
             self._pause(HOLD_BACK_SECONDS)
 
     def _on_timer(self) -> None:
-        """Take what no other worker has taken."""
+        """Accept what no other worker has taken during the pause."""
         self._timer = None
         self._watch()
         self._accept()
 
     def _accept(self) -> None:
-        # One at a time: whoever has the fewest by then takes the next.
+        # One at a time, because another worker may have the fewest after it.
         try:
             accepted, _ = self._listener.accept()
         except OSError as error:

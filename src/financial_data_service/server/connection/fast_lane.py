@@ -1,20 +1,19 @@
-"""The fast lane: the two requests that matter, answered before the framework is asked.
+"""The fast lane: batches and single statistics, answered without the framework.
 
-``POST /add_batch/`` and ``GET /stats`` on the plain, happy path are answered right where their
-bytes arrive. Everything else, each error included, goes unchanged to uvicorn's own path and
-FastAPI: the fast lane looks at bytes between two requests, takes whole requests that it fully
-understands, and hands over all others as they came. It skips work whose result is known; it is
-never a second behaviour, and one conformance suite runs against both.
+``POST /add_batch/`` and ``GET /stats`` are answered where their bytes arrive, if they are plain and
+succeed. Everything else, each error included, goes unchanged to uvicorn and FastAPI. The fast lane
+looks at bytes between two requests, takes whole requests that it fully understands, and hands over
+all others as they came. It skips work whose result is known and has no behaviour of its own: one
+conformance suite runs against both lanes.
 
-Which requests are known, and how they become so, is the business of
-:mod:`~financial_data_service.server.connection.head_cache`.
+:mod:`~financial_data_service.server.connection.head_cache` decides which requests it understands.
 
 Invariants
 ----------
-* Bytes are looked at only while the connection is between requests: whatever uvicorn has begun, it
-  finishes, in order.
-* A request is either answered here, exactly once, or has left no trace when it is handed over.
-* A body that did not arrive with its head is counted among the requests under way until it is here.
+* Bytes are looked at only while the connection is between requests. uvicorn finishes in order what
+  it has begun.
+* A request is either answered here, exactly once, or handed over without a trace.
+* While a body is collected, its request counts as one in flight.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from time import perf_counter_ns
 from typing import Any
 from urllib.parse import quote
 
+from financial_data_service.server.connection.arrival import ArrivalEvent
 from financial_data_service.server.connection.head_cache import (
     CachedReply,
     FastLane,
@@ -37,15 +37,25 @@ __all__ = ["FastLaneProtocol"]
 
 _LETTER_G = ord("G")
 
-_UNKNOWN: Any = object()  # a head that was never classified, where None is a decision
+_UNKNOWN: Any = object()  # a head that is not classified; None is the decision for the slow lane
 
 
 class FastLaneProtocol(LimitedHttpProtocol):
     """uvicorn's HTTP protocol with the fast lane in front of it.
 
-    The connection is in one of three states: *open* (between requests: the fast lane looks),
-    *collecting* (the head of a batch was taken, its body is arriving), *handed over* (uvicorn has
-    been given bytes and has not answered them all).
+    The connection is *open* (between requests, the fast lane looks at bytes), *collecting* (the
+    head of a batch was taken, its body is arriving), or *handed over* (uvicorn has bytes that it
+    has not answered). Only the second is a state of ``arrival``: the other two differ in who gets
+    the next bytes, and a query pays for one attribute to know it.
+
+    Attributes
+    ----------
+    lane : FastLane
+        What the connections share.
+    metrics : Metrics
+        The counters of the process.
+    in_flight_max : int
+        Maximum number of requests in flight, above which the slow lane replies 429.
     """
 
     lane: FastLane
@@ -67,8 +77,8 @@ class FastLaneProtocol(LimitedHttpProtocol):
     def data_received(self, data: bytes) -> None:
         """Answer what the fast lane knows; hand over the rest."""
         if self._open:
-            # The commonest request of all: a read that is one known query, whole. The look-up
-            # goes over all bytes of its key, so it is not for a batch.
+            # The most frequent case: one read is one whole known query. A look-up hashes all bytes
+            # of its key, so batches skip it.
             known = self._known.get(data) if data[0] == _LETTER_G else None
             if (
                 type(known) is CachedReply
@@ -88,13 +98,13 @@ class FastLaneProtocol(LimitedHttpProtocol):
         self._take(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget a body that will not be complete."""
+        """Drop a body that will not be complete."""
         if self._batch is not None:
             self._end_collecting()
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
-        """Let a batch that is arriving be answered before the connection closes."""
+        """Close the connection, after the reply to a batch whose body is arriving."""
         if self._batch is not None:
             self._stopping = True
         else:
@@ -131,7 +141,7 @@ class FastLaneProtocol(LimitedHttpProtocol):
                 begin, end = end, end + known.body_bytes
                 if length < end:
                     if self.metrics.in_flight >= self.in_flight_max:
-                        break  # The slow lane says so.
+                        break  # The slow lane replies 429.
                     self._start_collecting(head, known, data[begin:])
                     return
                 if not self._add(known, data[begin:end], headers):
@@ -153,7 +163,7 @@ class FastLaneProtocol(LimitedHttpProtocol):
         return True
 
     def _answer_due(self, head: bytes, due: SampledQuery) -> bool:
-        """Answer a query, and measure it; False when it is for the slow lane."""
+        """Answer a query and measure its time; False when it is for the slow lane."""
         began = perf_counter_ns()
         if not self._answer_query(due.query):
             return False
@@ -188,15 +198,16 @@ class FastLaneProtocol(LimitedHttpProtocol):
         self._batch = head, known
         self._parts.append(part)
         self._missing = known.body_bytes - len(part)
+        self._arrival.on(ArrivalEvent.COLLECT)
         self._arriving_since = self.loop.time()
         self.metrics.in_flight += 1
 
     def _end_collecting(self) -> bytes:
-        """Return what of the body has arrived; the request takes no place any more."""
+        """Return the part of the body that has arrived; the request is not in flight any more."""
         body = b"".join(self._parts)
         self._parts.clear()
         self._batch = None
-        self._arriving_since = None
+        self._arrival.on(ArrivalEvent.COLLECTED)
         self.metrics.in_flight -= 1
         return body
 
@@ -211,7 +222,7 @@ class FastLaneProtocol(LimitedHttpProtocol):
         head, known = self._batch
         body = self._end_collecting()
         if self._stopping:
-            # uvicorn answers the last request of a connection that closes, and says so in it.
+            # uvicorn adds `connection: close` to the last reply of a connection.
             self._hand_over(head + body)
             super().shutdown()
             return

@@ -1,34 +1,52 @@
-"""Protection of connections that uvicorn's httptools protocol lacks: limits on heads and on time.
+"""uvicorn's HTTP protocol with limits on the size of a head and on the time of a request.
 
-A head that does not end, or a request that trickles in, would hold a connection for ever. Here a
-head has a largest size (431) and a request a time in which it must have arrived (408). The same
-size limits all else around a body: empty lines, extensions of chunks, trailers. A client that does
-not take its replies is cut off after the same time. Time is checked by a sweep over all connections
-once a second, so that no request pays for a timer.
+uvicorn sets no such limits: a head without an end, or a request that trickles in, would hold its
+connection for ever. Here a head has a maximum size (431) and a request a maximum time to arrive
+(408). The same size limits everything else around a body: empty lines, extensions of chunks,
+trailers. A client that reads nothing of its replies for the same time is disconnected. A sweep over
+all connections checks the time once a second, so that no request pays for a timer.
 
-A refusal comes behind the replies to the requests before it, never in their stead or amidst them.
+`arrival` is the state machine behind this: which part of a request is arriving, which events may
+follow, and when a refusal has its turn. This module connects it to uvicorn and to the parser.
 
-More of uvicorn's ways are mended: trailers are dropped, which it would take for headers, late. It
-reads on while a pipeline of requests waits, without bound; here it does not. A client that has
-finished sending still gets its replies. And an upgrade that is not offered is ignored with its body
-and the requests behind it kept: Java's HTTP client asks for HTTP/2 like that with the first
-request, batch or not. A reply of unknown length to HTTP/1.0, which knows no chunks, ends with the
-connection.
+What else differs from uvicorn:
+
+* Trailers are dropped. uvicorn appends them to the headers after the request has begun.
+* Nothing is read while requests wait in the pipeline. uvicorn reads on without a bound.
+* A client that closes its sending side still gets its replies. uvicorn closes the connection.
+* An upgrade that is not offered is ignored: the body and the requests behind it are kept
+  (`upgrade`).
+* A reply of unknown length to HTTP/1.0 ends with the connection. uvicorn sends chunks, which
+  HTTP/1.0 does not know.
+* A refusal is sent in its turn, as JSON, and counted by the metrics.
 """
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
 import httptools
 
+from financial_data_service.server.connection.arrival import (
+    ARRIVING,
+    Arrival,
+    ArrivalEvent,
+    ArrivalState,
+    Reply,
+    Turn,
+    turn_of_refusal,
+)
 from financial_data_service.server.connection.internals import (
     FlowControl,
     HttpToolsProtocol,
     RequestResponseCycle,
+)
+from financial_data_service.server.connection.upgrade import (
+    asks_for_websocket,
+    new_parser,
+    stand_in_head,
 )
 from financial_data_service.server.connection.websocket_protocol import (
     WebSocketProtocol,
@@ -39,10 +57,8 @@ from financial_data_service.server.telemetry.metrics import Metrics
 __all__ = ["HEAD_BYTES_MAX", "LimitedHttpProtocol", "sweep"]
 
 HEAD_BYTES_MAX = 65536
-"""Request line and headers at most, in bytes beyond what one read may hold; so are trailers. The
-limit of most servers lies between 8 and 64 KiB."""
-
-_WEBSOCKET_PATH = re.compile(rb"/(stream|ingest/[^/?#]+)([?#]|$)")
+"""Maximum size of request line and headers, and of trailers, in bytes, give or take one read. Most
+servers have a limit between 8 and 64 KiB."""
 
 _EVENTS_END = "/events"  # of the path of a reply that does not end by itself
 
@@ -53,7 +69,7 @@ _REFUSAL = (
 
 
 class _Flow(FlowControl):
-    """Flow control that reads nothing more while requests wait for their turn."""
+    """uvicorn's flow control, which here does not resume reading while requests wait."""
 
     def __init__(self, transport: Any, pipeline: deque[Any]) -> None:
         super().__init__(transport)
@@ -65,7 +81,7 @@ class _Flow(FlowControl):
 
 
 def _send_without_chunks(cycle: RequestResponseCycle) -> None:
-    """Have a reply that does not say its length end with the connection."""
+    """Let a reply without a content-length end with the connection."""
     send = cycle.send
     ends_with_connection = False
 
@@ -84,17 +100,17 @@ def _send_without_chunks(cycle: RequestResponseCycle) -> None:
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol with limits on the size of a head and the arrival of a request.
+    """uvicorn's HTTP protocol with limits on the size of a head and the time of a request.
 
     Attributes
     ----------
     arrival_seconds_max : float
-        Time from a request's first byte to its last, at most; so long, too, a reply may wait for
-        its reader to take any of it.
+        Maximum time from the first byte of a request to its last; also the maximum time in which a
+        client may read nothing of a reply.
     idle_seconds_max : float
-        Time that a connection may be open without a request, at most.
+        Maximum time without a request, after which the connection is closed.
     metrics : Metrics, optional
-        What counts refusals: the middleware counts requests, and a refusal is none yet.
+        Counts refusals. The middleware counts requests, and a refusal never reaches it.
     """
 
     arrival_seconds_max: float = 30.0
@@ -103,30 +119,29 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._arriving_since: float | None = None
-        self._in_head = False
-        self._in_body = False  # of a request that uvicorn knows; trailers belong to it
-        # Read since the last step forward: a head begun or complete, a piece of a body, its end.
+        self._arrival = Arrival()
+        self._refusal = b""  # the reply to send in its turn; empty unless REFUSED
+        # Bytes read since the last step forward: a head begun or complete, a piece of a body, the
+        # end of a body. What is beside such steps is overhead, and limited.
         self._overhead_bytes = 0
+        # What the sweep compares with, in the event loop's seconds.
+        self._arriving_since = 0.0  # valid in the states of ARRIVING
         self._idle_since = self.loop.time()
         self._was_active = False  # since the last sweep
-        self._refusal: tuple[str, str] | None = None  # status and reason, once there is one
-        self._is_muted = False
-        self._is_upgraded = False  # the request at hand is one for a WebSocket, where there is one
         self._unsent_bytes = 0  # at the last sweep
         self._unsent_since = 0.0
 
     def connection_made(self, transport: Any) -> None:
-        """Take the connection, with a flow control that heeds the pipeline."""
+        """Begin as uvicorn does, with a flow control that knows the pipeline."""
         super().connection_made(transport)
         self.flow = _Flow(transport, self.pipeline)
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
-        """Keep the connection for the replies that are due to a client that has done sending.
+        """Keep the connection open for the replies that are due; the client sends no more.
 
-        Events have no end that it could wait for: who does not send any more has gone.
+        A stream of events has no end to wait for: a client that closes its side has left.
         """
-        if self._arriving_since is not None or self.is_between_requests():
+        if self._arrival.state in ARRIVING or self.is_between_requests():
             return None
         if self.cycle.scope["path"].endswith(_EVENTS_END):
             return None
@@ -135,10 +150,10 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, and refuse a head that has become too large."""
-        if self._refusal is not None:
+        if self._arrival.state is ArrivalState.REFUSED:
             return
         self._unset_keepalive_if_required()
-        # A step forward within this read makes it 0 again.
+        # Every step forward within this read resets it.
         self._overhead_bytes += len(data)
         self._feed(data)
         if self._overhead_bytes > HEAD_BYTES_MAX:
@@ -148,56 +163,54 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             )
 
     def on_message_begin(self) -> None:
-        """Note when a request began to arrive."""
-        if self._is_muted:
+        """Start the clock of a request."""
+        self._arrival.on(ArrivalEvent.BEGIN)
+        if self._arrival.state is ArrivalState.REPLAYING:
             return
         super().on_message_begin()
         self._arriving_since = self.loop.time()
-        self._in_head = True
         self._overhead_bytes = 0
 
     def on_url(self, url: bytes) -> None:
-        """Note the target."""
-        if not self._is_muted:
+        """Take a piece of the target, unless it is that of a stand-in head."""
+        if self._arrival.state is ArrivalState.HEAD:
             super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Note a header, but no trailer."""
-        if self._in_head:
+        """Take a header, but neither a trailer nor a header of a stand-in head."""
+        if self._arrival.state is ArrivalState.HEAD:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Note that the head is complete."""
-        if self._is_muted:
+        """Have uvicorn start the request, or leave it for a WebSocket's handshake."""
+        is_websocket = self._arrival.state is ArrivalState.HEAD and self._may_upgrade()
+        self._arrival.on(ArrivalEvent.WEBSOCKET if is_websocket else ArrivalEvent.HEAD_COMPLETE)
+        if self._arrival.state is ArrivalState.REPLAYING:
             return
-        self._is_upgraded = self._asks_for_websocket()
-        self._in_head = False
-        self._in_body = True
         self._overhead_bytes = 0
         super().on_headers_complete()
-        if not self._is_upgraded and self.scope.get("http_version") == "1.0":
+        if not is_websocket and self.scope.get("http_version") == "1.0":
             _send_without_chunks(self.cycle)
         if self.scope.get("path", "").endswith(_EVENTS_END):
             keep_unsent_small(self.transport)
 
     def on_body(self, body: bytes) -> None:
-        """Note a piece of the body."""
+        """Take a piece of the body."""
         self._overhead_bytes = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Note that the request has arrived."""
-        self._arriving_since = None
-        self._in_body = False
+        """Stop the clock: the whole request is here."""
+        self._arrival.on(ArrivalEvent.COMPLETE)
         self._overhead_bytes = 0
         self._was_active = True
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Go on with the next request, or refuse what came behind the last one."""
+        """Go on with the next request, or send the refusal that waited for the last reply."""
         is_last = not self.pipeline
         super().on_response_complete()
-        if is_last and self._refusal is not None:
+        if is_last and self._refusal:
             self._send_refusal()
 
     def send_400_response(self, msg: str) -> None:
@@ -207,14 +220,13 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def is_between_requests(self) -> bool:
         """Tell whether every request so far has arrived and been answered."""
         return (
-            self._arriving_since is None
-            and self._refusal is None
+            self._arrival.state is ArrivalState.IDLE
             and (self.cycle is None or self.cycle.response_complete)
             and not self.pipeline
         )
 
     def check_time(self, now: float) -> None:
-        """Close the connection when a request takes too long to arrive, or none comes.
+        """Refuse a request that takes too long to arrive; close an idle or a stalled connection.
 
         Parameters
         ----------
@@ -222,7 +234,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             The event loop's time, in seconds.
         """
         self._check_reader(now)
-        if self._arriving_since is not None:
+        if self._arrival.state in ARRIVING:
             if now - self._arriving_since > self.arrival_seconds_max:
                 self.refuse(
                     "408 Request Timeout",
@@ -235,9 +247,9 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _check_reader(self, now: float) -> None:
-        """Cut off a client that takes nothing of its replies."""
+        """Disconnect a client that reads nothing of its replies."""
         unsent_bytes = self.transport.get_write_buffer_size()
-        # While it reads, what is unsent changes from one sweep to the next, or is nothing.
+        # While the client reads, the number changes from one sweep to the next, or is 0.
         if unsent_bytes == 0 or unsent_bytes != self._unsent_bytes:
             self._unsent_bytes = unsent_bytes
             self._unsent_since = now
@@ -245,14 +257,14 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self.transport.abort()
 
     def _feed(self, data: bytes) -> None:
-        """Feed the parser, over the heads that ask for an upgrade."""
+        """Feed the parser; where it stops behind a request for an upgrade, decide and go on."""
         while True:
             try:
                 self.parser.feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
-                if self._is_upgraded:
+                if self._arrival.state is ArrivalState.UPGRADING:
                     if upgrade.args[0] < len(data):
-                        # A client has to wait for the answer to its handshake.
+                        # A client must wait for the reply to its handshake before it sends.
                         self._refuse_invalid()
                     else:
                         self._unset_keepalive_if_required()
@@ -269,54 +281,41 @@ class LimitedHttpProtocol(HttpToolsProtocol):
                 return
 
     def _should_upgrade(self) -> bool:
-        return self._is_upgraded
+        # uvicorn asks with every event of the parser.
+        return self._arrival.state is ArrivalState.UPGRADING
 
-    def _asks_for_websocket(self) -> bool:
-        """Tell whether a head asks for a WebSocket, on a path that has one, and may have it now.
+    def _may_upgrade(self) -> bool:
+        """Tell whether the head asks for a WebSocket that there is, and may have it now.
 
-        Not while earlier requests wait for their replies: these would come amidst its frames.
+        It may not while earlier requests wait for replies: these would come between its frames.
         """
         return (
-            self.parser.should_upgrade()
+            asks_for_websocket(self.parser, self.url, self.headers)
             and super()._should_upgrade()
-            and self.parser.get_method() == b"GET"
-            and self.parser.get_http_version() == "1.1"
-            and _WEBSOCKET_PATH.match(self.url) is not None
-            and not any(
-                name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0"))
-                for name, value in self.headers
-            )
             and (self.cycle is None or self.cycle.response_complete)
             and not self.pipeline
         )
 
     def _ignore_upgrade(self) -> bool:
-        """Go on behind a head that asked for an upgrade, where the parser took HTTP for over.
+        """Go on behind a head whose upgrade is ignored; False when its body is not valid.
 
-        A new parser is led to where the old one stopped by a head that says of the body what the
-        request's own head says, and nothing of an upgrade. False when that is not valid.
+        The parser has called the request complete. Its handler is a task that has not run yet, so
+        this can still be undone.
         """
-        self.parser = httptools.HttpRequestParser(self)
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        framing = [
-            b"%b: %b\r\n" % (name, value)
-            for name, value in self.headers
-            if name == b"transfer-encoding" or (name == b"content-length" and int(value) > 0)
-        ]
-        if not framing or self.cycle.response_complete:
+        self.parser = new_parser(self)
+        head = stand_in_head(self.headers)
+        if head is None or self.cycle.response_complete:
             return True
-        # The old parser had called the request complete; its handler has not run yet.
         self.cycle.more_body = True
         self.cycle.message_event.clear()
         self._arriving_since = self.loop.time()
-        self._in_body = True
-        self._is_muted = True
+        self._arrival.on(ArrivalEvent.REPLAY)
         try:
-            self.parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % b"".join(framing))
+            self.parser.feed_data(head)
         except httptools.HttpParserError:
             return False
         finally:
-            self._is_muted = False
+            self._arrival.on(ArrivalEvent.REPLAYED)
         return True
 
     def _refuse_invalid(self) -> None:
@@ -327,38 +326,56 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def refuse(self, status: str, detail: str) -> None:
         """Answer with an error of the protocol, in its turn, and close the connection.
 
-        A request that has its answer already, or a part of it, gets no second one. Nothing more is
-        read of the connection.
-        """
-        if self._refusal is not None or self.transport.is_closing():
-            return
-        self._refusal = status, detail
-        if self.metrics is not None:
-            self.metrics.count_refused(int(status[:3]))
-        self._arriving_since = None
-        if self._in_body:
-            if self.pipeline:
-                # The request that is refused waits for its turn; it is the newest.
-                self.pipeline.popleft()
-            elif self.cycle.response_started:
-                self.transport.close()
-            else:
-                self._send_refusal()
-        elif self.cycle is None or self.cycle.response_complete:
-            self._send_refusal()
+        Nothing more is read. See :func:`~.arrival.turn_of_refusal`.
 
-    def _send_refusal(self) -> None:
-        if self._refusal is None or self.transport.is_closing():
+        Parameters
+        ----------
+        status : str
+            Code and reason, such as ``"408 Request Timeout"``.
+        detail : str
+            What the client reads. No character of it needs an escape in JSON.
+        """
+        state = self._arrival.state
+        if state is ArrivalState.REFUSED or self.transport.is_closing():
             return
-        status, detail = self._refusal
+        self._arrival.on(ArrivalEvent.REFUSE)
         body = '{"detail":"' + detail + '"}'
         reply = _REFUSAL.format(status=status, length=len(body), body=body)
-        self.transport.write(reply.encode("ascii"))
-        self.transport.close()
+        self._refusal = reply.encode("ascii")
+        if self.metrics is not None:
+            self.metrics.count_refused(int(status[:3]))
+        match turn_of_refusal(state, self._reply(), is_waiting=bool(self.pipeline)):
+            case Turn.NOW:
+                self._send_refusal()
+            case Turn.REPLACES_NEWEST:
+                self.pipeline.popleft()
+            case Turn.NEVER:
+                self.transport.close()
+            case Turn.BEHIND_REPLIES:
+                pass  # on_response_complete sends it.
+
+    def _reply(self) -> Reply:
+        """Return what is sent of the reply to the newest request that uvicorn knows."""
+        if self.cycle is None or self.cycle.response_complete:
+            return Reply.NONE_DUE
+        return Reply.STARTED if self.cycle.response_started else Reply.NOT_STARTED
+
+    def _send_refusal(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(self._refusal)
+            self.transport.close()
 
 
 def sweep(connections: Iterable[object], now: float) -> None:
-    """Check the time of every connection, of each kind in its way. O(n)."""
+    """Check the time of every connection, HTTP or WebSocket. O(n).
+
+    Parameters
+    ----------
+    connections : iterable of object
+        uvicorn's set of protocols; a connection that closes meanwhile leaves it.
+    now : float
+        The event loop's time, in seconds.
+    """
     for connection in list(connections):
         if isinstance(connection, (LimitedHttpProtocol, WebSocketProtocol)):
             connection.check_time(now)

@@ -79,7 +79,7 @@ INTERNALS: Mapping[type, Internals] = {
     ),
     ServerState: Internals(attributes=("connections", "default_headers")),
     Config: Internals(called=("is_ssl",), attributes=("http_protocol_class", "ssl")),
-    # http_protocol.py, fast_lane.py
+    # http_protocol.py, fast_lane.py (upgrade.py and arrival.py know no uvicorn)
     HttpToolsProtocol: Internals(
         overridden=(
             *("connection_made", "connection_lost", "data_received", "eof_received", "shutdown"),

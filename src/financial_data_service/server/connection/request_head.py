@@ -13,7 +13,7 @@ HEAD_END = b"\r\n\r\n"
 
 @dataclass(slots=True)
 class RequestHead:
-    """What the head of a request says.
+    """A parsed head.
 
     Attributes
     ----------

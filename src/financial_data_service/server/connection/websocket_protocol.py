@@ -1,19 +1,22 @@
-"""uvicorn's WebSocket protocol, mended: ends that say why, clients that take nothing, quiet logs.
+"""uvicorn's WebSocket protocol with close codes that tell the reason, and limits for slow clients.
 
-* A server that stops says so (1001, not 1012 "restart"), and does not wait for clients that do not
-  read.
-* A client that takes nothing is told to try again later (1013), and cut off.
-* What waits in the kernel to be sent is kept small: there it could no longer be conflated.
-* Pings of a client that does not take what waits for it have one answer; they do not pile up.
-* A handshake that cannot be read is answered, where uvicorn would leave the client waiting.
-* Text that is no UTF-8 ends a connection (1007) without a traceback in the log.
-* A client that breaks the protocol while it still sends gets to read why, not a reset.
-* uvicorn logs each connection, with the query that may hold a key; here that is left to the access
-  log.
+What differs from uvicorn:
 
-Messages are not compressed (``permessage-deflate``): updates are some 250 bytes, of which a
-compressor that begins anew saves little, one that remembers takes 100 KiB a client, and either
-takes longer than all else that is done for an update, which is encoded once for all clients.
+* A server that stops closes with 1001, not 1012 ("restart"), and does not wait for clients that
+  read nothing.
+* A client that reads nothing for 10 s is closed with 1013. If it does not read the close frame
+  within 2 s, the socket is reset.
+* Little waits in the kernel to be sent: updates that are there can no longer be conflated.
+* Pings of a client that reads nothing get one pong, to the newest. They do not pile up.
+* A handshake that cannot be parsed is answered 431. uvicorn leaves the client waiting.
+* Text that is not UTF-8 closes the connection (1007) without a traceback in the log.
+* A client that breaks the protocol while it still sends can read the close frame; it gets no reset.
+* Connections are logged by the access log only. uvicorn logs each one, with the query that may hold
+  an API key.
+
+Messages are not compressed (``permessage-deflate``). An update has some 250 bytes. A compressor
+without context saves little of them, one with context takes 100 KiB a client, and either takes
+longer than everything else that is done for an update, which is encoded once for all clients.
 """
 
 from __future__ import annotations
@@ -45,15 +48,16 @@ PING_INTERVAL_SECONDS = 20.0  # proxies commonly end what is silent for 60
 PING_TIMEOUT_SECONDS = 20.0
 
 STALLED_SECONDS_MAX = 10.0
-"""How long a client may take nothing of what waits for it. Shorter than the time in which a ping
-must be answered: the client hears that it was slow, and not that it was gone."""
+"""How long a client may read nothing. Shorter than the time for the reply to a ping, so that the
+close code says that the client is slow, and not that it is gone."""
 
 CUT_OFF_SECONDS = 2.0
-"""How long a client that was told to go has to take what is on its way to it, the word itself
-included. Shorter than requests have to finish when the server stops."""
+"""How long a client has to read what is on its way, the close frame included, before its socket is
+reset. Shorter than the time that requests have to finish when the server stops."""
 
 UNSENT_BYTES_MAX = 16384
-"""What may wait in the server, and again in the kernel, before updates are conflated: some 60."""
+"""Bytes that may wait in the server, and as many in the kernel, before updates are conflated: some
+60 updates."""
 
 _NOT_A_HANDSHAKE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\n"
@@ -63,14 +67,14 @@ _NOT_A_HANDSHAKE_DETAIL = (
     b'{"detail":"Expected a handshake of at most 128 headers of 8 KiB each"}'  # websockets' limits
 )
 
-# Connections that come and go are told by the access log, if at all. A filter, because uvicorn sets
-# the levels of loggers below its own when it sets up its log.
+# The access log has the connections. This is a filter and not a level, because uvicorn sets the
+# levels of loggers below its own when it sets up its log.
 _quiet = logging.getLogger("uvicorn.error.websocket")
 _quiet.addFilter(lambda record: record.levelno >= logging.WARNING)
 
 
 def keep_unsent_small(transport: asyncio.WriteTransport) -> None:
-    """Have little wait to be sent, here and in the kernel: there it can no longer be conflated."""
+    """Limit what waits to be sent, here and in the kernel, where it can no longer be conflated."""
     transport.set_write_buffer_limits(UNSENT_BYTES_MAX)
     option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
     connection = transport.get_extra_info("socket")
@@ -85,7 +89,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     Attributes
     ----------
     stalled_seconds_max : float
-        How long a client may take nothing.
+        How long a client may read nothing.
     handshake_seconds_max : float
         How long the application may take to answer the handshake.
     """
@@ -101,24 +105,24 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._made_at = self.loop.time()
         self._unsent_bytes = 0  # at the last sweep
         self._unsent_since = self._made_at
-        self._pong = b""  # the answer to the newest ping, while the client takes nothing
-        self._has_failed = False  # The client broke the protocol, and has been told so.
+        self._pong = b""  # the answer to the newest ping, while the client reads nothing
+        self._has_failed = False  # The client broke the protocol; the close frame is sent.
 
     def _on_failure(self, code: int, reason: str = "") -> None:
-        """End a connection that broke the protocol.
+        """Close a connection that broke the protocol.
 
-        What is too large to be taken in is larger than what its route allows: a number here would
-        not be the limit that the client has to keep.
+        websockets' reason for a message that is too large names the limit of this connection. That
+        is not the limit of the route, which is lower, so the number is left out.
         """
         self._fail(code, "the message is too large" if code == CloseCode.TOO_LARGE else reason)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the connection, and keep what waits to be sent small."""
+        """Begin as uvicorn does, with a limit on what waits to be sent."""
         super().connection_made(transport)
         keep_unsent_small(self.transport)
 
     def data_received(self, data: bytes) -> None:
-        """Take in frames; refuse a handshake that cannot be read."""
+        """Read frames; refuse a handshake that cannot be parsed."""
         super().data_received(data)
         if self.conn.handshake_exc is not None and not self.handshake_initiated:
             detail = _NOT_A_HANDSHAKE_DETAIL
@@ -126,7 +130,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.transport.close()
 
     def send_receive_event_to_app(self) -> None:
-        """Hand a message over; text that is none is the client's error, not one to be logged."""
+        """Hand a message to the application; close with 1007 when its text is not UTF-8."""
         if self.curr_msg_data_type == "text" and not self.close_sent:
             try:
                 b"".join(self.frames).decode()
@@ -138,11 +142,11 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().send_receive_event_to_app()
 
     def handle_parser_exception(self) -> None:
-        """End a connection that broke the protocol, and let the client read why.
+        """Close a connection that broke the protocol so that the client can read why.
 
-        To close a socket while there is more to be read from it resets the connection, and what
-        was said last is lost. So only this side of it is closed, and whatever still comes is read
-        and dropped until the client has closed the other, or its time is over.
+        Closing a socket with unread data resets the connection, and the close frame is lost. So
+        only the sending side is closed. What still comes is read and dropped until the client
+        closes the other side, for ``CUT_OFF_SECONDS`` at most.
         """
         if self.close_sent:
             return
@@ -161,13 +165,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.read_paused = False
             self.transport.resume_reading()
         self.close_timer = self.loop.call_later(CUT_OFF_SECONDS, self.transport.abort)
-        self.writable.set()  # Whoever waits to send learns of the end.
+        self.writable.set()  # Wakes up what waits to send.
 
     def handle_ping(self) -> None:
-        """Answer pings; the newest alone, and later, where the client does not take the answers.
+        """Answer a ping. While the client reads nothing, only the newest is answered, later.
 
-        The answer to a ping answers those before it as well (RFC 6455, 5.5.3). After a close there
-        is none.
+        A pong answers all earlier pings as well (RFC 6455, 5.5.3). After a close there is none.
         """
         if self.close_sent:
             self.conn.data_to_send()
@@ -177,23 +180,23 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self._pong = pongs[-1]
 
     def resume_writing(self) -> None:
-        """Send on, beginning with the answer to a ping."""
+        """Send again, the waiting pong first."""
         super().resume_writing()
         pong, self._pong = self._pong, b""
         if pong and self.conn.state is State.OPEN and not self.transport.is_closing():
             self.transport.write(pong)
 
     async def send(self, message: Any) -> None:
-        """Send what the application says, once the client has taken enough of what was said."""
+        """Send a message of the application once the client has read enough of the earlier ones."""
         await self.writable.wait()
         if self.transport.is_closing() or self._has_failed:
             raise ClientDisconnected
         await super().send(message)
         if message["type"] == "websocket.http.response.body" and self.close_sent:
-            self.handshake_complete = True  # Refused, which uvicorn would take for unanswered.
+            self.handshake_complete = True  # A refusal; uvicorn would take it for no answer.
 
     def shutdown(self) -> None:
-        """Tell the client that the server goes away, and wait no longer than a moment for it."""
+        """Close with 1001, and reset the socket after ``CUT_OFF_SECONDS`` at most."""
         self.stop_keepalive()
         if self.handshake_complete and not self.close_sent:
             self._say_goodbye(CloseCode.GOING_AWAY, "the server stops")
@@ -202,7 +205,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.loop.call_later(CUT_OFF_SECONDS, self.transport.abort)
 
     def check_time(self, now: float) -> None:
-        """Cut off a client that takes nothing, and a handshake that nobody answers.
+        """Disconnect a client that reads nothing, and a handshake without an answer.
 
         Parameters
         ----------
@@ -212,7 +215,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if not self.handshake_complete:
             if now - self._made_at > self.handshake_seconds_max:
                 self.transport.abort()
-            self._unsent_since = now  # A client can take nothing before there is anything.
+            self._unsent_since = now  # There is nothing to read before the handshake is answered.
             return
         unsent_bytes = self.transport.get_write_buffer_size()
         if self.writable.is_set() or unsent_bytes < self._unsent_bytes:
@@ -232,11 +235,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.loop.call_later(CUT_OFF_SECONDS, self.transport.abort)
 
     def _say_goodbye(self, code: int, reason: str) -> None:
-        """Close at once, behind what is on its way."""
+        """Close; the close frame follows what is on its way."""
         self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
         if self.conn.state is State.OPEN:
             self.conn.send_close(code, reason)
             self.transport.write(b"".join(self.conn.data_to_send()))
         self.transport.close()
-        # Whoever waits to send learns of the end.
-        self.writable.set()
+        self.writable.set()  # Wakes up what waits to send.
