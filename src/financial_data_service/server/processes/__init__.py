@@ -1,4 +1,7 @@
-"""Running the service: the socket, uvicorn, one process or several, an orderly end.
+"""Running the service: the socket, uvicorn, one process or several, a clean end.
 
-It may import everything in ``server``. A change of start, stop or supervision goes here.
+``serve`` runs one process. ``supervisor`` runs several: a ``worker`` in each ``worker_slot``. Both
+use ``startup``, ``listener`` and ``uvicorn_setup``. ``temporary_directory`` holds the prices that
+workers share when there is no data directory. The package may import everything in ``server``. A
+change of start, stop or supervision goes here.
 """

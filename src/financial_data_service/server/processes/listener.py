@@ -15,9 +15,9 @@ BACKLOG = 2048  # connections the kernel holds while the event loop is busy; uvi
 
 
 def bound_socket(settings: Settings) -> socket.socket | None:
-    """Return a socket bound to the address, or None when it cannot be had; stderr says why.
+    """Return a socket bound to the address, or None when it cannot be used; stderr has the reason.
 
-    Listening is left to whoever accepts, once it is ready.
+    It does not listen yet. The code that accepts starts listening when it is ready.
     """
     try:
         return _bind(settings.host, settings.port)
@@ -27,12 +27,12 @@ def bound_socket(settings: Settings) -> socket.socket | None:
 
 
 def print_error(error: OSError, settings: Settings) -> None:
-    """Say on stderr why the address cannot be had."""
+    """Print on stderr why the address cannot be used."""
     print(_reason(error, settings), file=sys.stderr)
 
 
 def announce(listener: socket.socket, *, is_tls: bool = False) -> None:
-    """Say on stdout where the service is."""
+    """Print on stdout where the service is."""
     url = _url_of(listener, "https" if is_tls else "http")
     print(f"Serving on {url}\nTry it: {url}/docs", flush=True)
 
@@ -52,7 +52,7 @@ def _bind(host: str, port: int) -> socket.socket:
 
 
 def _reason(error: OSError, settings: Settings) -> str:
-    """Return why the address cannot be had, and what to do about it."""
+    """Return why the address cannot be used, and what to do about it."""
     where = f"{settings.host}:{settings.port}"
     if isinstance(error, socket.gaierror):
         return f"Cannot serve on {where}: the host name is not known ({error.strerror})."

@@ -1,9 +1,8 @@
-"""Running the service: the data directory, a bound socket, uvicorn, and an orderly end.
+"""The service in a single process.
 
 SIGTERM, Ctrl-C, SIGHUP (a terminal that closes) and SIGQUIT stop accepting connections, let the
-requests under way finish, and exit with 0.
-The same process serves alone (:func:`serve`) or as one of several (:func:`serve_as_worker`), which
-:mod:`~financial_data_service.server.processes.supervisor` starts and ends.
+requests in flight finish, and exit with 0. Several processes are run by
+:mod:`~financial_data_service.server.processes.supervisor`.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ __all__ = ["serve"]
 
 
 def serve(settings: Settings) -> int:
-    """Serve until told to stop, and return the exit code of the process.
+    """Serve until a signal stops it, and return the exit code of the process.
 
     Returns
     -------
     int
-        0 after a signal to stop; 1 when the address or the data directory cannot be had, the
-        reason is on stderr.
+        0 after a signal to stop. 1 when the address or the data directory cannot be used; stderr
+        has the reason.
     """
     if not has_fit_certificate(settings):
         return 1

@@ -1,6 +1,6 @@
-"""What a single process and a family of them share: the socket, what is said of it, how it ends.
+"""Checks and limits at the start, for a single process and for the parent of several.
 
-Invariant: nothing here loads the engine or uvloop, so that the parent of several is small.
+Invariant: nothing here loads the engine or uvloop, so that the parent stays small.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ __all__ = [
 ]
 
 DRAIN_SECONDS = 10
-"""How long requests under way may take to finish once the service is told to stop: longer than
-any request takes, shorter than the 30 s after which supervisors use force."""
+"""How long requests in flight may take to finish after the signal to stop: longer than any request
+takes, shorter than the 30 s after which process managers kill."""
 
 DESCRIPTORS_PER_SYMBOL = 1 if sys.version_info >= (3, 13) else 2
 """File descriptors a symbol's file takes: its own, and before Python 3.13 one that mmap keeps."""
@@ -37,10 +37,10 @@ logger = logging.getLogger("uvicorn.error")
 
 
 def has_fit_certificate(settings: Settings) -> bool:
-    """Tell whether there is TLS to be had, if it is asked for; if not, stderr says why.
+    """Tell whether the certificate can be used, if there is one; stderr has the reason if not.
 
-    The files are read here and again by uvicorn, which would fail with a traceback, or ask the
-    terminal for the password of a key.
+    uvicorn reads the files again. Alone it would fail with a traceback, or ask the terminal for the
+    password of the key.
     """
     if settings.ssl_certfile is None:
         return True
@@ -58,14 +58,14 @@ def has_fit_certificate(settings: Settings) -> bool:
 
 
 def raise_descriptor_limit(settings: Settings) -> None:
-    """Let this process, and what it forks, open as many files as it ever may.
+    """Raise the limit of open files to the hard limit, for this process and those that it forks.
 
-    The usual soft limit of 1024 is there for programs that use ``select``. Where even the hard one
-    is too low for what the settings allow, the log says so.
+    The usual soft limit of 1024 exists for programs that use ``select``. The log has a warning if
+    the hard limit is too low for the settings.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
-        # Some systems call the hard limit infinite and take no such soft one.
+        # Some systems have an infinite hard limit and refuse an infinite soft one.
         with suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
             soft = hard
@@ -80,7 +80,7 @@ def raise_descriptor_limit(settings: Settings) -> None:
 
 
 def _descriptors_for(settings: Settings) -> int:
-    """Return how many file descriptors one process may come to need."""
+    """Return how many file descriptors one process may need."""
     has_files = settings.data_dir is not None or settings.workers > 1
     return (
         settings.max_symbols * DESCRIPTORS_PER_SYMBOL * has_files
@@ -92,10 +92,10 @@ def _descriptors_for(settings: Settings) -> int:
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """Collect no garbage until the service has come up, or the block ends.
+    """Pause garbage collection until :func:`resume_gc`, or to the end of the block.
 
-    Nearly all that is made by then is modules, which stay: to look through them again and again
-    would take a tenth of the time.
+    Nearly all objects made at the start are modules, which stay. Collecting among them would take a
+    tenth of the time.
     """
     gc.disable()
     try:
@@ -105,13 +105,13 @@ def gc_paused() -> Iterator[None]:
 
 
 def resume_gc() -> None:
-    """Collect garbage from now on; what is there stays, and is not looked at again."""
+    """Collect garbage from now on, except among the objects that exist now."""
     gc.freeze()
     gc.enable()
 
 
 def _tls_reason(error: Exception, certificate: Path, key: Path) -> str:
-    """Return why there is no TLS, and what to do about it."""
+    """Return why the certificate cannot be used."""
     if isinstance(error, OSError) and error.filename is not None:
         return f"Cannot serve https: {error.filename}: {error.strerror}."
     what = f"Cannot serve https with {certificate}"

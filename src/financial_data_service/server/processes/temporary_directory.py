@@ -1,12 +1,11 @@
-"""A directory for prices that several processes share and that ends with the last of them.
+"""A directory for prices that several processes share, removed when the last of them ends.
 
-It lies in memory (``/dev/shm``) where that has room, and is marked by a file on which every process
-of the service holds a lock: the parent takes it, and what it forks inherits it. So whatever way a
-service ended, the kernel lets go of the lock with its last process, and the next service to start,
-whatever its own prices lie in, sees that nobody needs the directory and removes it: gigabytes of
-memory may lie there.
+It is in memory (``/dev/shm``) if there is room for it. A file marks it, and every process of the
+service holds a lock on that file: the parent takes the lock, and the workers inherit it. The kernel
+releases it with the last process, however that ended. The next service that starts, with whatever
+settings, removes a directory whose mark nobody locks: it may take gigabytes of memory.
 
-Invariant: only directories with that mark, of this user, are ever removed.
+Invariant: only marked directories of this user are removed.
 """
 
 from __future__ import annotations
@@ -27,26 +26,26 @@ from financial_data_service.settings import Settings
 __all__ = ["TemporaryDirectory", "remove_stale"]
 
 PREFIX = "fds-"
-MARK = "temporary"  # the file whose lock says that the directory is in use
+MARK = "temporary"  # the file whose lock shows that the directory is in use
 
-# As of storage.directory, which would load the engine.
+# As in storage.directory_lock, which would load the engine.
 SETTINGS_FILE = "directory.json"
 
 SHARED_MEMORY = Path("/dev/shm")
 
 
 class TemporaryDirectory:
-    """A directory that only this user can enter, for as long as the block runs.
+    """A directory that only this user can enter, to the end of the ``with`` block.
 
     Parameters
     ----------
     settings : Settings
-        Of the service: how much may come to lie in the directory.
+        They decide how large the directory may become.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._keep = -1
+        self._lock = -1
 
     def __enter__(self) -> Self:
         self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=_place_for(self._settings)))
@@ -61,37 +60,39 @@ class TemporaryDirectory:
         traceback: TracebackType | None,
     ) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
-        self.let_go()
+        self.release_lock()
         os.close(self._mark)
 
-    def keep(self) -> None:
-        """Keep the last worker from removing it, now that one serves: another may take its place.
+    def hold_lock(self) -> None:
+        """Hold the data directory's lock, so that no worker that ends removes it as the last.
 
-        The lock is that of every process which has the directory open, and goes with this one.
+        Called when a worker serves: if it dies, another is started in its place. The lock is the
+        one that every process with the directory open holds. The kernel releases it when this
+        process ends.
         """
-        if self._keep >= 0:
+        if self._lock >= 0:
             return
-        with suppress(OSError):  # Just closed by the last of them, or just being opened.
+        with suppress(OSError):  # The last worker has just closed it, or one is opening it.
             descriptor = os.open(self.path / SETTINGS_FILE, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except OSError:
                 os.close(descriptor)
             else:
-                self._keep = descriptor
+                self._lock = descriptor
 
-    def let_go(self) -> None:
-        """Leave :meth:`keep` to the parent; to be called in what it has forked."""
-        if self._keep >= 0:
-            os.close(self._keep)
-            self._keep = -1
+    def release_lock(self) -> None:
+        """Close what :meth:`hold_lock` opened; for a forked worker, whose parent holds the lock."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
 
 def remove_stale() -> None:
-    """Remove the directories of services that were killed, all of their processes."""
+    """Remove the directories of services of which no process is left."""
     for place in {SHARED_MEMORY, Path(tempfile.gettempdir())}:
         for path in place.glob(f"{PREFIX}*"):
-            # What cannot be looked at is another's, or gone by now.
+            # A directory that cannot be read is another user's, or was just removed.
             with suppress(OSError):
                 _remove_if_stale(path)
 
@@ -100,7 +101,7 @@ def _remove_if_stale(path: Path) -> None:
     status = path.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
         return
-    # Without the mark it is not ours, or just being made.
+    # A directory without the mark is not ours, or is being created.
     mark = os.open(path / MARK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)  # or it is in use
@@ -110,7 +111,7 @@ def _remove_if_stale(path: Path) -> None:
 
 
 def _place_for(settings: Settings) -> Path | None:
-    """Return where there is room for every symbol to become full; None is the system's default."""
+    """Return where there is room for every symbol at full size; None is the system's default."""
     geometry = Geometry(settings.largest_window, batch_max=settings.batch_max)
     try:
         space = os.statvfs(SHARED_MEMORY)

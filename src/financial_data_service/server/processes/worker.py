@@ -29,26 +29,26 @@ __all__ = ["WorkerLink", "serve_as_worker"]
 
 @dataclass(frozen=True, slots=True)
 class WorkerLink:
-    """What ties a worker to the process that started it, and to its fellows.
+    """What a worker shares with its parent and with the other workers.
 
     Attributes
     ----------
     index : int
         Which of the workers it is, from 0.
     is_first : bool
-        Whether no other has served before.
+        Whether no worker has served before it.
     listener : socket.socket
         Bound, not blocking, shared by all.
     counts : WorkerLoad
         Of all workers.
     counters : Counters
-        Of all workers: what metrics are made of.
+        Counters of all workers, for the metrics.
     parent : int
-        File descriptor that can be read once the parent has gone.
+        File descriptor that becomes readable when the parent has ended.
     serving : int
         File descriptor to write a byte to once the worker serves.
     temporary : bool
-        Whether the data directory goes with the last of the workers.
+        Whether the last worker removes the data directory.
     """
 
     index: int
@@ -62,7 +62,7 @@ class WorkerLink:
 
 
 class _WorkerServer(GracefulServer):
-    """A server that shares its socket with others, and ends with its parent."""
+    """A server that shares its socket with other workers, and ends when its parent ends."""
 
     def __init__(
         self, config: uvicorn.Config, service: Service, link: WorkerLink, acceptor: Acceptor
@@ -83,12 +83,12 @@ class _WorkerServer(GracefulServer):
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        # A terminal sends Ctrl-C to the parent as well, which knows whether it is the first.
+        # A terminal sends Ctrl-C to the parent as well, which counts them and signals the workers.
         if sig != signal.SIGINT:
             super().handle_exit(sig, frame)
 
     def quit(self) -> None:
-        """End without waiting for the requests under way."""
+        """End without waiting for the requests in flight."""
         self.should_exit = self.force_exit = True
 
     def _connection(self) -> asyncio.Protocol:
@@ -104,12 +104,13 @@ class _WorkerServer(GracefulServer):
 
 
 def serve_as_worker(settings: Settings, link: WorkerLink) -> int:
-    """Serve as one of several processes; to be called with SIGTERM blocked, which is undone.
+    """Serve as one of several processes. Called with SIGTERM blocked; unblocks it.
 
     Returns
     -------
     int
-        0 when told to stop or when the parent has gone, 1 when the data directory cannot be had.
+        0 after a signal to stop or when the parent has ended, 1 when the data directory cannot be
+        used.
     """
     app = create_app(
         settings,
@@ -124,5 +125,5 @@ def serve_as_worker(settings: Settings, link: WorkerLink) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGQUIT, lambda _signal, _frame: server.quit())
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-    # All have the same files, and the first compiles for all: one of them telling is enough.
+    # All workers have the same files, and the first compiles for all: one of them logs that.
     return run(server, [], quiet=not link.is_first)
