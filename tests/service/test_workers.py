@@ -130,7 +130,7 @@ def from_program(
     """A service with two workers of which something is changed; `program` says what."""
     prefix = (
         "import os, signal, time\n"
-        "from financial_data_service.server.processes import supervisor as workers\n"
+        "from financial_data_service.server.processes import supervisor as workers, worker_slot\n"
         "from financial_data_service.settings import Settings\n"
         "serve_worker = workers._Supervisor._serve\n"
     )
@@ -381,7 +381,7 @@ class TestDeath:
         self, tmp_path: Path, data_dir: str | None
     ) -> None:
         program = (
-            "workers.PAUSE_SECONDS_MIN = workers.PAUSE_SECONDS_MAX = 60\n"
+            "worker_slot.PAUSE_SECONDS_MIN = worker_slot.PAUSE_SECONDS_MAX = 60\n"
             "def serve(self, worker, serving):\n"
             "    os.write(serving, b'1')\n"
             "    os.kill(os.getpid(), signal.SIGKILL)\n"
