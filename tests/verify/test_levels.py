@@ -33,7 +33,7 @@ from support.oracle import Oracle
 from support.rings import SMALL, filled, trades, verified
 from support.series import Prices
 
-# Nothing to complain of
+# Nothing to print_error of
 
 
 @pytest.mark.parametrize("geometry", [Geometry(64, 2, 8), Geometry(2000, 16), Geometry(2000)])

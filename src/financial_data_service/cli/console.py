@@ -1,4 +1,4 @@
-"""What the commands say to a person: sentences on stderr, results on stdout, exit codes."""
+"""What the commands print: sentences on stderr, results on stdout; exit codes."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ __all__ = [
     "Command",
     "Commands",
     "UsageError",
-    "complain",
     "counted",
     "examples",
     "output",
     "paragraphs",
+    "print_error",
     "print_text",
     "printable",
     "rate",
@@ -37,26 +37,26 @@ __all__ = [
     "written",
 ]
 
-# Lines of a result that goes to a file or a pipe are never folded.
+# Lines of a result in a file or a pipe are never folded.
 _UNFOLDED_COLUMNS = 100_000
-# Marks after which a terminal writes from the other side.
+# Marks after which a terminal changes the direction of writing.
 _TURNS_AROUND = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 
 
 class CliError(FdsError):
-    """A command could not do what it was asked to; the message is the sentence to show."""
+    """A command failed. The message is the sentence to show."""
 
     exit_code = 1
 
 
 class UsageError(CliError):
-    """A command was asked something it cannot make sense of."""
+    """A command was used wrongly."""
 
     exit_code = 2
 
 
 def _without_type(help_option: Any) -> Any:
-    """Have --help say what it does, and not that it is a truth value."""
+    """Show no type beside --help."""
     if help_option is not None:
         help_option.metavar = ""
     return help_option
@@ -71,7 +71,7 @@ class Command(TyperCommand):
 
 
 class Commands(TyperGroup):
-    """The commands; whatever they raise ends as one sentence and an exit code."""
+    """The commands. Every exception ends as one sentence and an exit code."""
 
     def get_help_option(self, ctx: Any) -> Any:
         """Return --help."""
@@ -81,15 +81,15 @@ class Commands(TyperGroup):
         """Run the chosen command."""
         try:
             return super().invoke(ctx)
-        except Exception as error:  # Whatever it is: FDS_DEBUG=1 shows it whole.
+        except Exception as error:  # Of any kind: FDS_DEBUG=1 shows the traceback.
             if os.environ.get("FDS_DEBUG") == "1" or _is_for_typer(error):
                 raise
-            complain(_sentence(error))
+            print_error(_sentence(error))
             raise typer.Exit(getattr(error, "exit_code", 1)) from None
 
 
 def _is_for_typer(error: Exception) -> bool:
-    """Whether Typer knows best: its ways out, its usage errors, and the end of ``fds … | head``."""
+    """Whether Typer handles it: its exits, usage errors, and a closed pipe (``fds … | head``)."""
     return (
         isinstance(error, typer.Exit | typer.Abort)
         or hasattr(error, "format_message")
@@ -99,7 +99,7 @@ def _is_for_typer(error: Exception) -> bool:
 
 def _sentence(error: Exception) -> str:
     if isinstance(error, CliError):
-        return str(error)  # It may end in a command to be copied.
+        return str(error)  # It may end in a command to copy.
     if isinstance(error, FdsError | OSError):
         return f"{error}."
     return (
@@ -108,13 +108,13 @@ def _sentence(error: Exception) -> str:
     )
 
 
-def complain(sentence: str) -> None:
-    """Say on stderr what went wrong."""
+def print_error(sentence: str) -> None:
+    """Print an error on stderr."""
     print(f"fds: {printable(sentence)}", file=sys.stderr, flush=True)
 
 
 def examples(*commands: str) -> str:
-    """Epilog of a help page that shows ``commands`` one below the other."""
+    """Return the epilog of a help page, with the commands one below the other."""
     return "\n".join(
         ["[bold]Examples[/bold]", *(f"  [cyan]{command}[/cyan]" for command in commands)]
     )
@@ -127,7 +127,7 @@ def paragraphs(docstring: str | None) -> str:
 
 
 def output() -> Console:
-    """Return the console of results: as wide as the terminal, or unfolded where there is none."""
+    """Return the console for results: as wide as the terminal, or unfolded without one."""
     console = _result_console()(highlight=False, markup=False, emoji=False, soft_wrap=False)
     if not console.is_terminal:
         console.width = _UNFOLDED_COLUMNS
@@ -162,21 +162,21 @@ def counted(count: int, noun: str) -> str:
 
 
 def rate(prices: int, seconds: float) -> str:
-    """Return a rate in brackets, behind a blank; nothing where the time is too short to tell."""
+    """Return `` (a rate)``; empty if the time is too short to measure."""
     return f" ({prices / seconds:,.0f} prices/s)" if prices and seconds >= 1 else ""
 
 
 def print_text(text: str) -> None:
-    """Write a result as it is, and a line's end."""
+    """Write a result unchanged, and a newline."""
     with written():
         sys.stdout.write(text + "\n")
 
 
 @contextmanager
 def written() -> Iterator[None]:
-    """Write results in the block, to their last byte.
+    """Flush results at the end of the block.
 
-    A reader that has gone, as ``head`` does, is no failure: the command goes on, unheard.
+    A closed pipe, as by ``head``, is no failure: the command goes on without output.
 
     Raises
     ------
@@ -195,14 +195,14 @@ def written() -> Iterator[None]:
 
 
 def silence() -> None:
-    """Let what is still to be written to stdout go nowhere: at its end Python tries once more."""
+    """Discard further output to stdout, which Python would try to flush again at its end."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
 
 
 def printable(text: str) -> str:
-    r"""Escape what moves the cursor, turns the text around or cannot be encoded: ``\x1b``."""
+    r"""Escape characters that move the cursor, change the direction or cannot be encoded."""
     return "".join(ascii(each)[1:-1] if _is_unshowable(each) else each for each in text)
 
 

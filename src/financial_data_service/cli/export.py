@@ -1,8 +1,8 @@
-"""``fds export``: the prices of a symbol as a file that other programs read.
+"""``fds export``: the prices of a symbol as a file for other programs.
 
-Prices are read from the data directory part by part, from the oldest on, and each part is copied
-before it is checked that nobody has written to it meanwhile: so what a file holds are the prices of
-one moment, whatever a service goes on to do. A file appears under its name when it is complete.
+Prices are read from the data directory part by part, from the oldest on. Each part is copied, and
+then checked for overwritten prices. So the file contains the prices of one window, whatever a
+service appends meanwhile. The file appears under its name when it is complete.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import typer
 from financial_data_service.cli.console import (
     CliError,
     UsageError,
-    complain,
     output,
+    print_error,
     printable,
     rate,
 )
@@ -80,9 +80,9 @@ def export(
 
         with _interrupted_by_signals(), reader.open(data_dir) as data:
             started = time.perf_counter()
-            begin, end = _carry(data[symbol], to, writer, last, force=force)
+            begin, end = _transfer(data[symbol], to, writer, last, force=force)
     except KeyboardInterrupt:
-        complain("Interrupted; nothing was written.")
+        print_error("Interrupted; nothing was written.")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     elapsed_seconds = time.perf_counter() - started
     line = (
@@ -92,10 +92,10 @@ def export(
     output().print(printable(line), soft_wrap=True)
 
 
-def _carry(
+def _transfer(
     reader: SymbolReader, to: Path, writer: type[Writer], last: int | None, *, force: bool
 ) -> tuple[int, int]:
-    """Write the prices to the file; return the number of the first, and of the one after all."""
+    """Write the prices to the file; return the first number, and the one after the last."""
     from financial_data_service.cli.progress import PriceProgress
     from financial_data_service.errors import OverwrittenError
 
@@ -124,9 +124,9 @@ def _carry(
 
 @contextmanager
 def _interrupted_by_signals() -> Iterator[None]:
-    """Have SIGTERM and SIGHUP act as Ctrl-C: the file that is not complete goes.
+    """Handle SIGTERM and SIGHUP like Ctrl-C: the incomplete file is removed.
 
-    They are left alone where they are ignored (``nohup``).
+    Ignored signals (``nohup``) stay ignored.
     """
     before: dict[int, Any] = {}
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -148,9 +148,9 @@ def _must_be_free(to: Path, *, force: bool) -> None:
 
 @contextmanager
 def _put_in_place(to: Path, *, force: bool) -> Iterator[IO[bytes]]:
-    """Give a file beside the one that is wanted, which it becomes if all goes well.
+    """Open a temporary file that replaces the target if all goes well.
 
-    Of a symbolic link it is what the link leads to that is wanted.
+    For a symbolic link, the target is what the link leads to.
     """
     wanted = Path(os.path.realpath(to))
     unfinished = wanted.with_name(f".{wanted.name}.{os.getpid()}.part")
@@ -162,28 +162,28 @@ def _put_in_place(to: Path, *, force: bool) -> Iterator[IO[bytes]]:
         _must_be_free(to, force=force)
         unfinished.replace(wanted)
     except OSError as error:
-        if error.errno is None:  # It is one of ours.
+        if error.errno is None:  # One of this package's errors.
             raise
         raise CliError(f"Cannot write {to}: {os.strerror(error.errno).lower()}.") from error
     finally:
-        with suppress(OSError):  # Where it could not be made, it often cannot be removed either.
+        with suppress(OSError):  # If it could not be created, it often cannot be removed either.
             unfinished.unlink()
 
 
 class Writer(ABC):
-    """Writes prices to a file of some format, part by part.
+    """Writes prices to a file in one format, part by part.
 
     Parameters
     ----------
     file : binary file
         Open for writing.
     count : int
-        Prices there will be.
+        Total number of prices.
 
     Attributes
     ----------
     at_once : int
-        Prices that are best written at once.
+        Best number of prices per part.
     """
 
     at_once = 1 << 20
@@ -193,10 +193,10 @@ class Writer(ABC):
 
     @abstractmethod
     def write(self, first: int, prices: npt.NDArray[np.float64]) -> None:
-        """Write prices, of which the first has number `first`."""
+        """Write prices; the first has number `first`."""
 
-    def close(self) -> None:  # noqa: B027 - two of three formats have no end
-        """Write what comes after the prices; the file stays open."""
+    def close(self) -> None:  # noqa: B027 - two of the three formats have no footer
+        """Write the footer; the file stays open."""
 
 
 class CsvWriter(Writer):
@@ -212,15 +212,15 @@ class CsvWriter(Writer):
         """Write a line per price."""
         import msgspec
 
-        # A JSON array of pairs is lines of CSV but for what stands between them; it is written in
-        # a fifth of the time that Python takes to format each number.
+        # A JSON array of pairs is CSV, apart from the separators. Encoding it takes a fifth of the
+        # time of formatting each number in Python.
         pairs = msgspec.json.encode(list(enumerate(prices.tolist(), first)))
         self._file.write(pairs[2:-2].replace(b"],[", b"\n"))
         self._file.write(b"\n")
 
 
 class NpyWriter(Writer):
-    """The array alone, as ``numpy.save`` writes it."""
+    """The array, as ``numpy.save`` writes it."""
 
     def __init__(self, file: IO[bytes], count: int) -> None:
         super().__init__(file, count)
@@ -235,7 +235,7 @@ class NpyWriter(Writer):
 
 
 class ParquetWriter(Writer):
-    """Columns ``sequence`` (int64) and ``price`` (float64), a row group of what comes at once."""
+    """Columns ``sequence`` (int64) and ``price`` (float64), one row group per part."""
 
     def __init__(self, file: IO[bytes], count: int) -> None:
         super().__init__(file, count)
@@ -248,7 +248,7 @@ class ParquetWriter(Writer):
             file,
             schema,
             compression="zstd",
-            # Numbers that go up by one take no room this way, prices that come again little.
+            # This way consecutive numbers take no space, and repeated prices little.
             use_dictionary=["price"],
             column_encoding={"sequence": "DELTA_BINARY_PACKED"},
         )
@@ -273,7 +273,7 @@ _WRITERS: dict[str, type[Writer]] = {
 
 
 def _writer_for(to: Path) -> type[Writer]:
-    """Return what writes files of that name; whether it can is found out before anything is."""
+    """Return the writer for a file name, after checking that it is available."""
     writer = _WRITERS.get(to.suffix.lower())
     if writer is None:
         known = ", ".join(_WRITERS)

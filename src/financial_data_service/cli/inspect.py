@@ -1,4 +1,4 @@
-"""``fds inspect``: what is in a data directory, seen from outside; nothing is written."""
+"""``fds inspect``: the contents of a data directory, read from outside without writing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from financial_data_service.cli.console import complain, counted, output, print_text, printable
+from financial_data_service.cli.console import counted, output, print_error, print_text, printable
 from financial_data_service.cli.options import data_directory
 
 if TYPE_CHECKING:
@@ -34,28 +34,28 @@ _SHORT = len("refused, see below")
 
 
 class FileReport(NamedTuple):
-    """What there is to say of one file.
+    """The report on one file.
 
     Attributes
     ----------
     file : str
-        Its name.
+        Name of the file.
     symbol : str or None
-        Whose prices it holds; None when it does not say.
+        The symbol of its prices; None if the header cannot be read.
     sequence, values : int or None
-        Prices ever appended, and in the largest window.
+        Number of prices ever appended, and in the largest window.
     disk_bytes, size_bytes : int
-        What it takes on disk, and what ``ls -l`` shows.
+        Space on disk, and size as ``ls -l`` shows it.
     state : str
         ``in_use``, ``clean``, ``unclean``, ``deleted`` or ``refused``.
     kept : int or None
-        Of a file that ended uncleanly: the prices that a service will go on with.
+        For a file that was not closed: the prices that a service will keep.
     reason : str or None
-        Why it is refused, or how it ended.
+        Why the file is rejected, or how it was left.
     changed : datetime
-        When it was last written to, as far as the file system knows.
+        Time of the last change, as the file system records it.
     geometry : dict
-        ``largest_window``, ``batch_max`` and ``fanout`` of the file; empty when it does not say.
+        ``largest_window``, ``batch_max`` and ``fanout`` of the file; empty if it cannot be read.
     """
 
     file: str
@@ -104,18 +104,18 @@ def inspect(
         _print_table(data_dir, is_used, settings, reports)
     refused = [report for report in reports if report.state == "refused"]
     for report in refused:
-        complain(f"{report.file}: {report.reason}.")
+        print_error(f"{report.file}: {report.reason}.")
     if refused:
         raise typer.Exit(1)
 
 
 def _owner_of(directory: Path) -> int:
-    """Return the user a service there has to run as."""
+    """Return the user that a service in this directory must run as."""
     return directory.stat().st_uid
 
 
 def _report(path: Path, settings: dict[str, Any], owner: int) -> FileReport | None:
-    """Look at a file; None when it has just been deleted."""
+    """Return the report on a file, or None if it has just been deleted."""
     from financial_data_service.errors import SymbolFileError
     from financial_data_service.storage.symbol_file import SymbolFile
 
@@ -155,7 +155,7 @@ def _report(path: Path, settings: dict[str, Any], owner: int) -> FileReport | No
 
 
 def _judged(report: FileReport, file: SymbolFile, settings: dict[str, Any]) -> FileReport:
-    """Fill in what a sound header says, and what a service would make of it."""
+    """Add the contents of a valid header, and what a service would do with the file."""
     from financial_data_service.storage.recovery import State
     from financial_data_service.storage.trust import trust_of
 
@@ -231,7 +231,7 @@ def _print_table(
 
 
 def _table(reports: list[FileReport], *, is_narrow: bool = False) -> Table:
-    """Return the table; a narrow one has no names of files, which are made of those of symbols."""
+    """Return the table; a narrow one has no file names, which follow from the symbols."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -244,7 +244,7 @@ def _table(reports: list[FileReport], *, is_narrow: bool = False) -> Table:
     )
     rows = [_cells(report) for report in reports]
     headings = [heading for heading in rows[0] if heading != "file" or not is_narrow]
-    # A few words stay in one line, and names are folded; a sentence is folded as well.
+    # A few words stay on one line; names and sentences are folded.
     is_short = all(len(row["state"]) <= _SHORT for row in rows)
     for heading in headings:
         if heading in ("symbol", "file", "state"):

@@ -1,10 +1,10 @@
-"""``fds load``: put the prices of a file into the service.
+"""``fds load``: store the prices of a file in the service.
 
-Row *i* of the file is price ``base + i`` of the symbol, and every batch says so
-(``from_sequence``). Hence a load may be broken off anywhere and run again: the service compares
-what it has with the file, and adds the rest.
+Row *i* of the file is price ``base + i`` of the symbol, and every batch carries its
+``from_sequence``. So a load may be interrupted anywhere and repeated: the service compares the
+stored prices with the file, and adds the rest.
 
-Rows which have left the service's window cannot be compared any more; a rerun passes over them.
+Rows that have left the service's window can no longer be compared. A repeated load skips them.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import typer
 from financial_data_service.cli.console import (
     CliError,
     UsageError,
-    complain,
     counted,
     output,
+    print_error,
     printable,
     rate,
 )
@@ -42,7 +42,7 @@ EXIT_INTERRUPTED = 130
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for."""
+    """The arguments of the command."""
 
     file: str
     symbol: str
@@ -53,7 +53,7 @@ class Request:
     batch_size: int
 
     def resume_command(self, base: int) -> str:
-        """Return the command that goes on with this load, whose row 0 is price ``base``."""
+        """Return the command that continues this load, whose row 0 is price ``base``."""
         words = ["fds", "load", self.file, "--symbol", self.symbol]
         if self.column is not None:
             words += ["--column", self.column]
@@ -67,7 +67,7 @@ class Request:
 
 
 class Transfer:
-    """The rows of one file on their way into one symbol.
+    """The transfer of the rows of one file to one symbol.
 
     Invariant: rows 0 … ``rows`` - 1 of the file are stored, or were and have left the window.
     """
@@ -91,11 +91,11 @@ class Transfer:
 
     @property
     def rows(self) -> int:
-        """Rows of the file that are dealt with."""
+        """Number of processed rows of the file."""
         return self.skipped + self.already_stored + self.added
 
     def skip(self, prices: Iterator[float], rows_max: int) -> bool:
-        """Pass over some of the rows that cannot be compared any more, if there are more."""
+        """Skip some of the rows that can no longer be compared; return whether there were any."""
         rows_max = min(rows_max, self.to_skip - self.skipped)
         rows = sum(1 for _ in islice(prices, rows_max))
         self.skipped += rows
@@ -126,22 +126,22 @@ class Transfer:
                 if self._request.append or self.rows > self.skipped
                 else "To put the file's prices after them, add --append."
             )
-            return LostCauseError(
+            return NotResumableError(
                 f"{symbol} holds other prices than {file} from row {self.rows + 1:,} on "
                 f"({conflict}). {way_out}"
             )
         if self.rows:
-            return LostCauseError(
+            return NotResumableError(
                 f"{symbol} held {counted(start, 'price')} and now holds {conflict.sequence:,}: the "
                 "service was restarted or the symbol deleted. Load the file again from its start."
             )
-        return LostCauseError(
+        return NotResumableError(
             f"--from-sequence {start:,} leaves a gap: {symbol} holds "
             f"{counted(conflict.sequence, 'price')}."
         )
 
     def state(self) -> str:
-        """Say what became of the rows, as ``2,000 already stored, 1 added``."""
+        """Describe the processed rows: ``2,000 already stored, 1 added``."""
         parts = [
             (self.skipped, "skipped since they have left the service's window"),
             (self.already_stored, "already stored"),
@@ -150,8 +150,8 @@ class Transfer:
         return ", ".join([*known, f"{self.added:,} added"])
 
 
-class LostCauseError(CliError):
-    """The load cannot go on by being run again."""
+class NotResumableError(CliError):
+    """The load cannot be resumed by running it again."""
 
 
 def load(
@@ -205,7 +205,7 @@ def load(
 
 
 def run(request: Request) -> None:
-    """Carry the load out and say what became of it."""
+    """Load the file and print the result."""
     from financial_data_service.cli.price_files import open_prices
     from financial_data_service.cli.service import Service
 
@@ -214,18 +214,18 @@ def run(request: Request) -> None:
         with open_prices(request.file, request.column) as prices, Service(request.url) as service:
             transfer = Transfer(service, request)
             started = time.perf_counter()
-            _carry(prices, transfer, request)
+            _transfer(prices, transfer, request)
             _summarise(prices, transfer, request, time.perf_counter() - started)
     except KeyboardInterrupt:
-        complain(f"Interrupted{_resumption(transfer, request) or '; nothing was stored.'}")
+        print_error(f"Interrupted{_resumption(transfer, request) or '; nothing was stored.'}")
         raise typer.Exit(EXIT_INTERRUPTED) from None
-    except LostCauseError:
+    except NotResumableError:
         raise
     except CliError as error:
         raise CliError(_ending(error, transfer, request)) from error
 
 
-def _carry(prices: PriceFile, transfer: Transfer, request: Request) -> None:
+def _transfer(prices: PriceFile, transfer: Transfer, request: Request) -> None:
     from financial_data_service.cli.progress import LoadProgress
 
     rows = iter(prices)
@@ -263,7 +263,7 @@ def _summarise(
 
 
 def _ending(error: CliError, transfer: Transfer | None, request: Request) -> str:
-    """Return the sentence of a failure, and how to go on where something was or may be stored."""
+    """Return the sentence for a failure, and how to resume if something may be stored."""
     from financial_data_service.cli.service import UnavailableError
 
     resumption = _resumption(transfer, request)
@@ -271,14 +271,14 @@ def _ending(error: CliError, transfer: Transfer | None, request: Request) -> str
     if not (is_stored and resumption):
         return str(error)
     if isinstance(error, UnavailableError):
-        # What it had acknowledged is there if it is still running, and gone if it has ended.
+        # Acknowledged prices are there if the service still runs, and lost if it has ended.
         resumption += " If the service was restarted, load the file again from its start."
         resumption = resumption.replace("are stored.", "had been stored.")
     return f"{str(error).removesuffix('.')}. Broken off{resumption}"
 
 
 def _resumption(transfer: Transfer | None, request: Request) -> str | None:
-    """Say how far the load came and how to go on, if there is anything to go on from."""
+    """Describe how far the load came and how to resume it, or return None."""
     if transfer is None or not transfer.is_started:
         return None
     again = "the same input and " if request.file == "-" else ""

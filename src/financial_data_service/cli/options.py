@@ -1,4 +1,4 @@
-"""Options which several commands share."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Url = Annotated[
 
 
 def check_symbol(symbol: str | None) -> str | None:
-    """Refuse a symbol that no request can carry; which of the others are fit, the service says."""
+    """Refuse a symbol that no request can carry. The service decides about all others."""
     if symbol is not None and not symbol.isascii():
         try:
             symbol.encode()
@@ -28,10 +28,10 @@ def check_symbol(symbol: str | None) -> str | None:
 
 
 def data_directory(name: str) -> Path:
-    """Return the data directory of a name, whose ``~`` a shell may have left where it was.
+    """Return the path of a data directory, with ``~`` expanded.
 
-    An empty one is refused: to Path it would be the current directory, to whoever wrote ``$UNSET``
-    it is not.
+    An empty name is refused: Path("") is the current directory, which nobody means who wrote
+    ``$UNSET``.
     """
     if not name:
         raise UsageError("The data directory must have a name, got ''.")

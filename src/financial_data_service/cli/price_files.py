@@ -1,10 +1,10 @@
 """Files of prices: CSV (plain or gzip) and Parquet, one column of each, row by row.
 
-Rows are counted from 0 in the order of the file, blank lines of a CSV not counted; row *i* is the
-same price on every reading, which is what makes a load repeatable. A price is the float64 nearest
-to what the file says; a cell that is not a finite number ends the reading with its place.
-Nothing is read ahead of what is asked for except the first lines of a CSV, from which its
-delimiter and header are told.
+Rows are counted from 0 in the order of the file, without blank lines of a CSV. Row *i* is the same
+price at every reading, which makes a load repeatable. A price is the float64 nearest to the text of
+the file. A cell that is not a finite number ends the reading, with its place.
+
+Only the first lines of a CSV are read ahead, to find its delimiter and header.
 """
 
 from __future__ import annotations

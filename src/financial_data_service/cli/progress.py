@@ -1,4 +1,4 @@
-"""Progress bars: rows or prices, rate, time left; nothing where there is no terminal."""
+"""Progress bars: rows or prices, rate, time left. Nothing without a terminal."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ __all__ = ["LoadProgress", "PriceProgress"]
 
 
 class LoadProgress:
-    """A bar that is there from ``with`` to its end.
+    """A progress bar for the duration of a ``with`` block.
 
     Parameters
     ----------
     title : str
-        What is being loaded.
+        What is loaded.
     size : int or None
-        Length of the file in bytes or rows; None shows a bar without end.
+        Length of the file in bytes or rows; None shows a bar without an end.
     """
 
     def __init__(self, title: str, size: int | None) -> None:
@@ -62,14 +62,14 @@ class LoadProgress:
 
 
 class PriceProgress:
-    """A bar on stderr of prices dealt with, there from ``with`` to its end.
+    """A progress bar of prices on stderr, for the duration of a ``with`` block.
 
     Parameters
     ----------
     title : str
-        What is being done, or to which symbol.
+        The task, or the symbol.
     total : int
-        Prices there are to deal with.
+        Number of prices to process.
     """
 
     def __init__(self, title: str, total: int) -> None:
@@ -93,5 +93,5 @@ class PriceProgress:
         self._progress.stop()
 
     def advance(self, prices: int) -> None:
-        """Move the bar by a number of prices."""
+        """Advance the bar by a number of prices."""
         self._progress.update(self._task, advance=prices)

@@ -1,7 +1,7 @@
 """``fds serve``: run the service.
 
-The flags are made from the fields of :class:`~financial_data_service.settings.Settings`; name,
-help, default and check of each are written there and nowhere else.
+The flags are generated from the fields of :class:`~financial_data_service.settings.Settings`, which
+define name, help, default and check of each.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ def serve(**flags: str | bool | None) -> None:
     """
     settings = settings_from(flags)
     if settings.workers > 1:
-        # It leaves the engine to the processes that it starts.
+        # The supervisor does not load the engine; its workers do.
         from financial_data_service.server.processes import supervisor
 
         raise typer.Exit(supervisor.serve(settings))
     from financial_data_service.server.processes.startup import gc_paused
 
     with gc_paused():
-        # Not before the settings are good: it loads the engine.
+        # After the settings are checked, because it loads the engine.
         from financial_data_service.server.processes import serve as single
 
         exit_code = single.serve(settings)
@@ -58,12 +58,12 @@ def serve(**flags: str | bool | None) -> None:
 
 
 def settings_from(flags: dict[str, str | bool | None]) -> Settings:
-    """Return the settings: the flags that were given, the environment, the defaults.
+    """Return the settings, from flags, the environment and the defaults.
 
     Raises
     ------
     UsageError
-        When a value is not fit; the sentence names the flag or the variable it came from.
+        When a value is invalid; the sentence names its flag or variable.
     """
     given = {name: value for name, value in flags.items() if value is not None}
     try:
@@ -74,7 +74,7 @@ def settings_from(flags: dict[str, str | bool | None]) -> Settings:
 
 def _sentence(detail: Any, given: dict[str, str | bool]) -> str:
     complaint = detail["msg"].replace("Input should be", "must be", 1).split(", unable")[0]
-    if not detail["loc"]:  # Several settings do not go together; the complaint names them.
+    if not detail["loc"]:  # Several settings contradict each other; the message names them.
         return re.sub("`(.+?)`", lambda name: _source(name[1], given), complaint) + "."
     name = str(detail["loc"][0])
     got = "" if _is_secret(name) else f", got {detail['input']!r}"
@@ -87,7 +87,7 @@ def _is_secret(name: str) -> bool:
 
 
 def _source(name: str, given: dict[str, str | bool]) -> str:
-    """Return where a setting came from, or the flag that would bring it."""
+    """Return the source of a setting, or its flag."""
     variable = _variable(name)
     is_set = variable in map(str.upper, os.environ)
     return variable if is_set and name not in given else _flag(name)
@@ -102,10 +102,10 @@ def _variable(name: str) -> str:
 
 
 def _parameter(panel: str, name: str) -> Parameter:
-    """Return the flag of one setting as Typer wants to see it."""
+    """Return the flag of one setting in the form that Typer expects."""
     field = Settings.model_fields[name]
     is_switch = field.annotation is bool
-    # What is on by default needs a flag that turns it off.
+    # A setting that is on by default needs a flag that turns it off.
     off = f"/--no-{name.replace('_', '-')}" if is_switch and field.default else ""
     option = typer.Option(
         _flag(name) + off,
@@ -114,7 +114,7 @@ def _parameter(panel: str, name: str) -> Parameter:
         help=_help(name, field),
         rich_help_panel=panel,
     )
-    # Text goes to Settings as it is, so that one place checks it, whether flag or variable.
+    # Settings parses and checks the text, for flags and variables alike.
     kind: Any = bool | None if is_switch else str | None
     return Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option])
 
@@ -138,11 +138,11 @@ def _help(name: str, field: FieldInfo) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Escape what could pass for markup, as Rich does, without loading it at every start."""
+    """Escape markup as Rich does, without importing Rich at every start."""
     return re.sub(r"\[(?=[a-z#/@])", r"\\[", text)
 
 
 _PARAMETERS = [_parameter(panel, name) for panel, names in _PANELS.items() for name in names]
-# Typer reads the signature of a command; this one's is the list of settings.
+# Typer reads the signature of a command, here the list of settings.
 serve.__signature__ = Signature(_PARAMETERS)  # type: ignore[attr-defined]
 serve.__annotations__ = {parameter.name: parameter.annotation for parameter in _PARAMETERS}

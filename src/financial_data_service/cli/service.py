@@ -1,7 +1,7 @@
-"""The service as the commands see it: HTTP there and back, every failure a sentence.
+"""The service as the commands use it: HTTP, with a sentence for every failure.
 
-Batches carry ``from_sequence``, which makes sending one again harmless; so a batch whose reply was
-lost is sent again by itself, a few times, before it becomes the user's concern.
+Batches carry ``from_sequence``, so a retry is safe. A batch whose reply was lost is sent again, a
+few times, before the command fails.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ __all__ = [
 
 Reply = TypeVar("Reply")
 
-# A restart behind a proxy takes about a second; 0.25 + 0.5 + 1 + 2 s wait for it.
+# A restart behind a proxy takes about a second; the pauses are 0.25, 0.5, 1 and 2 s.
 RETRIES = 4
 RETRY_WAIT_SECONDS = 0.25
 
 
 class UnavailableError(CliError):
-    """The service cannot be reached, or not now."""
+    """The service cannot be reached, or is not available now."""
 
 
 class RefusedError(CliError):
-    """The service said no; the message is its own reason."""
+    """The service refused a request. The message is its reason."""
 
 
 class ConflictError(RefusedError):
-    """A batch does not fit what is stored.
+    """A batch contradicts the stored prices.
 
     Parameters
     ----------
     reason : str
-        The service's own.
+        The service's reason.
     sequence : int
         Number of prices ever appended to the symbol.
     """
@@ -94,14 +94,14 @@ class _AllStatsReply(msgspec.Struct):
 
 
 class BatchReply(msgspec.Struct, frozen=True):
-    """What became of a batch."""
+    """The reply to a batch."""
 
     added: int
     sequence: int
 
 
 class SymbolsReply(msgspec.Struct):
-    """The symbols, and how many prices the service takes at once."""
+    """The symbols, and the maximum batch of the service."""
 
     symbols: list[SymbolState]
     batch_max: int
@@ -118,8 +118,8 @@ class Service:
     Parameters
     ----------
     url : str
-        Such as ``http://127.0.0.1:8000``; a path in it is the prefix of a proxy. The key of the
-        service, if it wants one, is taken from ``FDS_API_KEY``; none if that is empty.
+        Such as ``http://127.0.0.1:8000``; a path in it is the prefix of a proxy. The API key is
+        taken from ``FDS_API_KEY``; none if that is empty.
     """
 
     def __init__(self, url: str) -> None:
@@ -162,7 +162,7 @@ class Service:
         return SymbolStats(state.symbol, state.sequence, [window])
 
     def add_batch(self, symbol: str, values: Sequence[float], from_sequence: int) -> BatchReply:
-        """Store ``values`` as prices ``from_sequence``, … of ``symbol``; harmless to repeat.
+        """Store ``values`` as prices ``from_sequence``, … of ``symbol``; safe to repeat.
 
         Raises
         ------
@@ -171,7 +171,7 @@ class Service:
         RefusedError
             When the service refuses the batch.
         UnavailableError
-            When the service cannot be reached, after a few tries.
+            When the service cannot be reached, after some retries.
         """
         content = msgspec.json.encode(
             {"symbol": symbol, "values": values, "from_sequence": from_sequence}
@@ -205,7 +205,7 @@ class Service:
         return response
 
     def _accepted(self, response: httpx.Response) -> bytes:
-        """Return the body of a good reply; turn any other into its reason."""
+        """Return the body of a successful reply; raise the reason of any other."""
         if response.is_success:
             return response.content
         if response.status_code in UNAVAILABLE:
@@ -222,7 +222,7 @@ class Service:
             raise self._not_our_service() from None
         if isinstance(detail, list):
             return "; ".join(complaint(item) for item in detail)
-        if detail == response.reason_phrase:  # A framework's "Not Found": the route is unknown.
+        if detail == response.reason_phrase:  # The framework's "Not Found": the route is unknown.
             raise self._not_our_service()
         return str(detail)
 

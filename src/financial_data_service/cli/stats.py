@@ -25,7 +25,7 @@ _UNFOLDED_COLUMNS = 10_000
 
 
 class Layout(NamedTuple):
-    """How a table is set."""
+    """The layout of a table."""
 
     digits: int
     """Significant digits of avg, var and std; 0 stands for all."""
@@ -34,7 +34,7 @@ class Layout(NamedTuple):
 
 
 _DERIVED = ("fill", "std")
-# The first that fits the terminal is taken. Prices are never rounded.
+# The first layout that fits the terminal is used. Prices are never rounded.
 _LAYOUTS = (
     *(Layout(digits, ()) for digits in (0, 12, 9, 7)),
     *(Layout(digits, _DERIVED) for digits in (9, 7)),
@@ -74,10 +74,10 @@ def stats(
 
 
 def _ask(service: Service, symbol: str | None, last: int | None) -> tuple[bytes, list[SymbolStats]]:
-    """Return the service's reply, and what it says of each symbol.
+    """Return the service's reply, and its content for each symbol.
 
-    All symbols are one request, and so of one moment. The service has no reply for the last N
-    prices of all symbols: then each symbol is a request.
+    All symbols are one request, and so belong to one moment. The service has no reply for the last
+    N prices of all symbols; that takes a request per symbol.
     """
     if symbol is not None:
         body = service.stats(symbol, last)
@@ -133,7 +133,7 @@ def _table(symbol_stats: SymbolStats, layout: Layout) -> Table:
     rows = [_cells(window, layout.digits) for window in symbol_stats.stats]
     headings = [heading for heading in rows[0] if heading not in layout.left_out]
     for heading in headings:
-        # A terminal narrower than any layout folds numbers: a cut one would be a wrong one.
+        # In a terminal narrower than any layout numbers are folded: a cut number would be wrong.
         table.add_column(heading, justify="right", overflow="fold")
     for window, cells in zip(symbol_stats.stats, rows, strict=True):
         style = "" if _is_full(window) else "dim"
@@ -160,7 +160,7 @@ def _is_full(window: WindowReply) -> bool:
 
 
 def fill(values: int, window: int) -> str:
-    """Return how full a window is, rounded down so that only a full one says 100 %."""
+    """Return the fill of a window in percent, rounded down: only a full one shows 100 %."""
     if values >= window:
         return "100 %"
     hundredths = values * 10_000 // window
@@ -170,6 +170,6 @@ def fill(values: int, window: int) -> str:
 def number(value: float, digits: int = 0) -> str:
     """Return ``value`` with thousands separated, in ``digits`` significant digits.
 
-    0 gives the shortest text that reads back as the very same float64.
+    0 gives the shortest text that reads back as the same float64.
     """
     return f"{value:,.{digits}g}" if digits else f"{value:,}"

@@ -1,4 +1,4 @@
-"""``fds verify``: recompute what is stored above the prices, and what is answered, and compare."""
+"""``fds verify``: recompute the stored summaries and the served answers, and compare."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from financial_data_service.cli.console import complain, counted, output, printable
+from financial_data_service.cli.console import counted, output, print_error, printable
 from financial_data_service.cli.load import EXIT_INTERRUPTED
 from financial_data_service.cli.options import check_symbol, data_directory
 
@@ -56,10 +56,10 @@ def verify(
         from financial_data_service.storage import reader
 
         with announce_compilation(_note), reader.open(data_dir) as data:
-            warm_up()  # Or the first symbol would seem to take longer.
+            warm_up()  # Otherwise the first symbol would seem slower.
             verified = [_verify(data[symbol])] if symbol is not None else list(_verify_all(data))
     except KeyboardInterrupt:
-        complain("Interrupted.")
+        print_error("Interrupted.")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     if not all(verified):
         raise typer.Exit(1)
@@ -68,13 +68,13 @@ def verify(
 
 
 def _note(sentence: str) -> None:
-    """Tell whoever may be watching; in the mail of a cron job it would pass for a fault."""
+    """Print a notice on a terminal only: in the mail of a cron job it would look like a fault."""
     if sys.stderr.isatty():
-        complain(sentence)
+        print_error(sentence)
 
 
 def _verify_all(data: DataDirectory) -> Iterator[bool]:
-    """Verify one symbol after the other; those whose file is refused count as failed."""
+    """Verify one symbol after the other. A rejected file counts as failed."""
     from financial_data_service.errors import SymbolFileError, SymbolNotFoundError
     from financial_data_service.storage.identification import read_header
     from financial_data_service.storage.trust import ring_files
@@ -82,15 +82,15 @@ def _verify_all(data: DataDirectory) -> Iterator[bool]:
     for path in ring_files(data.path):
         try:
             yield _verify(data[read_header(path).symbol])
-        except (SymbolNotFoundError, FileNotFoundError):  # It was deleted meanwhile.
+        except (SymbolNotFoundError, FileNotFoundError):  # Deleted meanwhile.
             continue
         except SymbolFileError as error:
-            complain(f"{error}.")
+            print_error(f"{error}.")
             yield False
 
 
 def _verify(reader: SymbolReader) -> bool:
-    """Verify one symbol, and say in a sentence what came of it."""
+    """Verify one symbol, and print the result in a sentence."""
     from financial_data_service.cli.progress import PriceProgress
     from financial_data_service.engine.ring_view import RingView
     from financial_data_service.errors import OverwrittenError
@@ -118,11 +118,11 @@ def _verify(reader: SymbolReader) -> bool:
         f"{counted(len(checks), 'window')}"
     )
     for fault in faults[:SHOWN_MAX]:
-        complain(f"{reader.symbol}: {fault}.")
+        print_error(f"{reader.symbol}: {fault}.")
     if len(faults) > SHOWN_MAX:
-        complain(f"{reader.symbol}: and {len(faults) - SHOWN_MAX:,} more.")
+        print_error(f"{reader.symbol}: and {len(faults) - SHOWN_MAX:,} more.")
     if faults:
-        complain(f"{reader.symbol}: {counted(len(faults), 'fault')} in {said}.")
+        print_error(f"{reader.symbol}: {counted(len(faults), 'fault')} in {said}.")
         return False
     line = (
         f"{reader.symbol}: {said} agree with the prices, {view.sequence - view.oldest:,} held of "

@@ -1,4 +1,6 @@
-"""Prices and answers as bytes: JSON, CSV, float64, Arrow, and which of them a client accepts.
+"""Prices and replies as bytes: JSON, CSV, float64, Arrow, and which of them a client accepts.
 
-Knows no HTTP and no symbols. It may import what lies below ``server``. A new format goes here.
+A new bulk format goes here: reading a batch into a module like ``float64_batch``, writing prices
+into ``price_formats``; ``api/bulk_body`` and ``api/bulk_routes`` then offer it. This package knows
+no HTTP and no store of symbols. It may import what lies below ``server``.
 """

@@ -1,7 +1,7 @@
-"""Reading a batch out of bytes that are its prices: little-endian float64, one after the other.
+"""Reading a batch from bytes that are its prices: little-endian float64, one after the other.
 
-There is nothing in such a body that says what it is. Prices of the other byte order are some other
-prices, most of them absurdly small, and cannot be told from prices that are meant.
+Such a body does not describe itself. Big-endian prices look like other prices, most of them
+absurdly small, and cannot be detected.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ FLOAT64_BYTES = 8
 
 
 def float64_prices(body: bytes) -> npt.NDArray[np.float64] | None:
-    """Return the prices of a body, or None when it does not consist of whole ones.
+    """Return the prices of a body, or None if its length is not a multiple of 8.
 
-    The array is a read-only view on the body. The bytes of a ``bytes`` object of its own lie at a
-    multiple of 8, so that kernels compiled for aligned arrays take it as it is.
+    The array is a read-only view on the body. The data of a ``bytes`` object is aligned to 8 bytes,
+    so kernels compiled for aligned arrays accept it.
     """
     if len(body) % FLOAT64_BYTES:
         return None

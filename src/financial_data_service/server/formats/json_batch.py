@@ -1,16 +1,15 @@
-"""Reading a plain batch out of JSON bytes, as fast as can be.
+"""Reading a plain batch from JSON bytes, as fast as possible.
 
-*Plain* is a body that is nothing but ``{"symbol": "…", "values": [numbers], "from_sequence": n}``
-(the last one optional), keys in any order. Whatever else comes, be it wrong or merely unusual, is
-answered ``None`` here and read again by the validating path, which has the words for it. So these
-readers may refuse anything, but what they return must be what the validating path would read.
+A *plain* body is ``{"symbol": "…", "values": [numbers], "from_sequence": n}`` and nothing else,
+with the keys in any order and the last one optional. For any other body, wrong or merely unusual,
+the readers return None, and the validating path reads it again and words the error. So these
+readers may refuse anything, but what they return must equal what the validating path would read.
 
 simdjson (Langdale, Lemire: Parsing gigabytes of JSON per second, VLDB Journal 28, 2019,
-doi:10.1007/s00778-019-00578-5) hands the array over as one buffer of doubles. It is at ease with
-things that JSON as this API reads it is not, each of which has a named test: nested arrays are
-flattened, of a repeated key the first counts, a byte order mark is skipped, and an integer of more
-than 64 bits is an error. Where there is no wheel of it, msgspec reads the body, at about half the
-speed.
+doi:10.1007/s00778-019-00578-5) returns the array as one buffer of doubles. It accepts some input
+that this API does not, each covered by a test: it flattens nested arrays, takes the first of
+repeated keys, and skips a byte order mark. An integer of more than 64 bits is an error to it. For
+Pythons without a wheel of it, msgspec reads the body, at about half the speed.
 """
 
 from __future__ import annotations
@@ -34,28 +33,28 @@ PlainReader: TypeAlias = Callable[[bytes], PlainBatch | None]
 
 
 def plain_reader() -> PlainReader:
-    """Return the fastest reader there is on this machine."""
+    """Return the fastest reader available on this machine."""
     return simdjson_reader() if Parser is not None else msgspec_reader()
 
 
 def simdjson_reader() -> PlainReader:
-    """Return a reader by simdjson, with a parser and its buffers of its own; for one thread."""
+    """Return a reader that uses simdjson, with its own parser and buffers. For one thread."""
     parse: Callable[[bytes], Any] = Parser().parse
     frombuffer = np.frombuffer
 
     def read(body: bytes) -> PlainBatch | None:
-        """Return the parts of a plain batch, or None for a body that takes a closer look."""
+        """Return the parts of a plain batch, or None for any other body."""
         if not _has_one_array(body):
             return None
         try:
             batch = parse(body)
             symbol = batch["symbol"]
             prices = batch["values"].as_buffer(of_type="d")
-            # As many keys as are asked for: none is repeated and none unknown.
+            # The number of keys is the expected one: none is repeated and none is unknown.
             keys = len(batch)
             from_sequence = None if keys == 2 else batch["from_sequence"]
         except (ValueError, TypeError, KeyError, AttributeError, RuntimeError):
-            # RuntimeError is what it raises for an integer of more than 64 bits.
+            # It raises RuntimeError for an integer of more than 64 bits.
             return None
         if keys > 3 or type(symbol) is not str or not _is_sequence(from_sequence):
             return None
@@ -71,7 +70,7 @@ class _Batch(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def msgspec_reader() -> PlainReader:
-    """Return a reader by msgspec."""
+    """Return a reader that uses msgspec."""
     decode = msgspec.json.Decoder(_Batch).decode
 
     def read(body: bytes) -> PlainBatch | None:
@@ -89,9 +88,9 @@ def msgspec_reader() -> PlainReader:
 
 
 def _has_one_array(body: bytes) -> bool:
-    """Tell whether a body starts as an object and has one opening bracket in all.
+    """Whether a body starts as an object and contains a single opening bracket.
 
-    A symbol with a bracket in its name is read the other way; it costs time, not correctness.
+    A symbol with a bracket in its name takes the slower path, with the same result.
     """
     opening = body.find(b"[")
     return opening > 0 and body.startswith(b"{") and body.find(b"[", opening + 1) < 0

@@ -1,8 +1,8 @@
-"""The ``Accept`` header: which of the media types that there are a client wants most.
+"""The ``Accept`` header: the preferred one of the available media types.
 
-RFC 9110, 12.5.1: a list of media ranges, each with a weight from 0 ("not this one") to 1. Of the
-ranges that match a type the most specific one counts. Parameters other than the weight play no part
-here: no type that is offered has any.
+RFC 9110, 12.5.1: a list of media ranges, each with a weight from 0 (not acceptable) to 1. Of the
+ranges that match a type, the most specific one counts. Other parameters are ignored, because no
+offered type has any.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 __all__ = ["best_type"]
 
-# Possessive throughout (``*+``): no header makes them try again, and each is read in linear time.
+# Possessive quantifiers (``*+``) do not backtrack, so every header is read in linear time.
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?$)', re.DOTALL)
 _RANGE = re.compile(rf"\s*+({_TOKEN})/({_TOKEN})\s*+(?:;|$)")
@@ -27,7 +27,7 @@ class _MediaRange(NamedTuple):
     weight: float
 
     def specificity(self, media_type: str) -> int:
-        """Return how closely it describes a type: 2 by name, 1 by kind, 0 for all; -1 if not."""
+        """Return how specifically it matches a type: 2 by name, 1 by kind, 0 for all; -1 if not."""
         kind, _, subtype = media_type.partition("/")
         if (self.kind, self.subtype) == (kind, subtype):
             return 2
@@ -37,24 +37,24 @@ class _MediaRange(NamedTuple):
 
 
 def best_type(accept: str | None, offered: Sequence[str]) -> str | None:
-    """Return the type that a client wants most.
+    """Return the type that a client prefers.
 
     Parameters
     ----------
     accept : str or None
-        The header; several of them joined by commas. Without one, or with an empty one, anything
-        is wanted. What is malformed in it is passed over.
+        The header; several are joined by commas. Without one, or with an empty one, every type is
+        acceptable. Malformed parts are ignored.
     offered : sequence of str
-        Media types in lower case; of those that are wanted alike the first is returned.
+        Media types in lower case. Of equally preferred types the first is returned.
 
     Returns
     -------
     str or None
-        None when none of them is wanted.
+        None if none of them is acceptable.
     """
     if accept is None or not accept.strip():
         return offered[0]
-    # What is quoted belongs to parameters that play no part, and may hold commas.
+    # Quoted text belongs to ignored parameters, and may contain commas.
     items = _QUOTED.sub("", accept).split(",")
     ranges = [each for each in map(_parsed, items) if each]
     weights = [_weight(ranges, media_type) for media_type in offered]

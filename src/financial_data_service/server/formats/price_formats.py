@@ -17,16 +17,16 @@ Prices = npt.NDArray[np.float64]
 
 
 class Span(NamedTuple):
-    """Which prices of a symbol: numbers ``first`` to ``sequence``, counted from 0, the first ever.
+    """A range of prices of a symbol: numbers ``first`` to ``sequence``, counted from 0.
 
     Attributes
     ----------
     symbol : str
-        Whose.
+        The symbol.
     first : int
-        How many prices came before them.
+        Number of prices before them.
     sequence : int
-        Prices ever appended, these included.
+        Number of prices ever appended, these included.
     """
 
     symbol: str
@@ -40,14 +40,14 @@ class Span(NamedTuple):
 
 
 class PriceFormat(ABC):
-    """How prices are written; one object for each reply.
+    """A format for prices; one object per reply.
 
     Attributes
     ----------
     media_type : str
-        As it is asked for and declared.
+        The media type in requests and replies.
     piece_max : int
-        Prices to a piece: what the event loop writes in about a millisecond.
+        Prices per piece: the event loop writes it in about a millisecond.
     """
 
     media_type: ClassVar[str]
@@ -58,56 +58,56 @@ class PriceFormat(ABC):
 
     @abstractmethod
     def piece(self, first: int, prices: Prices) -> bytes:
-        """Return a piece, of which the first price has number `first`."""
+        """Return a piece whose first price has number `first`."""
 
     def begin(self) -> bytes:
-        """Return what comes before the first piece."""
+        """Return the bytes before the first piece."""
         return b""
 
     def end(self) -> bytes:
-        """Return what comes after the last piece."""
+        """Return the bytes after the last piece."""
         return b""
 
     def content_length(self) -> int | None:
-        """Return the length of the whole in bytes, where it is known beforehand."""
+        """Return the total length in bytes, or None if it is not known beforehand."""
         return None
 
 
 class JsonFormat(PriceFormat):
-    """``{"symbol": …, "sequence": …, "first": …, "values": […]}``; numbers read back to the bit."""
+    """``{"symbol": …, "sequence": …, "first": …, "values": […]}``; numbers read back exactly."""
 
     media_type = "application/json"
     piece_max = 4096
 
     def begin(self) -> bytes:
-        """Return everything up to the array's bracket."""
+        """Return everything up to the bracket of the array."""
         symbol, first, sequence = self.span
         head = encode({"symbol": symbol, "sequence": sequence, "first": first})
         return head[:-1] + b',"values":['
 
     def piece(self, first: int, prices: Prices) -> bytes:
-        """Return numbers parted by commas."""
+        """Return numbers separated by commas."""
         comma = b"" if first == self.span.first else b","
         return comma + encode(prices.tolist())[1:-1]
 
     def end(self) -> bytes:
-        """Return the brackets that close."""
+        """Return the closing brackets."""
         return b"]}"
 
 
 class CsvFormat(PriceFormat):
-    """``sequence,price``, a line to a price; numbers read back to the bit."""
+    """``sequence,price``, one line per price; numbers read back exactly."""
 
     media_type = "text/csv"
     piece_max = 2048
 
     def begin(self) -> bytes:
-        """Return the line of names."""
+        """Return the header line."""
         return b"sequence,price\n"
 
     def piece(self, first: int, prices: Prices) -> bytes:
         """Return lines."""
-        # A JSON array of pairs is lines of CSV but for what stands between them.
+        # A JSON array of pairs is CSV, apart from the separators.
         pairs = encode(list(enumerate(prices.tolist(), first)))
         return pairs[2:-2].replace(b"],[", b"\n") + b"\n"
 
@@ -123,7 +123,7 @@ class Float64Format(PriceFormat):
         return prices.astype("<f8", copy=False).tobytes()
 
     def content_length(self) -> int:
-        """Return 8 bytes a price."""
+        """Return 8 bytes per price."""
         return 8 * self.span.length
 
 
@@ -134,7 +134,7 @@ class ArrowFormat(PriceFormat):
     piece_max = 16384
 
     def __init__(self, span: Span) -> None:
-        # Loaded by the first who asks for Arrow: a service comes up without it.
+        # Imported at the first request for Arrow, to keep the start of the service short.
         import nanoarrow
         from nanoarrow.ipc import StreamWriter
 
@@ -152,7 +152,7 @@ class ArrowFormat(PriceFormat):
         self._writer: Any = StreamWriter.from_writable(self._out)
 
     def piece(self, first: int, prices: Prices) -> bytes:
-        """Return a record batch, the first with the schema before it."""
+        """Return a record batch; the first one after the schema."""
         count, na = len(prices), self._arrow
         sequences = np.arange(first, first + count, dtype=np.int64)
         columns = [
@@ -165,7 +165,7 @@ class ArrowFormat(PriceFormat):
         return self._taken()
 
     def end(self) -> bytes:
-        """Return the mark of the end."""
+        """Return the end-of-stream marker."""
         self._writer.close()
         return self._taken()
 
