@@ -260,7 +260,7 @@ def test_a_service_that_starts_waits_with_an_end(
 def test_a_service_that_waits_says_for_whom(
     path: Path, opened: Opened, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with locked(path / SETTINGS_FILE), caplog.at_level("INFO", "uvicorn.error"):
+    with locked(path / SETTINGS_FILE), caplog.at_level("INFO", "financial_data_service.storage"):
         waiting = threading.Thread(target=lambda: opened(path).close())
         waiting.start()
         deadline = time.monotonic() + 10

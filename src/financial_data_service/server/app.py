@@ -37,7 +37,7 @@ from financial_data_service.version import __version__
 
 __all__ = ["Service", "create_app", "store_for"]
 
-logger = logging.getLogger("uvicorn.error")
+logger = logging.getLogger("financial_data_service.server")
 
 _DESCRIPTION = """\
 Exact rolling **min, max, last, avg, var** over the last 10 to {largest_window:,} trading prices of

@@ -61,7 +61,7 @@ _REPLACED = (
     "tell. Stop the service and start it again"
 )
 
-_logger = logging.getLogger("uvicorn.error")
+_logger = logging.getLogger("financial_data_service.storage")
 
 
 class DirectoryStore(SymbolStore):

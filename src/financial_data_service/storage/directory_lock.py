@@ -33,7 +33,7 @@ symbol of 10**8 prices."""
 
 _WAIT_SECONDS = 0.01  # between two attempts at the lock of a directory
 
-_logger = logging.getLogger("uvicorn.error")
+_logger = logging.getLogger("financial_data_service.storage")
 
 
 def is_in_use(path: str | os.PathLike[str]) -> bool:

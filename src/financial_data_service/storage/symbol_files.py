@@ -29,7 +29,7 @@ __all__ = ["SymbolFiles"]
 
 _NEW = ".new"
 
-_logger = logging.getLogger("uvicorn.error")
+_logger = logging.getLogger("financial_data_service.storage")
 
 
 class SymbolFiles:

@@ -47,7 +47,7 @@ def written(request_id: str | None = None, **settings: Any) -> Iterator[list[byt
         handler = options.pop("()")(os.fdopen(os.dup(writer), "w"), options["secrets"])
         handler.setFormatter(make(**form))
         handlers.append(handler)
-    loggers = [logging.getLogger(name) for name in ("uvicorn.error", logs.ACCESS_LOGGER)]
+    loggers = [logging.getLogger(name) for name in (logs.SERVICE_LOGGER, logs.ACCESS_LOGGER)]
     for logger, handler in zip(loggers, handlers, strict=True):
         logger.addHandler(handler)
         logger.setLevel("INFO")
@@ -73,7 +73,7 @@ def note(target: str, request_id: str | None = None) -> None:
 
 def test_a_line_as_json() -> None:
     with written(log_format="json") as pieces:
-        logging.getLogger("uvicorn.error").warning("Something %s", "happened")
+        logging.getLogger("financial_data_service.storage").warning("Something %s", "happened")
         note("/stats/S/1", "id-1")
     first, second = (json.loads(line) for line in b"".join(pieces).splitlines())
     moment = datetime.fromisoformat(first.pop("time"))
@@ -81,7 +81,7 @@ def test_a_line_as_json() -> None:
     assert first == {
         "level": "WARNING",
         "message": "Something happened",
-        "logger": "uvicorn.error",
+        "logger": "financial_data_service.storage",
         "pid": os.getpid(),
         "worker": 3,
     }
@@ -101,12 +101,23 @@ def test_a_line_as_json() -> None:
     }
 
 
+@pytest.mark.parametrize("level", ["warning", "info", "trace"])
+def test_own_loggers_have_the_level_and_the_handler_of_uvicorns(level: str) -> None:
+    config = logs.configuration(Settings(**{**SETTINGS, "log_level": level}))
+    expected = {"warning": logging.WARNING, "info": logging.INFO, "trace": 5}[level]
+    assert config["loggers"][logs.SERVICE_LOGGER] == {
+        "handlers": config["loggers"]["uvicorn"]["handlers"],
+        "level": expected,
+        "propagate": False,
+    }
+
+
 def test_what_is_logged_while_a_request_is_answered_has_its_id() -> None:
     with written("id-2", log_format="json") as pieces:
         try:
             raise RuntimeError("for a test")
         except RuntimeError:
-            logging.getLogger("uvicorn.error").exception("Failed")
+            logging.getLogger("financial_data_service.storage").exception("Failed")
     (line,) = b"".join(pieces).splitlines()
     entry = json.loads(line)
     assert entry["request_id"] == "id-2"
@@ -116,7 +127,7 @@ def test_what_is_logged_while_a_request_is_answered_has_its_id() -> None:
 
 def test_a_line_for_people_is_uvicorns() -> None:
     with written() as pieces:
-        logging.getLogger("uvicorn.error").info("Started")
+        logging.getLogger("financial_data_service.storage").info("Started")
         note("/stats/S/1")
         note("/symbols", "id-3")
     assert b"".join(pieces).decode().splitlines() == [
@@ -131,7 +142,7 @@ def test_nothing_of_a_client_ends_a_line(log_format: str) -> None:
     evil = '\r\n{"level": "INFO", "message": "forged"}\n\x1b[31m\u2028\x85"'
     with written(log_format=log_format) as pieces:
         note(evil)
-        logging.getLogger("uvicorn.error").info("%s", evil)
+        logging.getLogger("financial_data_service.storage").info("%s", evil)
     text = b"".join(pieces).decode()
     assert text.count("\n") == len(re.findall("\n", text)) == 2
     assert "\r" not in text
@@ -145,7 +156,7 @@ def test_the_key_is_in_no_line(log_format: str) -> None:
     with written(log_format=log_format) as pieces:
         note(f"/x?api_key={quoted}&y=1")
         note(f"/{quoted}")
-        logger = logging.getLogger("uvicorn.error")
+        logger = logging.getLogger("financial_data_service.storage")
         logger.info("WebSocket /stream?api_key=guessed [accepted]")
         logger.info("key %s", KEY)
         try:

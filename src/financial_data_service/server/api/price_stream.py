@@ -24,7 +24,7 @@ from financial_data_service.windows import check_length
 
 __all__ = ["PriceStream", "pieces", "prices_response"]
 
-logger = logging.getLogger("uvicorn.error")
+logger = logging.getLogger("financial_data_service.api")
 
 
 def pieces(view: RingView, span: Span, piece_max: int) -> Iterator[tuple[int, Prices]]:

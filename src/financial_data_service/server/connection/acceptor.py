@@ -33,7 +33,7 @@ _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 _NOT_SERVING = 2**62  # more connections than any worker has
 
-logger = logging.getLogger("uvicorn.error")
+logger = logging.getLogger("financial_data_service.connection")
 
 
 class WorkerLoad:

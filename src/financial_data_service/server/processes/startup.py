@@ -33,7 +33,7 @@ DESCRIPTORS_PER_SYMBOL = 1 if sys.version_info >= (3, 13) else 2
 
 DESCRIPTORS_RESERVED = 64  # the log, the listener, the event loop, pipes, files while they are made
 
-logger = logging.getLogger("uvicorn.error")
+logger = logging.getLogger("financial_data_service.processes")
 
 
 def has_fit_certificate(settings: Settings) -> bool:

@@ -67,7 +67,7 @@ which process managers kill the parent."""
 
 QUIT_SECONDS_MAX = 5.0  # the same after SIGQUIT, when requests are not waited for
 
-logger = logging.getLogger("uvicorn.error")
+logger = logging.getLogger("financial_data_service.processes")
 
 
 def serve(settings: Settings) -> int:

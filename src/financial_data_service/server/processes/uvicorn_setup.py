@@ -48,7 +48,7 @@ __all__ = [
     "websocket_protocol_for",
 ]
 
-logger = logging.getLogger("uvicorn.error")
+logger = logging.getLogger("financial_data_service.processes")
 
 KEEP_ALIVE_SECONDS = 75
 """How long an idle connection is kept: longer than the pools of common clients keep theirs. So the

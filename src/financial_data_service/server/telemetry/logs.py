@@ -35,7 +35,10 @@ from uvicorn.logging import TRACE_LOG_LEVEL, AccessFormatter, DefaultFormatter
 
 from financial_data_service.settings import Settings
 
-__all__ = ["ACCESS_LOGGER", "AccessLog", "configuration"]
+__all__ = ["ACCESS_LOGGER", "SERVICE_LOGGER", "AccessLog", "configuration"]
+
+SERVICE_LOGGER = "financial_data_service"
+"""Parent of the loggers of all packages: storage, connection, processes, …"""
 
 ACCESS_LOGGER = "financial_data_service.access"
 """uvicorn's own has no times and no ids, and is off."""
@@ -89,6 +92,11 @@ def configuration(
     if not isinstance(level, int):  # uvicorn has one level more.
         level = TRACE_LOG_LEVEL
     config["loggers"]["uvicorn.access"] = {"handlers": [], "level": "INFO", "propagate": False}
+    config["loggers"][SERVICE_LOGGER] = {
+        "handlers": ["default"],
+        "level": level,
+        "propagate": False,
+    }
     config["loggers"][ACCESS_LOGGER] = {"handlers": ["access"], "level": level, "propagate": False}
     # Warnings of asyncio and of libraries, in the same format.
     config["root"] = {"handlers": ["default"], "level": "WARNING"}
