@@ -144,10 +144,11 @@ def test_nothing_of_a_client_ends_a_line(log_format: str) -> None:
         note(evil)
         logging.getLogger("financial_data_service.storage").info("%s", evil)
     text = b"".join(pieces).decode()
-    assert text.count("\n") == len(re.findall("\n", text)) == 2
+    assert text.count("\n") == 2
     assert "\r" not in text
     if log_format == "json":
-        assert [json.loads(line)["message"][-3:] for line in text.split("\n")[:2]] != []
+        messages = [json.loads(line)["message"] for line in text.split("\n")[:2]]
+        assert all("forged" in message and message != "forged" for message in messages)
 
 
 @pytest.mark.parametrize("log_format", ["human", "json"])
