@@ -32,6 +32,9 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 # Under nohup a hang-up is ignored, and so it would be by every process that a test starts.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+# A shell starts what it runs in the background with Ctrl-C ignored: the same holds.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="module")
