@@ -79,6 +79,9 @@ class ArrivalState(Enum):
     UPGRADING = auto()
     REFUSED = auto()
 
+    # Enum hashes the name, in Python code. Every step would pay for two such calls.
+    __hash__ = object.__hash__
+
 
 class ArrivalEvent(Enum):
     """What happens to a connection: reported by the parser, the fast lane, or decided here."""
@@ -92,6 +95,8 @@ class ArrivalEvent(Enum):
     REPLAY = auto()  # an upgrade is ignored and a body follows
     REPLAYED = auto()  # the new parser has read the stand-in head
     REFUSE = auto()  # 400, 408 or 431
+
+    __hash__ = object.__hash__  # as above
 
 
 _S, _E = ArrivalState, ArrivalEvent
@@ -154,10 +159,10 @@ class Arrival:
         IllegalArrivalError
             When the state does not allow it. The state stays.
         """
-        following = LEGAL.get((self.state, event))
-        if following is None:
-            raise IllegalArrivalError(f"{event.name} while {self.state.name}")
-        self.state = following
+        try:
+            self.state = LEGAL[self.state, event]
+        except KeyError:
+            raise IllegalArrivalError(f"{event.name} while {self.state.name}") from None
 
 
 class Reply(Enum):

@@ -64,6 +64,8 @@ class FastLaneProtocol(LimitedHttpProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # Attributes of the instance, which are found sooner than those of the class.
+        self._lane = self.lane
         self._known = self.lane.known
         self._manager = self.lane.manager
         self._access_log = self.lane.access_log
@@ -120,7 +122,7 @@ class FastLaneProtocol(LimitedHttpProtocol):
 
     def _take(self, data: bytes) -> None:
         """Answer the requests at the start of `data` as far as they are known."""
-        headers = self.lane.headers(self.server_state.default_headers)
+        headers = self._lane.headers(self.server_state.default_headers)
         length = len(data)
         position = 0
         while position < length and not self.flow.write_paused:
@@ -130,7 +132,7 @@ class FastLaneProtocol(LimitedHttpProtocol):
             head = data[position:end]
             known = self._known.get(head, _UNKNOWN)
             if known is _UNKNOWN:
-                known = self.lane.classify(head)
+                known = self._lane.classify(head)
             if type(known) is CachedReply:
                 if not self._answer_query(known):
                     break
@@ -154,7 +156,7 @@ class FastLaneProtocol(LimitedHttpProtocol):
 
     def _answer_query(self, known: CachedReply) -> bool:
         """Answer a query; False when it is for the slow lane."""
-        reply = known.reply(self._manager, self.lane.headers(self.server_state.default_headers))
+        reply = known.reply(self._manager, self._lane.headers(self.server_state.default_headers))
         if reply is None:
             return False
         self.transport.write(reply)
@@ -178,7 +180,7 @@ class FastLaneProtocol(LimitedHttpProtocol):
     def _add(self, known: KnownBatch, body: bytes, headers: bytes) -> bool:
         """Store and answer a batch; False when it is for the slow lane."""
         began = perf_counter_ns()
-        added = self.lane.add(known, body, headers)
+        added = self._lane.add(known, body, headers)
         if added is None:
             return False
         status, reply = added
@@ -226,7 +228,7 @@ class FastLaneProtocol(LimitedHttpProtocol):
             self._hand_over(head + body)
             super().shutdown()
             return
-        headers = self.lane.headers(self.server_state.default_headers)
+        headers = self._lane.headers(self.server_state.default_headers)
         if self.flow.write_paused or not self._add(known, body, headers):
             self._hand_over(head + body + rest)
             return
