@@ -16,9 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from financial_data_service.errors import (
-    InvalidBatchError,
-)
+from financial_data_service.errors import InvalidBatchError
 
 __all__ = [
     "LITTLE_ENDIAN",

@@ -277,7 +277,7 @@ def test_power_lost_once_records_were_revoked() -> None:
     session = Session(IN_USE, ELSEWHERE, 0, 0)
     ring = ring_of(20, session, record(4, 17), record(5, NOTHING_DURABLE))
     assert "prices came faster than they went to disk" in refused(ring)
-    assert "Move the file away to begin anew" in refused(ring)
+    assert "Move the file away to start again" in refused(ring)
 
 
 @pytest.mark.parametrize("boot", [HERE, ELSEWHERE])

@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from financial_data_service.engine import kernels
-from financial_data_service.engine.layout import (
-    Geometry,
-)
+from financial_data_service.engine.layout import Geometry
 from financial_data_service.engine.ring import Ring
 from financial_data_service.engine.ring_view import RingView
 from financial_data_service.verify import levels, windows

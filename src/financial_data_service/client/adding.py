@@ -11,9 +11,7 @@ import numpy.typing as npt
 from financial_data_service.client import failures
 from financial_data_service.client.asking import get_limits, get_sequence
 from financial_data_service.client.exchange import ClientSession, decode_reply, exchange
-from financial_data_service.client.results import (
-    Receipt,
-)
+from financial_data_service.client.results import Receipt
 from financial_data_service.client.steps import Plan, Request
 from financial_data_service.client.steps import path_of as path
 from financial_data_service.errors import InvalidBatchError, ServiceError

@@ -9,9 +9,7 @@ import msgspec
 
 from financial_data_service import errors
 from financial_data_service.client import failures
-from financial_data_service.client.results import (
-    Limits,
-)
+from financial_data_service.client.results import Limits
 from financial_data_service.client.retries import (
     Retries,
     Tries,

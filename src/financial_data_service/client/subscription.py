@@ -174,7 +174,7 @@ class AsyncSubscription(_Watch):
                 if self._socket is not None:
                     await self._socket.send(command)
         except ConnectionClosed:
-            """The loop connects anew and says all."""
+            """Let the loop connect again and send all commands."""
 
 
 class Subscription(_Watch):

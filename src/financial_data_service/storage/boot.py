@@ -13,10 +13,10 @@ _LINUX = Path("/proc/sys/kernel/random/boot_id")
 
 @cache
 def boot_id() -> bytes:
-    """Return 16 bytes that are the same until the machine starts anew.
+    """Return 16 bytes that stay the same until the machine restarts.
 
-    Where the system does not tell, they differ from process to process: then every end that was
-    not clean counts as a loss of power.
+    If the system has no such id, they differ in each process. Then every file that was not closed
+    cleanly counts as left by a loss of power.
     """
     try:
         return uuid.UUID(_LINUX.read_text().strip()).bytes

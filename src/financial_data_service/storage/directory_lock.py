@@ -11,9 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from financial_data_service.errors import (
-    DataDirectoryError,
-)
+from financial_data_service.errors import DataDirectoryError
 from financial_data_service.storage.locks import (
     try_lock,
     try_lock_shared,

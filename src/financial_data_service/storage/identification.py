@@ -9,9 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from financial_data_service.engine.layout import (
-    HEADER_BYTES,
-)
+from financial_data_service.engine.layout import HEADER_BYTES
 from financial_data_service.errors import SymbolFileError
 from financial_data_service.storage import disk
 from financial_data_service.storage.file_names import file_name_of
@@ -37,6 +35,15 @@ def read_header(path: Path) -> Identity:
 
 
 def open_descriptor(path: Path, *, read_only: bool) -> int:
+    """Return a descriptor of a file.
+
+    Raises
+    ------
+    FileNotFoundError
+        When the file does not exist.
+    SymbolFileError
+        When it cannot be opened; a directory and a socket cannot.
+    """
     # Opening a named pipe would wait for the process at its other end.
     flags = (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC | os.O_NONBLOCK
     try:

@@ -38,8 +38,6 @@ __all__ = ["DataDirectory", "SymbolReader", "open"]
 Prices = npt.NDArray[np.float64]
 Default = TypeVar("Default")
 
-"""How often the last prices are read anew because a writer went over them."""
-
 
 def open(data_dir: str | os.PathLike[str]) -> DataDirectory:
     """Open a data directory for reading, whether a service uses it or not.
@@ -174,8 +172,8 @@ class _Stats(RunningStats):
 class SymbolReader:
     """One symbol of a data directory, read-only; taken from a :class:`DataDirectory`.
 
-    Numbers are what a service over the same directory answers, from the same kernels, as of the
-    moment of the call. For one thread at a time.
+    The statistics are those that a service of the same directory answers at the time of the call;
+    the same kernels compute them. One thread at a time.
 
     Attributes
     ----------

@@ -184,7 +184,7 @@ def _power_lost(
         raise HeaderError(
             "the machine went down while prices came faster than they went to disk, which "
             "durability 'process' allows: what is on disk cannot be told from what is not. Move "
-            "the file away to begin anew"
+            "the file away to start again"
         )
     geometry = ring.geometry
     # Later prices may have overwritten slots that none of its windows reads.

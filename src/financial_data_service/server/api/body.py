@@ -31,7 +31,7 @@ def json_body(model: type[Model], bytes_max: int) -> Callable[[Request], Awaitab
     """
 
     async def read(request: Request) -> Model:
-        """Return the body, parsed; whatever is wrong with it is answered 413, 415 or 422."""
+        """Return the parsed body. An invalid one is answered with 413, 415 or 422."""
         content_type = request.headers.get("content-type", "")
         if not is_json(content_type):
             raise HTTPException(

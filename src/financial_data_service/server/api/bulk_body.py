@@ -1,6 +1,6 @@
 """The body of a batch whose symbol is in the path: float64, Arrow or JSON, as its type says.
 
-Whatever the format, the place of an unfit price is ``["body", "values", i]``, counted from 0.
+Whatever the format, the place of an invalid price is ``["body", "values", i]``, counted from 0.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def batch_body(bytes_max: int) -> Callable[..., Awaitable[Batch]]:
             Query(
                 ge=0,
                 description="Number of prices appended to the symbol before this batch. It makes a "
-                "retry harmless: prices that are stored already are compared and not added again.",
+                "retry safe: prices that are stored already are compared and not added again.",
                 examples=[0],
             ),
         ] = None,

@@ -56,7 +56,7 @@ def bulk_batch_replies(settings: Settings) -> Replies:
         f"Expected `Content-Type: {FLOAT64_TYPE}`, `{ARROW_TYPE}` or `{JSON_TYPE}`, got `text/csv`"
     )
     message = "Expected a finite price of magnitude 1e+150 at most, got nan - at `values[3]`"
-    unfit = {
+    invalid = {
         "detail": [
             {
                 "type": "invalid_batch",
@@ -72,7 +72,9 @@ def bulk_batch_replies(settings: Settings) -> Replies:
             "The body is none of the three types, or compressed",
             {"detail": not_taken},
         ),
-        422: example(schemas.InvalidRequestReply, "The batch is unfit; nothing was added", unfit),
+        422: example(
+            schemas.InvalidRequestReply, "The batch is invalid; nothing was added", invalid
+        ),
     }
 
 

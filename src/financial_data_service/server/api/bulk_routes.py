@@ -37,8 +37,7 @@ Append up to {batch_max:,} prices to the symbol in the path, oldest first; all o
 - `application/octet-stream`: the prices as little-endian float64 (`array.tobytes()` in NumPy).
   Big-endian prices cannot be detected.
 - `application/vnd.apache.arrow.stream`: an Arrow IPC stream without compression. Its only column,
-or
-  the one named `price`, `prices`, `value` or `values`, holds floats or integers.
+  or the one named `price`, `prices`, `value` or `values`, holds floats or integers.
 - `application/json`: an array of numbers, or an object with `values`.
 
 A retry is safe if `from_sequence` is given. Replies are those of `POST /add_batch/`. The place of

@@ -153,7 +153,7 @@ def ready_replies() -> Replies:
     }
     return {
         200: {
-            "description": "Requests are served; some files may be refused, which is then said",
+            "description": "Requests are served. Files that cannot be served are listed",
             "content": {
                 "application/json": {
                     "examples": {

@@ -17,7 +17,7 @@ from fastapi.exceptions import RequestValidationError
 
 __all__ = ["errors_of", "only_known_keys"]
 
-_ERRORS_MAX = 8  # that are told of
+_ERRORS_MAX = 8  # reported at most
 _KEY_SHOWN_MAX = 64  # characters
 
 

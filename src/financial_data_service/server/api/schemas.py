@@ -57,12 +57,12 @@ class AddBatchRequest(BaseModel):
         None,
         ge=0,
         description="Number of prices appended to the symbol before this batch. It makes a retry "
-        "harmless: prices that are stored already are compared and not added again.",
+        "safe: prices that are stored already are compared and not added again.",
     )
 
 
 class ValuesBatch(BaseModel):
-    """A batch of trading prices, the symbol being told by the path."""
+    """A batch of trading prices for the symbol in the path."""
 
     model_config = ConfigDict(
         strict=True,
@@ -79,7 +79,7 @@ class ValuesBatch(BaseModel):
 
 
 class AddBatchReply(BaseModel):
-    """What became of a batch."""
+    """The result of adding a batch."""
 
     status: Literal["success"] = "success"
     message: Annotated[str, Field(examples=["Added batch for symbol: AAPL"])]
@@ -126,7 +126,7 @@ class StatsReply(WindowReply):
 
 
 class SymbolStatsReply(BaseModel):
-    """Statistics of the windows of one symbol, as of one moment."""
+    """Statistics of the windows of one symbol, all at one sequence."""
 
     symbol: _Name
     sequence: _Sequence
@@ -173,7 +173,7 @@ class Numbers(BaseModel):
 
 
 class VerifyReply(BaseModel):
-    """A window as it is served, and as its prices say, both as of the same moment."""
+    """A served window beside the recomputed one, both at one sequence."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -236,14 +236,14 @@ class SymbolsReply(BaseModel):
 
 
 class DeleteReply(BaseModel):
-    """A symbol is gone."""
+    """A symbol was deleted."""
 
     status: Literal["success"] = "success"
     message: Annotated[str, Field(examples=["Deleted symbol: AAPL"])]
 
 
 class HealthReply(BaseModel):
-    """The service is there."""
+    """The service is alive."""
 
     status: Literal["ok"] = "ok"
 
@@ -256,7 +256,7 @@ class RefusedFile(BaseModel):
 
 
 class DegradedReply(BaseModel):
-    """The service is there, but some files of its data directory are not."""
+    """The service is ready, but cannot serve some files of its data directory."""
 
     status: Literal["degraded"] = "degraded"
     refused: list[RefusedFile]

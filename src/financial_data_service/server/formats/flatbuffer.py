@@ -23,7 +23,7 @@ TEXT_BYTES_MAX = 64
 
 
 class FlatBufferError(ValueError):
-    """Bytes that are no FlatBuffer; turned into the error of whoever looked into them."""
+    """Bytes that are not a FlatBuffer. The caller turns this into its own error."""
 
 
 class Table:

@@ -67,7 +67,7 @@ class ApiKey:
 
 
 class ApiKeyMiddleware:
-    """Lets through who carries the key, and whoever asks for what is open to all."""
+    """Passes requests that carry the key, and requests for open paths."""
 
     def __init__(self, app: ASGIApp, api_key: ApiKey) -> None:
         self.app = app

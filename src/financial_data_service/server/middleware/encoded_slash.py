@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 __all__ = ["EncodedSlashMiddleware", "raw_route_path"]
 
 SLASH_STAND_IN = "\x00"
-_OTHER_CONTROL = "\x01"  # as unfit for a symbol as the stand-in itself
+_OTHER_CONTROL = "\x01"  # also invalid in a symbol
 ENCODED_SLASH_FLAG = "financial_data_service.encoded_slash"
 
 

@@ -169,9 +169,9 @@ class _Exposition(Collector):
         )
         prices = CounterMetricFamily(
             "fds_prices",
-            "Prices ever appended to a symbol, by whatever way: its sequence. With a data "
-            "directory it goes on over restarts; a symbol that is deleted is told of no more, and "
-            "begins anew.",
+            "Prices ever appended to a symbol: its sequence. With a data directory it continues "
+            "after a restart. A deleted symbol disappears, and starts from 0 when it is created "
+            "again.",
             labels=("symbol",),
         )
         fill = GaugeMetricFamily(

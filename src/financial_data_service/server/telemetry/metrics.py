@@ -75,7 +75,7 @@ class StreamCounts(Protocol):
 
 
 class Metrics:
-    """What one process counts, and what is told of all.
+    """The counts of one process, and the metrics of all.
 
     Parameters
     ----------
