@@ -32,7 +32,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-DEFAULT_URL = "http://127.0.0.1:8000"
+from financial_data_service.wire import DEFAULT_URL
+
 TICKERS = ("AAPL", "MSFT", "GOOGL", "AMZN", "NVDA", "TSLA", "META", "JPM", "V", "XOM")
 REQUEST_TIMEOUT_SECONDS = 60
 # Requests under way at Ctrl-C are given this long; a service that hangs does not hold the report.

@@ -18,6 +18,7 @@ import typer
 from rich.text import Text
 
 import load_report
+from financial_data_service.wire import DEFAULT_URL
 from load_report import LoadError, Wording
 
 BATCH_MAX = 10_000
@@ -182,7 +183,7 @@ def _wording(options: Options, pool: int, preparation_seconds: float) -> Wording
 
 @app.command()
 def main(
-    url: load_report.Url = load_report.DEFAULT_URL,
+    url: load_report.Url = DEFAULT_URL,
     count: Annotated[
         int, typer.Option("--count", min=1, metavar="N", help="Batches to send.")
     ] = 1000,

@@ -19,6 +19,7 @@ import typer
 from yarl import URL
 
 import load_report
+from financial_data_service.wire import DEFAULT_URL
 from load_report import LoadError, RequestError, ServiceState, Wording
 
 K_MAX = 8
@@ -157,7 +158,7 @@ def _check_symbols(symbols: str | None) -> str | None:
 
 @app.command()
 def main(
-    url: load_report.Url = load_report.DEFAULT_URL,
+    url: load_report.Url = DEFAULT_URL,
     count: Annotated[
         int, typer.Option("--count", min=1, metavar="N", help="Questions to ask.")
     ] = 20_000,

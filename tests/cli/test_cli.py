@@ -152,7 +152,8 @@ class TestHelp:
             f"sys.argv[1:] = [{command!r}, '--help']\n"
             "try:\n    main()\n"
             "except SystemExit as end:\n    assert not end.code\n"
-            "import financial_data_service.cli.service, financial_data_service.cli.price_files\n"
+            "from financial_data_service.cli import price_files\n"
+            "from financial_data_service.client import asking, blocking\n"
             "heavy = {'numba', 'numpy', 'fastapi', 'uvicorn', 'pyarrow'} & sys.modules.keys()\n"
             "assert not heavy, heavy\n"
         )
@@ -426,18 +427,18 @@ class TestUnreachable:
     )
     def test_a_port_of_another_service(self, body: bytes) -> None:
         with answering(body) as url:
-            assert_one_sentence(
-                fds("stats", "--url", url), 1, f"{url} answers, but is not a financial-data-service"
-            )
+            told = "The answer is not one of a financial-data-service"
+            assert_one_sentence(fds("stats", "--url", url), 1, told, url)
 
     @pytest.mark.parametrize("greeting", [b"SSH-2.0-OpenSSH_9.6\r\n", b""])
     def test_a_port_that_does_not_speak_http(self, greeting: bytes) -> None:
         with answering(greeting) as url:
             assert_one_sentence(fds("stats", "--url", url), 1, "does not speak HTTP")
 
-    def test_a_proxy_without_the_service_behind_it(self) -> None:
+    def test_a_proxy_without_the_service_behind_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("financial_data_service.client.retries.Retries.pause", lambda *_: 1e-3)
         with answering(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n") as url:
-            assert_one_sentence(fds("stats", "--url", url), 1, "not available now (503")
+            assert_one_sentence(fds("stats", "--url", url), 1, "not available now", "(503 from GET")
 
     def test_a_proxy_for_the_outside_is_not_asked_for_this_machine(
         self, stub: StubService, monkeypatch: pytest.MonkeyPatch
@@ -464,7 +465,7 @@ class TestProcess:
         def fail(*_: object) -> None:
             raise KeyError("oops")
 
-        monkeypatch.setattr("financial_data_service.cli.service.Service.all_stats", fail)
+        monkeypatch.setattr("financial_data_service.client.blocking.PlanRunner.run", fail)
         assert_one_sentence(fds("stats"), 1, "Unexpected KeyError: 'oops'", "FDS_DEBUG=1")
 
     def test_output_may_be_cut_off(self, stub: StubService) -> None:

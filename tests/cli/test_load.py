@@ -59,7 +59,7 @@ def load(*arguments: object) -> Any:
 
 @pytest.fixture
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("financial_data_service.cli.service.RETRY_WAIT_SECONDS", 0.001)
+    monkeypatch.setattr("financial_data_service.client.retries.Retries.pause", lambda *_: 0.001)
 
 
 class TestCsv:
@@ -425,9 +425,9 @@ class TestLoad:
         stub.before_batch = lambda request: (503, {"detail": "draining"}) if request > 1 else None
         result = load(trades, "--symbol", "S", "--batch-size", 10, "--append", "--url", stub.url)
         assert result.exit_code == 1
-        assert "is not available now (503 Service Unavailable)" in result.stderr
+        assert "is not available now: draining (503 from POST" in result.stderr
         assert f"--from-sequence 0 --url {stub.url} --batch-size 10" in result.stderr
-        assert stub.batch_requests == 1 + 5
+        assert stub.batch_requests == 1 + 21
 
     def test_a_service_that_forgot(self, stub: StubService, trades: Path) -> None:
         stub.before_batch = lambda request: stub.prices.clear() if request == 2 else None
@@ -452,14 +452,14 @@ class TestLoad:
         stub.before_batch = lambda _: reply
         result = load(trades, "--symbol", "S", "--url", stub.url)
         assert result.exit_code == 1
-        assert f"The service refused rows 1 to 25 of {trades}: {reason}" in result.stderr
+        assert f"Rows 1 to 25 of {trades} cannot be stored: {reason}" in result.stderr
 
     def test_a_refusal_of_all_has_nothing_to_go_on_from(
         self, stub: StubService, trades: Path
     ) -> None:
         stub.before_batch = lambda _: (400, {"detail": "Maximum number of symbols (10) reached"})
         result = load(trades, "--symbol", "S", "--append", "--url", stub.url)
-        assert result.stderr.endswith("Maximum number of symbols (10) reached\n")
+        assert result.stderr.endswith("Maximum number of symbols (10) reached.\n")
 
     def test_a_symbol_that_is_not_utf8(self, trades: Path) -> None:
         result = load(trades, "--symbol", "a\udcff")
@@ -583,5 +583,5 @@ class TestRealService:
         path.write_text("1\n2\n1e151\n")
         result = load(path, "--symbol", "V", "--url", live_server)
         assert result.exit_code == 1
-        assert "The service refused rows 1 to 3" in result.stderr
+        assert "Rows 1 to 3 of" in result.stderr
         assert "values[2]" in result.stderr

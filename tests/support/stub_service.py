@@ -53,17 +53,14 @@ class StubService:
         self._thread.join()
         self._server.server_close()
 
-    def add_batch(self, body: dict[str, Any]) -> Reply:
+    def add_batch(self, symbol: str, values: list[float], start: int) -> Reply:
         self.batch_requests += 1
         fault = self.before_batch(self.batch_requests)
         if fault is not None:
             return fault
-        symbol, values = body["symbol"], [float(value) for value in body["values"]]
         if symbol not in self.prices and len(self.prices) == self.max_symbols:
             return 400, {"detail": f"Maximum number of symbols ({self.max_symbols}) reached"}
         held = self.prices.get(symbol, [])
-        start = body.get("from_sequence")
-        start = len(held) if start is None else start
         if start > len(held):
             return 409, {"detail": f"gap: {start} > {len(held)}", "sequence": len(held)}
         known = held[start : start + len(values)]
@@ -117,13 +114,18 @@ class StubService:
             wbufsize = -1
 
             def do_GET(self) -> None:
-                url = urlsplit(self.path)
-                query = {name: values[0] for name, values in parse_qs(url.query).items()}
-                self._reply(*stub.get(url.path, query))
+                self._reply(*stub.get(*self._split()))
 
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                self._reply(*stub.add_batch(json.loads(body)))
+                url, query = self._split()
+                content = self.rfile.read(int(self.headers["content-length"]))
+                symbol = unquote(url.removeprefix("/add_batch/"))
+                values = struct.unpack(f"<{len(content) // 8}d", content)
+                self._reply(*stub.add_batch(symbol, list(values), int(query["from_sequence"])))
+
+            def _split(self) -> tuple[str, dict[str, str]]:
+                url = urlsplit(self.path)
+                return url.path, {name: each[0] for name, each in parse_qs(url.query).items()}
 
             def _reply(self, status: int, body: Any) -> None:
                 if status == 0:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from financial_data_service.errors import FdsError
+from financial_data_service.errors import FdsError, ServiceError, ServiceUnavailableError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,6 +33,7 @@ __all__ = [
     "print_text",
     "printable",
     "rate",
+    "sentence_of",
     "silence",
     "written",
 ]
@@ -84,7 +85,7 @@ class Commands(TyperGroup):
         except Exception as error:  # Of any kind: FDS_DEBUG=1 shows the traceback.
             if os.environ.get("FDS_DEBUG") == "1" or _is_for_typer(error):
                 raise
-            print_error(_sentence(error))
+            print_error(sentence_of(error))
             raise typer.Exit(getattr(error, "exit_code", 1)) from None
 
 
@@ -97,15 +98,26 @@ def _is_for_typer(error: Exception) -> bool:
     )
 
 
-def _sentence(error: Exception) -> str:
+def sentence_of(error: Exception) -> str:
+    """Return the sentence for an error."""
     if isinstance(error, CliError):
         return str(error)  # It may end in a command to copy.
+    if isinstance(error, ServiceError):
+        return _service_sentence(error)
     if isinstance(error, FdsError | OSError):
         return f"{error}."
     return (
         f"Unexpected {type(error).__name__}: {error}. This is a fault of fds; "
         "FDS_DEBUG=1 shows where it happened."
     )
+
+
+def _service_sentence(error: ServiceError) -> str:
+    if error.status is None:
+        return error.detail  # A sentence about the connection.
+    # A reason that the service gave says enough. Otherwise status and URL may show what answered.
+    is_specific = type(error) is not ServiceError and not isinstance(error, ServiceUnavailableError)
+    return f"{error.detail if is_specific else error}."
 
 
 def print_error(sentence: str) -> None:

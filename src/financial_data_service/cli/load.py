@@ -26,22 +26,31 @@ from financial_data_service.cli.console import (
     print_error,
     printable,
     rate,
+    sentence_of,
 )
-from financial_data_service.cli.options import DEFAULT_URL, Column, Url, check_symbol
+from financial_data_service.cli.options import DEFAULT_URL, Column, Url, check_symbol, connect
+from financial_data_service.errors import (
+    FdsError,
+    InvalidBatchError,
+    SequenceConflictError,
+    ServiceError,
+    ServiceUnavailableError,
+)
 
 if TYPE_CHECKING:
     from financial_data_service.cli.price_files import PriceFile
     from financial_data_service.cli.progress import LoadProgress
-    from financial_data_service.cli.service import ConflictError, Service
+    from financial_data_service.client import Client
 
 __all__ = ["load"]
 
 BATCH_SIZE = 10_000
 EXIT_INTERRUPTED = 130
+RETRY_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
-class Request:
+class LoadArguments:
     """The arguments of the command."""
 
     file: str
@@ -72,16 +81,15 @@ class Transfer:
     Invariant: rows 0 … ``rows`` - 1 of the file are stored, or were and have left the window.
     """
 
-    def __init__(self, service: Service, request: Request) -> None:
+    def __init__(self, service: Client, arguments: LoadArguments) -> None:
         self._service = service
-        self._request = request
-        there = service.symbols()
-        state = next((state for state in there.symbols if state.symbol == request.symbol), None)
-        self.batch_size = min(request.batch_size, there.batch_max)
+        self._arguments = arguments
+        state = next((each for each in service.symbols() if each.symbol == arguments.symbol), None)
+        self.batch_size = min(arguments.batch_size, service.limits().batch_max)
         """Prices sent at once."""
         self.sequence = state.sequence if state else 0
         """Number of prices ever appended to the symbol."""
-        self.base = request.from_sequence or (self.sequence if request.append else 0)
+        self.base = arguments.from_sequence or (self.sequence if arguments.append else 0)
         """Number of prices appended to the symbol before row 0 of the file."""
         oldest = state.sequence - state.values if state else 0
         self.to_skip = max(0, oldest - self.base)
@@ -103,41 +111,41 @@ class Transfer:
 
     def send(self, batch: list[float]) -> None:
         """Store the next rows of the file."""
-        from financial_data_service.cli.service import ConflictError, RefusedError
-
         self.is_started = True
-        try:
-            reply = self._service.add_batch(self._request.symbol, batch, self.base + self.rows)
-        except ConflictError as conflict:
-            raise self._explained(conflict) from None
-        except RefusedError as refusal:
-            rows = f"rows {self.rows + 1:,} to {self.rows + len(batch):,} of {self._request.file}"
-            raise CliError(f"The service refused {rows}: {refusal}") from None
-        self.sequence = reply.sequence
-        self.added += reply.added
-        self.already_stored += len(batch) - reply.added
-
-    def _explained(self, conflict: ConflictError) -> CliError:
-        symbol, file = self._request.symbol, self._request.file
         start = self.base + self.rows
-        if conflict.sequence >= start:
+        try:
+            receipt = self._service.add_batch(self._arguments.symbol, batch, start)
+        except ServiceUnavailableError:
+            raise
+        except (InvalidBatchError, ServiceError) as error:
+            if isinstance(error, ServiceError) and isinstance(error, SequenceConflictError):
+                raise self._explained(error.detail, error.sequence) from None
+            rows = f"Rows {self.rows + 1:,} to {self.rows + len(batch):,} of {self._arguments.file}"
+            raise CliError(f"{rows} cannot be stored: {sentence_of(error)}") from None
+        self.sequence = receipt.sequence
+        self.added += receipt.added
+        self.already_stored += len(batch) - receipt.added
+
+    def _explained(self, reason: str, sequence: int) -> CliError:
+        symbol, file = self._arguments.symbol, self._arguments.file
+        start = self.base + self.rows
+        if sequence >= start:
             way_out = (
                 "Another program adds prices to it."
-                if self._request.append or self.rows > self.skipped
+                if self._arguments.append or self.rows > self.skipped
                 else "To put the file's prices after them, add --append."
             )
             return NotResumableError(
                 f"{symbol} holds other prices than {file} from row {self.rows + 1:,} on "
-                f"({conflict}). {way_out}"
+                f"({reason}). {way_out}"
             )
         if self.rows:
             return NotResumableError(
-                f"{symbol} held {counted(start, 'price')} and now holds {conflict.sequence:,}: the "
+                f"{symbol} held {counted(start, 'price')} and now holds {sequence:,}: the "
                 "service was restarted or the symbol deleted. Load the file again from its start."
             )
         return NotResumableError(
-            f"--from-sequence {start:,} leaves a gap: {symbol} holds "
-            f"{counted(conflict.sequence, 'price')}."
+            f"--from-sequence {start:,} leaves a gap: {symbol} holds {counted(sequence, 'price')}."
         )
 
     def state(self) -> str:
@@ -201,35 +209,38 @@ def load(
     """
     if append and from_sequence is not None:
         raise UsageError("--append and --from-sequence exclude each other: give one of them.")
-    run(Request(file, symbol, column, url, append, from_sequence, batch_size))
+    run(LoadArguments(file, symbol, column, url, append, from_sequence, batch_size))
 
 
-def run(request: Request) -> None:
+def run(arguments: LoadArguments) -> None:
     """Load the file and print the result."""
     from financial_data_service.cli.price_files import open_prices
-    from financial_data_service.cli.service import Service
+    from financial_data_service.client import Client
 
     transfer = None
     try:
-        with open_prices(request.file, request.column) as prices, Service(request.url) as service:
-            transfer = Transfer(service, request)
+        with (
+            open_prices(arguments.file, arguments.column) as prices,
+            connect(Client, arguments.url, RETRY_SECONDS) as service,
+        ):
+            transfer = Transfer(service, arguments)
             started = time.perf_counter()
-            _transfer(prices, transfer, request)
-            _summarise(prices, transfer, request, time.perf_counter() - started)
+            _transfer(prices, transfer, arguments)
+            _summarise(prices, transfer, arguments, time.perf_counter() - started)
     except KeyboardInterrupt:
-        print_error(f"Interrupted{_resumption(transfer, request) or '; nothing was stored.'}")
+        print_error(f"Interrupted{_resumption(transfer, arguments) or '; nothing was stored.'}")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     except NotResumableError:
         raise
-    except CliError as error:
-        raise CliError(_ending(error, transfer, request)) from error
+    except (CliError, ServiceError) as error:
+        raise CliError(_ending(error, transfer, arguments)) from error
 
 
-def _transfer(prices: PriceFile, transfer: Transfer, request: Request) -> None:
+def _transfer(prices: PriceFile, transfer: Transfer, arguments: LoadArguments) -> None:
     from financial_data_service.cli.progress import LoadProgress
 
     rows = iter(prices)
-    with LoadProgress(request.symbol, prices.size) as progress:
+    with LoadProgress(arguments.symbol, prices.size) as progress:
         while transfer.skip(rows, transfer.batch_size):
             _show(progress, prices, transfer)
         for batch in _batches(rows, transfer.batch_size):
@@ -247,13 +258,13 @@ def _batches(prices: Iterator[float], size: int) -> Iterator[list[float]]:
 
 
 def _summarise(
-    prices: PriceFile, transfer: Transfer, request: Request, elapsed_seconds: float
+    prices: PriceFile, transfer: Transfer, arguments: LoadArguments, elapsed_seconds: float
 ) -> None:
     if not transfer.rows:
         raise CliError(f"{prices.name} holds no prices.")
     sent = transfer.rows - transfer.skipped
     line = (
-        f"{request.symbol}: {transfer.state()} from {prices.name}, {prices.column}, "
+        f"{arguments.symbol}: {transfer.state()} from {prices.name}, {prices.column}, "
         f"in {elapsed_seconds:.2f} s{rate(sent, elapsed_seconds)}; "
         f"{counted(transfer.sequence, 'price')} in all."
     )
@@ -262,27 +273,28 @@ def _summarise(
     output().print(printable(line), soft_wrap=True)
 
 
-def _ending(error: CliError, transfer: Transfer | None, request: Request) -> str:
+def _ending(error: FdsError, transfer: Transfer | None, arguments: LoadArguments) -> str:
     """Return the sentence for a failure, and how to resume if something may be stored."""
-    from financial_data_service.cli.service import UnavailableError
-
-    resumption = _resumption(transfer, request)
-    is_stored = transfer is not None and (transfer.rows or isinstance(error, UnavailableError))
+    sentence = sentence_of(error)
+    resumption = _resumption(transfer, arguments)
+    is_stored = transfer is not None and (
+        transfer.rows or isinstance(error, ServiceUnavailableError)
+    )
     if not (is_stored and resumption):
-        return str(error)
-    if isinstance(error, UnavailableError):
+        return sentence
+    if isinstance(error, ServiceUnavailableError):
         # Acknowledged prices are there if the service still runs, and lost if it has ended.
         resumption += " If the service was restarted, load the file again from its start."
         resumption = resumption.replace("are stored.", "had been stored.")
-    return f"{str(error).removesuffix('.')}. Broken off{resumption}"
+    return f"{sentence.removesuffix('.')}. Broken off{resumption}"
 
 
-def _resumption(transfer: Transfer | None, request: Request) -> str | None:
+def _resumption(transfer: Transfer | None, arguments: LoadArguments) -> str | None:
     """Describe how far the load came and how to resume it, or return None."""
     if transfer is None or not transfer.is_started:
         return None
-    again = "the same input and " if request.file == "-" else ""
+    again = "the same input and " if arguments.file == "-" else ""
     return (
         f" after row {transfer.rows:,}; all prices up to it are stored. "
-        f"To go on: {again}{request.resume_command(transfer.base)}"
+        f"To go on: {again}{arguments.resume_command(transfer.base)}"
     )

@@ -2,19 +2,62 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from financial_data_service.cli.console import UsageError
+from financial_data_service.cli.console import CliError, UsageError
 from financial_data_service.wire import DEFAULT_URL
 
-__all__ = ["DEFAULT_URL", "Column", "DataDirectory", "Url", "check_symbol", "data_directory"]
+if TYPE_CHECKING:
+    from financial_data_service.client.blocking import PlanRunner
+
+    Runner = TypeVar("Runner", bound=PlanRunner)
+
+__all__ = [
+    "DEFAULT_URL",
+    "Column",
+    "DataDirectory",
+    "Url",
+    "check_symbol",
+    "connect",
+    "data_directory",
+]
 
 Url = Annotated[
     str, typer.Option("--url", envvar="FDS_URL", metavar="URL", help="Where the service is.")
 ]
+
+
+def connect(kind: type[Runner], url: str, retry_seconds: float) -> Runner:
+    """Return a client of the service, with the API key of ``FDS_API_KEY``; none if that is empty.
+
+    Parameters
+    ----------
+    kind : type
+        ``Client``, or its part that needs no NumPy.
+    url : str
+        URL of the service.
+    retry_seconds : float
+        Time in which a request is retried. A service that was never reached is not waited for.
+
+    Raises
+    ------
+    CliError
+        When the URL or the key is invalid.
+    """
+    from financial_data_service.client.retries import Retries
+
+    try:
+        return kind(
+            url,
+            api_key=os.environ.get("FDS_API_KEY") or None,
+            retries=Retries(seconds=retry_seconds),
+        )
+    except ValueError as error:
+        raise CliError(f"{error}.") from None
 
 
 def check_symbol(symbol: str | None) -> str | None:

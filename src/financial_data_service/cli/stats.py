@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from financial_data_service.cli.console import CliError, output, print_text, printable
-from financial_data_service.cli.options import DEFAULT_URL, Url, check_symbol
+from financial_data_service.cli.options import DEFAULT_URL, Url, check_symbol, connect
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,14 +17,17 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from financial_data_service.cli.service import Service, SymbolStats, WindowReply
+    from financial_data_service.client.exchange import ClientSession
+    from financial_data_service.client.replies import SymbolStatsReply, WindowReply
+    from financial_data_service.client.steps import Plan, Reply
 
 __all__ = ["stats"]
 
 _UNFOLDED_COLUMNS = 10_000
+_RETRY_SECONDS = 5.0  # Somebody waits at the terminal. A restart takes about a second.
 
 
-class Layout(NamedTuple):
+class TableLayout(NamedTuple):
     """The layout of a table."""
 
     digits: int
@@ -36,8 +39,8 @@ class Layout(NamedTuple):
 _DERIVED = ("fill", "std")
 # The first layout that fits the terminal is used. Prices are never rounded.
 _LAYOUTS = (
-    *(Layout(digits, ()) for digits in (0, 12, 9, 7)),
-    *(Layout(digits, _DERIVED) for digits in (9, 7)),
+    *(TableLayout(digits, ()) for digits in (0, 12, 9, 7)),
+    *(TableLayout(digits, _DERIVED) for digits in (9, 7)),
 )
 
 
@@ -61,10 +64,10 @@ def stats(
     ] = False,
 ) -> None:
     """Show min, max, last, avg, var and std over the last 10, 100, … prices."""
-    from financial_data_service.cli.service import Service
+    from financial_data_service.client.blocking import PlanRunner
 
-    with Service(url) as service:
-        body, found = _ask(service, symbol, last)
+    with connect(PlanRunner, url, _RETRY_SECONDS) as service:
+        body, found = service.run(_ask(service.session, symbol, last))
     if as_json:
         print_text(body.decode())  # the service's own: no digit is decoded and encoded again
     elif found:
@@ -73,24 +76,55 @@ def stats(
         raise CliError(f"{service.url} holds no symbols yet. Add one: fds load FILE --symbol S")
 
 
-def _ask(service: Service, symbol: str | None, last: int | None) -> tuple[bytes, list[SymbolStats]]:
-    """Return the service's reply, and its content for each symbol.
+def _ask(
+    session: ClientSession, symbol: str | None, last: int | None
+) -> Plan[tuple[bytes, list[SymbolStatsReply]]]:
+    """Return the service's reply as it is, and its content for each symbol.
 
-    All symbols are one request, and so belong to one moment. The service has no reply for the last
-    N prices of all symbols; that takes a request per symbol.
+    All symbols are one request, so all statistics belong to one moment. The service has no reply
+    for the last N prices of all symbols; that takes a request per symbol.
     """
+    from financial_data_service.client.asking import symbols
+    from financial_data_service.client.exchange import decode_reply
+    from financial_data_service.client.replies import AllStatsReply
+
     if symbol is not None:
-        body = service.stats(symbol, last)
-        return body, [service.decode_stats(body)]
+        body, found = yield from _ask_symbol(session, symbol, last)
+        return body, [found]
     if last is None:
-        body = service.all_stats()
-        return body, service.decode_all_stats(body)
-    replies = [service.stats(each.symbol, last) for each in service.symbols().symbols]
-    body = b'{"symbols":[' + b",".join(replies) + b"]}"
-    return body, [service.decode_stats(reply) for reply in replies]
+        reply = yield from _get_stats(session)
+        return reply.content, decode_reply(session, reply, AllStatsReply).symbols
+    names = [each.symbol for each in (yield from symbols(session))]
+    replies = []
+    for name in names:
+        replies.append((yield from _ask_symbol(session, name, last)))  # noqa: PERF401 - a yield
+    body = b'{"symbols":[' + b",".join(body for body, _ in replies) + b"]}"
+    return body, [found for _, found in replies]
 
 
-def _print_tables(all_stats: Sequence[SymbolStats]) -> None:
+def _ask_symbol(
+    session: ClientSession, symbol: str, last: int | None
+) -> Plan[tuple[bytes, SymbolStatsReply]]:
+    from financial_data_service.client.exchange import decode_reply
+    from financial_data_service.client.replies import SymbolStatsReply, WindowReply
+    from financial_data_service.client.results import Symbol
+
+    reply = yield from _get_stats(session, symbol=symbol, last=last)
+    if last is None:
+        return reply.content, decode_reply(session, reply, SymbolStatsReply)
+    head = decode_reply(session, reply, Symbol)
+    window = decode_reply(session, reply, WindowReply)
+    return reply.content, SymbolStatsReply(head.symbol, head.sequence, [window])
+
+
+def _get_stats(session: ClientSession, **query: str | int | None) -> Plan[Reply]:
+    from financial_data_service.client.exchange import exchange
+    from financial_data_service.client.steps import Request, path_of
+
+    return (yield from exchange(session, Request("GET", path_of("stats", "", **query)))).reply
+
+
+def _print_tables(all_stats: Sequence[SymbolStatsReply]) -> None:
     from rich.text import Text
 
     console = output()
@@ -107,7 +141,7 @@ def _print_tables(all_stats: Sequence[SymbolStats]) -> None:
         console.print(Text(note, "dim"))
 
 
-def _fits(console: Console, all_stats: Sequence[SymbolStats], layout: Layout) -> bool:
+def _fits(console: Console, all_stats: Sequence[SymbolStatsReply], layout: TableLayout) -> bool:
     unfolded = console.options.update(max_width=_UNFOLDED_COLUMNS)
     return all(
         console.measure(_table(each, layout), options=unfolded).maximum <= console.width
@@ -115,7 +149,7 @@ def _fits(console: Console, all_stats: Sequence[SymbolStats], layout: Layout) ->
     )
 
 
-def _title(symbol_stats: SymbolStats) -> Text:
+def _title(symbol_stats: SymbolStatsReply) -> Text:
     from rich.text import Text
 
     title = Text(printable(symbol_stats.symbol), "bold")
@@ -123,7 +157,7 @@ def _title(symbol_stats: SymbolStats) -> Text:
     return title.append(f"  {symbol_stats.sequence:,} {noun} so far", "not bold dim")
 
 
-def _table(symbol_stats: SymbolStats, layout: Layout) -> Table:
+def _table(symbol_stats: SymbolStatsReply, layout: TableLayout) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 

@@ -1,35 +1,31 @@
-"""The calls of the clients that ask: each a plan of requests and of what their replies mean.
+"""The calls that ask the service and return no prices: each a plan of requests.
 
-Both clients run the same plans; see :mod:`~financial_data_service.client.steps`.
+Both clients run the same plans; see :mod:`~financial_data_service.client.steps`. None of them needs
+NumPy, so ``fds stats`` starts without it.
 """
 
 from __future__ import annotations
 
-import msgspec
-import numpy as np
-
 from financial_data_service import errors
-from financial_data_service.client import failures
 from financial_data_service.client.exchange import ClientSession, decode_reply, exchange, get_reply
-from financial_data_service.client.price_array import Prices
+from financial_data_service.client.replies import (
+    AllStatsReply,
+    ReadyReply,
+    SymbolsReply,
+    SymbolStatsReply,
+)
 from financial_data_service.client.results import (
     Check,
     Limits,
     Readiness,
-    RefusedFile,
     Stats,
     Symbol,
     Table,
 )
-from financial_data_service.client.retries import (
-    NEVER,
-    Retries,
-    Tries,
-)
-from financial_data_service.client.steps import FLOAT64, Pause, Plan, Request
+from financial_data_service.client.retries import NEVER, Retries, Tries
+from financial_data_service.client.steps import Pause, Plan, Request
 from financial_data_service.client.steps import path_of as path
 from financial_data_service.errors import ServiceError, WindowSizeError
-from financial_data_service.prices import LITTLE_ENDIAN
 from financial_data_service.symbols import check_symbol
 
 __all__ = []
@@ -50,34 +46,6 @@ def get_sequence(session: ClientSession, symbol: str) -> Plan[int]:
     return state.sequence
 
 
-class _SymbolsReply(msgspec.Struct):
-    symbols: list[Symbol]
-    max_symbols: int
-    largest_window: int
-    batch_max: int
-
-
-class _Window(msgspec.Struct):
-    k: int | None
-    window: int
-    min: float
-    max: float
-    last: float
-    avg: float
-    var: float
-    values: int
-
-
-class _SymbolStats(msgspec.Struct):
-    symbol: str
-    sequence: int
-    stats: list[_Window]
-
-
-class _AllStats(msgspec.Struct):
-    symbols: list[_SymbolStats]
-
-
 def stats(session: ClientSession, symbol: str, k: int | None, last: int | None) -> Plan[Stats]:
     """Return one window of one symbol."""
     check_symbol(symbol)
@@ -92,15 +60,17 @@ def stats(session: ClientSession, symbol: str, k: int | None, last: int | None) 
 def all_stats(session: ClientSession, symbol: str | None, k: int | None) -> Plan[Table[Stats]]:
     """Return all windows, or one, of a symbol or of all symbols."""
     if symbol is None:
-        everything = yield from get_reply(session, path("stats", "", k=k), _AllStats)
+        everything = yield from get_reply(session, path("stats", "", k=k), AllStatsReply)
         return _rows(everything.symbols)
     check_symbol(symbol)
     if k is not None:
         return Table(((yield from stats(session, symbol, k, None)),))
-    return _rows([(yield from get_reply(session, path("stats", "", symbol=symbol), _SymbolStats))])
+    return _rows(
+        [(yield from get_reply(session, path("stats", "", symbol=symbol), SymbolStatsReply))]
+    )
 
 
-def _rows(symbols: list[_SymbolStats]) -> Table[Stats]:
+def _rows(symbols: list[SymbolStatsReply]) -> Table[Stats]:
     return Table(
         Stats(
             symbol=each.symbol,
@@ -121,27 +91,15 @@ def _rows(symbols: list[_SymbolStats]) -> Table[Stats]:
 
 def symbols(session: ClientSession) -> Plan[Table[Symbol]]:
     """Return all symbols and the number of their prices."""
-    reply = yield from get_reply(session, path("symbols"), _SymbolsReply)
+    reply = yield from get_reply(session, path("symbols"), SymbolsReply)
     return Table(reply.symbols)
 
 
 def get_limits(session: ClientSession) -> Plan[Limits]:
     """Return the limits of the service, and store them."""
-    reply = yield from get_reply(session, path("symbols"), _SymbolsReply)
+    reply = yield from get_reply(session, path("symbols"), SymbolsReply)
     session.limits = Limits(reply.max_symbols, reply.largest_window, reply.batch_max)
     return session.limits
-
-
-def values(session: ClientSession, symbol: str, last: int | None) -> Plan[Prices]:
-    """Return the newest prices of a symbol; without `last`, the service's default number."""
-    check_symbol(symbol)
-    target = path("values", symbol, last=last, format="float64")
-    answer = yield from exchange(session, Request("GET", target))
-    headers, content = answer.reply.headers, answer.reply.content
-    if headers.get("content-type") != FLOAT64 or len(content) % 8 or "x-first" not in headers:
-        raise failures.not_our_service(session.url + target, answer.reply.status)
-    prices = np.frombuffer(content, LITTLE_ENDIAN).astype(np.float64, copy=False)
-    return Prices(prices, symbol, int(headers["x-first"]))
 
 
 def verify(session: ClientSession, symbol: str, k: int) -> Plan[Check]:
@@ -163,11 +121,6 @@ def delete(session: ClientSession, symbol: str) -> Plan[None]:
 # --- Health -----------------------------------------------------------------------------------
 
 
-class _ReadyReply(msgspec.Struct):
-    status: str
-    refused: tuple[RefusedFile, ...] = ()
-
-
 def alive(session: ClientSession) -> Plan[bool]:
     """Ask once whether the service is alive."""
     try:
@@ -181,7 +134,7 @@ def ready(session: ClientSession) -> Plan[Readiness]:
     """Ask once whether the service is ready."""
     try:
         answer = yield from exchange(session, Request("GET", "/readyz"), NEVER)
-        reply = decode_reply(session, answer.reply, _ReadyReply)
+        reply = decode_reply(session, answer.reply, ReadyReply)
     except ServiceError as error:
         return Readiness(False, detail=str(error))
     return Readiness(True, reply.refused)

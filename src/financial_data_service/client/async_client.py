@@ -10,7 +10,7 @@ from weakref import WeakSet
 import httpx
 import numpy.typing as npt
 
-from financial_data_service.client import adding, asking
+from financial_data_service.client import adding, asking, reading
 from financial_data_service.client.connection import TIMEOUT_SECONDS, Connection, Timeout, Verify
 from financial_data_service.client.exchange import ClientSession
 from financial_data_service.client.price_array import Prices
@@ -119,7 +119,7 @@ class AsyncClient:
 
     async def values(self, symbol: str, last: int | None = None) -> Prices:
         """Return the last prices of a symbol. See :meth:`Client.values`."""
-        return await self._run(asking.values(self._session, symbol, last))
+        return await self._run(reading.values(self._session, symbol, last))
 
     async def verify(self, symbol: str, k: int) -> Check:
         """Have the service recompute one window and compare. See :meth:`Client.verify`."""

@@ -20,7 +20,7 @@ from financial_data_service.client.retries import (
 from financial_data_service.client.steps import Lost, Outcome, Pause, Plan, Reply, Request
 from financial_data_service.errors import ServiceError
 
-__all__ = ["ClientSession", "exchange"]
+__all__ = ["ClientSession", "decode_reply", "exchange", "get_reply"]
 
 Result = TypeVar("Result")
 
@@ -47,7 +47,7 @@ class ClientSession:
     limits: Limits | None = None
 
 
-class Answer(NamedTuple):
+class Exchanged(NamedTuple):
     """A successful reply.
 
     Attributes
@@ -62,7 +62,7 @@ class Answer(NamedTuple):
 
 def exchange(
     session: ClientSession, request: Request, retries: Retries | None = None
-) -> Plan[Answer]:
+) -> Plan[Exchanged]:
     """Send a request, with retries where they are safe, until there is a successful reply.
 
     Raises
@@ -79,7 +79,7 @@ def exchange(
         assert outcome is not None
         session.has_answered |= isinstance(outcome, Reply)
         if isinstance(outcome, Reply) and 200 <= outcome.status < 300:
-            return Answer(outcome, is_repeated)
+            return Exchanged(outcome, is_repeated)
         is_useless = _is_address_wrong(session, outcome, before)
         pause = None if is_useless else _pause(request, outcome, tries)
         is_in_doubt = not is_untouched(outcome)
@@ -127,6 +127,13 @@ def _failure(
 
 
 def decode_reply(session: ClientSession, reply: Reply, kind: type[Result]) -> Result:
+    """Decode the JSON of a reply.
+
+    Raises
+    ------
+    ServiceError
+        When it has another shape: something else than the service answered.
+    """
     try:
         return msgspec.json.decode(reply.content, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError):
@@ -134,5 +141,6 @@ def decode_reply(session: ClientSession, reply: Reply, kind: type[Result]) -> Re
 
 
 def get_reply(session: ClientSession, target: str, kind: type[Result]) -> Plan[Result]:
+    """Send a GET request, and decode its reply."""
     answer = yield from exchange(session, Request("GET", target))
     return decode_reply(session, answer.reply, kind)

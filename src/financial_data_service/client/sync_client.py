@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Self, TypeVar, overload
+from typing import TYPE_CHECKING, overload
 from weakref import WeakSet
 
 import httpx
 import numpy.typing as npt
 
-from financial_data_service.client import adding, asking
-from financial_data_service.client.connection import TIMEOUT_SECONDS, Connection, Timeout, Verify
-from financial_data_service.client.exchange import ClientSession
+from financial_data_service.client import adding, asking, reading
+from financial_data_service.client.blocking import PlanRunner
+from financial_data_service.client.connection import TIMEOUT_SECONDS, Timeout, Verify
 from financial_data_service.client.price_array import Prices
 from financial_data_service.client.results import (
     Check,
@@ -25,7 +24,6 @@ from financial_data_service.client.results import (
     Table,
 )
 from financial_data_service.client.retries import DEFAULT, Retries
-from financial_data_service.client.steps import Outcome, Pause, Plan, Request
 from financial_data_service.client.stream_state import Reactions, ignore
 from financial_data_service.wire import DEFAULT_URL
 
@@ -34,10 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Client"]
 
-Result = TypeVar("Result")
 
-
-class Client:
+class Client(PlanRunner):
     """A service, in calls that wait for its answer. Threads may share it; processes may not.
 
     A question is repeated for a while when the service is away or busy; a change only where that
@@ -89,25 +85,16 @@ class Client:
         verify: Verify = True,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._connection = Connection(url, api_key, timeout, verify)
-        self._session = ClientSession(self._connection.url, Retries.of(retries))
-        self._http = httpx.Client(transport=transport, **self._connection.http_options())
+        super().__init__(
+            url,
+            api_key=api_key,
+            timeout=timeout,
+            retries=retries,
+            verify=verify,
+            transport=transport,
+        )
         self._subscriptions: WeakSet[Subscription] = WeakSet()
         self._lock = threading.Lock()  # Threads may subscribe while another closes.
-
-    @property
-    def url(self) -> str:
-        """Where the service is."""
-        return self._connection.url
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.url!r})"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close all connections, and end the loops of all subscriptions. Idempotent."""
@@ -115,7 +102,7 @@ class Client:
             subscriptions = list(self._subscriptions)
         for subscription in subscriptions:
             subscription.close()
-        self._http.close()
+        super().close()
 
     def add_batch(
         self,
@@ -172,7 +159,7 @@ class Client:
         >>> receipt = client.add_batch("AAPL", prices)  # doctest: +SKIP
         >>> client.add_batch("AAPL", more, from_sequence=receipt.sequence)  # doctest: +SKIP
         """
-        return self._run(adding.add_batch(self._session, symbol, values, from_sequence, exclusive))
+        return self.run(adding.add_batch(self.session, symbol, values, from_sequence, exclusive))
 
     @overload
     def stats(self, symbol: str, k: int) -> Stats: ...
@@ -200,7 +187,7 @@ class Client:
         >>> client.stats("AAPL", 3).avg  # doctest: +SKIP
         189.6
         """
-        return self._run(asking.stats(self._session, symbol, k, last))
+        return self.run(asking.stats(self.session, symbol, k, last))
 
     def all_stats(self, symbol: str | None = None, *, k: int | None = None) -> Table[Stats]:
         """Return the statistics of every window of a symbol or, without one, of all symbols.
@@ -216,15 +203,15 @@ class Client:
         --------
         >>> client.all_stats(k=3).to_pandas().set_index("symbol")["avg"]  # doctest: +SKIP
         """
-        return self._run(asking.all_stats(self._session, symbol, k))
+        return self.run(asking.all_stats(self.session, symbol, k))
 
     def symbols(self) -> Table[Symbol]:
         """Return all symbols, and the number of prices held of each."""
-        return self._run(asking.symbols(self._session))
+        return self.run(asking.symbols(self.session))
 
     def limits(self) -> Limits:
         """Return the limits of the service."""
-        return self._run(asking.get_limits(self._session))
+        return self.run(asking.get_limits(self.session))
 
     def values(self, symbol: str, last: int | None = None) -> Prices:
         """Return the last prices of a symbol, or all of them if there are fewer.
@@ -247,14 +234,14 @@ class Client:
         --------
         >>> client.values("AAPL", last=1_000_000).to_pandas().plot()  # doctest: +SKIP
         """
-        return self._run(asking.values(self._session, symbol, last))
+        return self.run(reading.values(self.session, symbol, last))
 
     def verify(self, symbol: str, k: int) -> Check:
         """Have the service recompute one window from its prices and compare.
 
         It takes half a second for 10**8 prices in memory. The client waits up to five minutes.
         """
-        return self._run(asking.verify(self._session, symbol, k))
+        return self.run(asking.verify(self.session, symbol, k))
 
     def delete(self, symbol: str) -> None:
         """Delete a symbol and all its prices, permanently.
@@ -266,15 +253,15 @@ class Client:
         UnconfirmedError
             When the reply was lost. The client does not retry: a new symbol of that name may exist.
         """
-        return self._run(asking.delete(self._session, symbol))
+        return self.run(asking.delete(self.session, symbol))
 
     def alive(self) -> bool:
         """Return whether the service answers at all. One request, no retries."""
-        return self._run(asking.alive(self._session))
+        return self.run(asking.alive(self.session))
 
     def ready(self) -> Readiness:
         """Return whether the service serves, and the files it rejects. One request, no retries."""
-        return self._run(asking.ready(self._session))
+        return self.run(asking.ready(self.session))
 
     def wait_until_ready(self, seconds: float = 30.0) -> Readiness:
         """Wait for a service that is starting.
@@ -284,7 +271,7 @@ class Client:
         ServiceUnavailableError
             When it does not serve within that time.
         """
-        return self._run(asking.wait_until_ready(self._session, seconds))
+        return self.run(asking.wait_until_ready(self.session, seconds))
 
     def subscribe(
         self,
@@ -307,33 +294,8 @@ class Client:
 
         self._must_be_open()
         reactions = Reactions(on_lost, on_restored, on_deleted)
-        retries = self._session.retries
+        retries = self.session.retries
         subscription = Subscription(self._connection, streams, reactions, retries)
         with self._lock:
             self._subscriptions.add(subscription)
         return subscription
-
-    def _must_be_open(self) -> None:
-        if self._http.is_closed:
-            raise ValueError(f"{self!r} is closed: it cannot send requests")
-
-    def _run(self, plan: Plan[Result]) -> Result:
-        outcome: Outcome = None
-        while True:
-            try:
-                step = plan.send(outcome)
-            except StopIteration as end:
-                result: Result = end.value
-                return result
-            outcome = self._do(step)
-
-    def _do(self, step: Request | Pause) -> Outcome:
-        if isinstance(step, Pause):
-            time.sleep(step.seconds)
-            return None
-        self._must_be_open()
-        try:
-            response = self._http.request(**self._connection.request_options(step))
-        except httpx.HTTPError as error:
-            return self._connection.lost(error)
-        return self._connection.reply(response)
