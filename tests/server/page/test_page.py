@@ -90,8 +90,13 @@ def test_the_page_and_its_files_say_what_they_are(service: Service) -> None:
     assert reply.headers["content-security-policy"].startswith("default-src 'self'")
     assert "//" not in reply.text, "everything is relative"
     for name, media_type in {
+        "board.js": "text/javascript; charset=utf-8",
+        "numbers.js": "text/javascript; charset=utf-8",
         "page.js": "text/javascript; charset=utf-8",
+        "palette.css": "text/css; charset=utf-8",
         "plots.js": "text/javascript; charset=utf-8",
+        "view.css": "text/css; charset=utf-8",
+        "view.js": "text/javascript; charset=utf-8",
         "page.css": "text/css; charset=utf-8",
         "plots.css": "text/css; charset=utf-8",
         "icon.svg": "image/svg+xml",
@@ -344,7 +349,7 @@ def test_numbers_are_rounded_as_the_monitor_rounds_them(service: Service, window
     window.page.goto(service.url + "/")
     rounded = window.page.evaluate(
         """async () => {
-            const { fixed } = await import("./static/plots.js");
+            const { fixed } = await import("./static/numbers.js");
             return [416.955, 416.965, -0.125].map((value) => fixed(value, 2));
         }"""
     )

@@ -12,6 +12,8 @@
 // What is known now, null where it is not, is told in the legends while there is no cursor. It may
 // be newer than the newest sample, and it stays while the service is out of reach.
 
+import { brief, fixed, priceText } from "./numbers.js";
+
 export const COLOURS = [
   "#e5534b", "#e0823d", "#4184e4", "#57ab5a", "#986ee2", "#c69026", "#2f9e9e", "#d1539a",
 ]; // of the windows 10, 100, …: neighbours differ, and each is seen on black and on white
@@ -22,27 +24,6 @@ const LABEL_GAP = 8; // of the labels of the ticks, to the plot
 const MARGIN_STEP = 12; // A margin that follows every digit would make the plot tremble.
 const DIGITS_MAX = 16; // after the first: they tell any two doubles apart
 const FONT = "11px system-ui, sans-serif";
-
-const formats = new Map();
-
-/** A number with thousands separators and exactly so many decimals. */
-export function fixed(value, decimals) {
-  let format = formats.get(decimals);
-  if (!format) {
-    const digits = { minimumFractionDigits: decimals, maximumFractionDigits: decimals };
-    format = new Intl.NumberFormat("en-US", digits);
-    formats.set(decimals, format);
-  }
-  return format.format(value);
-}
-
-/** A number as short as it may be read at a glance. */
-export function brief(value) {
-  const size = Math.abs(value);
-  if (size >= 1e15 || (size > 0 && size < 1e-6)) return value.toExponential(3);
-  if (size >= 1000) return fixed(value, 0);
-  return fixed(value, size >= 100 || Number.isInteger(value) ? 0 : 1);
-}
 
 /** Steps of 1, 2 or 5 times a power of ten, about `count` of them between two values. */
 export function ticks(low, high, count) {
@@ -341,7 +322,7 @@ export class Plots {
     if (!data.times.length || !this.isSeen) return;
     if (this.cursor !== null) this.cursor = Math.min(this.cursor, data.times.length - 1);
     const { last, windows } = data;
-    const price = (value) => (isKnown(value) ? words(value, data.decimals) : "–");
+    const price = (value) => (isKnown(value) ? priceText(value, data.decimals) : "–");
     const tellLast = (i) => price(i === null ? data.now.last : last[i]);
     const lastLine = { label: "last", values: last, tell: tellLast };
     /** The value of a window at a sample, or now. */
@@ -380,12 +361,6 @@ export class Plots {
     if (!this.isDrawn || !this.isSeen) return;
     for (const panel of [this.price, this.range, this.held, this.rate]) panel.tell();
   }
-}
-
-function words(value, decimals) {
-  const size = Math.abs(value);
-  if (size >= 1e15 || (size > 0 && size < 1e-6)) return String(Number(value.toPrecision(9)));
-  return fixed(value, Math.min(decimals, Math.max(0, 15 - String(Math.trunc(size)).length)));
 }
 
 function isKnown(value) {

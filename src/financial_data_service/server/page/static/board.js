@@ -1,0 +1,184 @@
+// What the page knows of the service: the newest of every window, histories, the state. It takes in
+// messages, samples itself when it is told to, and gives the view its model. It asks for nothing.
+
+import { kMaxOf } from "./view.js";
+
+const SAMPLES_MAX = 360; // of a history: three minutes
+const RATE_SAMPLES = 4; // that a rate is over
+const SET_MS_MAX = 50; // that windows wait for the others of their update
+
+/**
+ * The newest of every window of one symbol, and what it was before.
+ *
+ * The windows of an update come one by one. They are taken over together, once all are as of the
+ * same price, so that what is shown side by side belongs together.
+ */
+class SymbolState {
+  constructor(name, kMax) {
+    this.name = name;
+    this.windows = new Array(kMax).fill(null);
+    this.sequence = 0;
+    this.isCurrent = false; // Of a connection that has just begun nothing is known yet.
+    this.last = null;
+    this.arriving = new Map(); // k → message that waits for the others of its update
+    this.arrivingSince = null;
+    this.sequences = [];
+    this.times = [];
+    this.lasts = [];
+    this.held = [];
+    this.rate = [];
+    this.columns = Array.from({ length: kMax }, () => ({ avg: [], std: [], min: [], max: [] }));
+  }
+
+  update(message) {
+    this.arriving.set(message.k, message);
+    this.arrivingSince ??= performance.now();
+    this.settle();
+  }
+
+  /** Take over what has come, if it is all of an update or has waited for the rest long enough. */
+  settle() {
+    if (this.arriving.size === 0) return;
+    const windows = this.windows.map((window, i) => this.arriving.get(i + 1) ?? window);
+    const isSet = windows.every((window) => window?.sequence === windows[0]?.sequence);
+    if (!isSet && performance.now() - this.arrivingSince < SET_MS_MAX) return;
+    for (const { sequence, last } of this.arriving.values()) {
+      if (this.isCurrent && sequence < this.sequence) continue;
+      this.isCurrent = true;
+      this.sequence = sequence;
+      this.last = last;
+    }
+    this.windows = windows;
+    this.arriving.clear();
+    this.arrivingSince = null;
+  }
+
+  /** Note what is known now; a gap while nothing is. */
+  sample(time, isOnline, largestWindow) {
+    this.settle();
+    this.times.push(time);
+    const isKnown = isOnline && this.isCurrent;
+    this.lasts.push(isKnown ? this.last : null);
+    this.held.push(isKnown ? Math.min(this.sequence, largestWindow) : null);
+    this.sequences.push(isKnown ? this.sequence : null);
+    this.rate.push(this.rateNow());
+    this.windows.forEach((window, i) => {
+      const column = this.columns[i];
+      const known = isKnown && window;
+      column.avg.push(known ? window.avg : null);
+      column.std.push(known ? Math.sqrt(window.var) : null);
+      column.min.push(known ? window.min : null);
+      column.max.push(known ? window.max : null);
+    });
+    if (this.times.length > SAMPLES_MAX) this.dropOldest();
+  }
+
+  dropOldest() {
+    const lists = [this.times, this.lasts, this.held, this.rate, this.sequences];
+    for (const column of this.columns) lists.push(...Object.values(column));
+    for (const list of lists) list.shift();
+  }
+
+  /** Prices per second over the last samples; null where one of both ends is not known. */
+  rateNow() {
+    const end = this.times.length - 1;
+    const begin = Math.max(0, end - RATE_SAMPLES);
+    const [from, to] = [this.sequences[begin], this.sequences[end]];
+    if (end === begin || from === null || to === null) return null;
+    return (1000 * Math.max(0, to - from)) / (this.times[end] - this.times[begin]);
+  }
+
+  /** Return what the view shows, with the history of some windows. */
+  model(ks) {
+    const { name, sequence, last, windows, times, held, rate, columns } = this;
+    const shown = ks.filter((k) => k <= columns.length);
+    return {
+      name, sequence, last, windows,
+      history: {
+        times, last: this.lasts, held, rate,
+        windows: shown.map((k) => ({ k, window: 10 ** k, ...columns[k - 1] })),
+      },
+    };
+  }
+}
+
+/** All that is known about the service. */
+export class Board {
+  constructor() {
+    this.symbols = new Map();
+    this.limits = null;
+    this.isOnline = false;
+    this.problem = null;
+    this.wantsKey = false; // before it answers anything else
+    this.offlineSince = null;
+    this.updatedAt = null;
+    this.startedAt = null; // of the service's process, as this machine's clock has it
+    this.requestRate = null;
+    this.refused = []; // files that the service has and cannot serve
+  }
+
+  get kMax() {
+    return kMaxOf(this.limits);
+  }
+
+  /** Take in who is there now: what was deleted meanwhile goes. */
+  begin(limits) {
+    const names = new Set(limits.symbols.map((entry) => entry.symbol));
+    const isOther = this.limits && this.limits.largest_window !== limits.largest_window;
+    this.limits = limits;
+    for (const name of [...this.symbols.keys()]) {
+      if (isOther || !names.has(name)) this.symbols.delete(name);
+      else this.symbols.get(name).isCurrent = false; // It may have begun anew.
+    }
+    this.isOnline = true;
+    this.problem = null;
+    this.offlineSince = null;
+  }
+
+  lose(problem) {
+    this.isOnline = false;
+    this.problem = problem;
+    this.offlineSince ??= Date.now();
+    this.requestRate = null;
+  }
+
+  take(message) {
+    if (message.event === "deleted") {
+      this.symbols.delete(message.symbol);
+    } else if (message.event) {
+      let symbol = this.symbols.get(message.symbol);
+      if (!symbol) {
+        symbol = new SymbolState(message.symbol, this.kMax);
+        this.symbols.set(message.symbol, symbol);
+      }
+      symbol.update(message);
+      this.updatedAt = Date.now();
+    } else if (message.error) {
+      throw new Error(message.error.msg);
+    }
+  }
+
+  sample() {
+    const time = Date.now();
+    for (const symbol of this.symbols.values()) {
+      symbol.sample(time, this.isOnline, this.limits.largest_window);
+    }
+  }
+
+  /** Whether windows wait for the others of their update. */
+  get isArriving() {
+    return [...this.symbols.values()].some((symbol) => symbol.arriving.size > 0);
+  }
+
+  /** Return what the view shows, with the histories of some windows. */
+  model(ks) {
+    for (const symbol of this.symbols.values()) symbol.settle();
+    const { isOnline, wantsKey, offlineSince, updatedAt, startedAt, requestRate } = this;
+    return {
+      isOnline, wantsKey, offlineSince, updatedAt, startedAt, requestRate, now: Date.now(),
+      problem: wantsKey ? null : this.problem, // The form for the key says it.
+      limits: this.limits, refused: this.refused,
+      symbols: [...this.symbols.values()].map((symbol) => symbol.model(ks)),
+    };
+  }
+}
