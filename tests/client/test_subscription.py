@@ -280,6 +280,8 @@ class TestSubscription:
         async def main() -> None:
             lost: list[str] = []
             restored: list[int] = []
+            opened: list[int] = []
+            seen: list[int] = []
             first = telling(told(1, "snapshot"), told(2), then=ending)
             second = telling(told(2, "snapshot"), told(3), then=ending)
             third = telling(told(5, "snapshot"))
@@ -288,9 +290,11 @@ class TestSubscription:
                 AsyncClient(url, retries=QUICK) as client,
             ):
                 updates = client.subscribe(
-                    "stats.A.3", on_lost=lost.append, on_restored=lambda: restored.append(1)
+                    "stats.A.3",
+                    on_open=lambda: opened.append(len(seen)),
+                    on_lost=lost.append,
+                    on_restored=lambda: restored.append(1),
                 )
-                seen = []
                 async for update in updates:
                     seen.append(update.sequence)
                     if update.sequence == 5:
@@ -298,6 +302,7 @@ class TestSubscription:
                 assert seen == [1, 2, 3, 5]
                 assert len(connections) == 3
                 assert len(lost) == len(restored) == 2
+                assert opened == [0, 2, 3], "before the first update of each connection"
                 assert all(reason.startswith(f"{url}/stream: ") for reason in lost)
 
         run(main)

@@ -1,7 +1,6 @@
-"""The monitor's subscription against a stand-in that a test tells what to say, and to go.
+"""The monitor's subscription, against a stub that can fail in every way a test wants.
 
-The stand-in speaks both HTTP and WebSocket on one port, as the service does, and says what the
-service says only when all is well.
+The stub speaks HTTP and WebSocket on one port, as the service does.
 """
 
 from __future__ import annotations
@@ -22,10 +21,17 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.sync.server import Server, ServerConnection, serve
 
+from financial_data_service.client import Limits, RefusedFile
 from financial_data_service.monitor.feed import Feed
 from financial_data_service.monitor.snapshot import Snapshot
 
-LIMITS = {"symbols": [{"symbol": "A"}], "max_symbols": 10, "largest_window": 1000}
+SYMBOLS = {
+    "symbols": [{"symbol": "A", "sequence": 2, "values": 2}],
+    "max_symbols": 10,
+    "largest_window": 1000,
+    "batch_max": 10_000,
+}
+KEYS = {"right": "the-right-key-of-the-tests", "wrong": "another-key-of-the-tests"}
 METRICS = """\
 # TYPE fds_requests_total counter
 fds_requests_total{lane="fast",method="GET",route="/a b{c}",status="200"} 1.5e+03
@@ -42,7 +48,7 @@ class Stub:
 
     def __init__(self) -> None:
         self.replies: dict[str, tuple[int, str]] = {
-            "/symbols": (200, json.dumps(LIMITS)),
+            "/symbols": (200, json.dumps(SYMBOLS)),
             "/metrics": (200, METRICS),
             "/readyz": (200, '{"status": "ok"}'),
         }
@@ -131,11 +137,11 @@ def test_it_subscribes_to_every_window_of_all_symbols(stub: Stub, feed: Feed) ->
     snapshot = until(feed, is_subscribed(stub))
     streams = ["stats.*.1@250ms", "stats.*.2@250ms", "stats.*.3@250ms"]
     assert stub.questions == [{"method": "SUBSCRIBE", "params": streams, "id": 1}]
-    assert (snapshot.max_symbols, snapshot.largest_window) == (10, 1000)
+    assert snapshot.limits == Limits(10, 1000, 10_000)
     window = {"min": 1.0, "max": 3.0, "last": 3.0, "avg": 2.0, "var": 1.0, "values": 2}
     stub.say(symbol="A", k=1, window=10, sequence=2, event="snapshot", **window)
     (symbol,) = until(feed, lambda snapshot: snapshot.symbols).symbols
-    assert (symbol.symbol, symbol.sequence, symbol.windows[1]["avg"]) == ("A", 2, 2.0)
+    assert (symbol.symbol, symbol.sequence, symbol.windows[1].avg) == ("A", 2, 2.0)
     until(feed, lambda snapshot: len(snapshot.symbols[0].history) > 0)
     stub.say(symbol="A", event="deleted")
     until(feed, lambda snapshot: not snapshot.symbols)
@@ -153,7 +159,7 @@ def test_files_that_cannot_be_served_are_read(stub: Stub, feed: Feed) -> None:
     refused = [{"file": "A.ring", "reason": "expected another checksum"}]
     stub.replies["/readyz"] = 200, json.dumps({"status": "degraded", "refused": refused})
     snapshot = until(feed, lambda snapshot: snapshot.refused)
-    assert snapshot.refused == (("A.ring", "expected another checksum"),)
+    assert snapshot.refused == (RefusedFile("A.ring", "expected another checksum"),)
     for reply in ((503, "{}"), (200, "[]"), (200, "<html>"), (200, '{"refused": [1]}')):
         stub.replies["/readyz"] = reply
         feed._read_refused()
@@ -205,24 +211,25 @@ def test_server_that_fails_is_found_out(stub: Stub, feed: Feed) -> None:
 
 
 def test_the_key_is_sent_or_asked_for(stub: Stub) -> None:
-    stub.key = "right"
+    stub.key = KEYS["right"]
     with Feed(stub.url) as feed:
         problem = until(feed, lambda snapshot: snapshot.problem).problem
-        assert problem == f"{stub.url} wants its API key in FDS_API_KEY, got none"
-    with Feed(stub.url, "wrong") as feed:
+        assert str(problem).startswith(f"{stub.url} requires its API key in FDS_API_KEY, got none")
+    with Feed(stub.url, KEYS["wrong"]) as feed:
         snapshot = until(feed, lambda snapshot: snapshot.problem)
         assert "got another" in str(snapshot.problem)
+        assert KEYS["wrong"] not in str(snapshot.problem)
         assert snapshot.wants_key
-    with Feed(stub.url, "right") as feed:
+    with Feed(stub.url, KEYS["right"]) as feed:
         until(feed, is_subscribed(stub))
 
 
 @pytest.mark.parametrize(
     ("status", "body", "problem"),
     [
-        (503, "{}", "{url} answers 503"),
-        (200, '{"hello": "world"}', "What answers at {url} is not this service"),
-        (200, "<html>", "What answers at {url} is not this service"),
+        (503, "{}", "{url}: The service is not available now: Service Unavailable"),
+        (200, '{"hello": "world"}', "{url}: The answer is not one of a financial-data-service"),
+        (200, "<html>", "{url}: The answer is not one of a financial-data-service"),
     ],
 )
 def test_something_else_on_the_port(stub: Stub, status: int, body: str, problem: str) -> None:
@@ -236,13 +243,25 @@ def test_a_refused_subscription_is_told(stub: Stub) -> None:
     stub.answer = '{"error": {"code": 429, "msg": "too many"}, "id": 1}'
     with Feed(stub.url) as feed:
         snapshot = until(feed, lambda snapshot: snapshot.problem)
-        assert snapshot.problem == f"{stub.url} refuses: too many"
+        assert snapshot.problem == f"{stub.url}: too many"
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "127.0.0.1:1", "http://[", ""])
-def test_addresses_at_which_nothing_is(url: str) -> None:
-    with Feed(url) as feed:
-        until(feed, lambda snapshot: snapshot.problem)
+def test_an_address_at_which_nothing_is() -> None:
+    with Feed("http://127.0.0.1:1") as feed:
+        snapshot = until(feed, lambda snapshot: snapshot.problem)
+        assert snapshot.problem == "The service at http://127.0.0.1:1 does not answer"
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:1", "ftp://a", ""])
+def test_addresses_of_no_service(url: str) -> None:
+    with pytest.raises(ValueError, match="Expected a URL such as http://"):
+        Feed(url)
+
+
+def test_a_key_that_cannot_be_one() -> None:
+    with pytest.raises(ValueError, match="Expected an API key") as caught:
+        Feed("http://127.0.0.1:1", "too short")
+    assert "too short" not in str(caught.value)
 
 
 def test_proxies_of_the_environment_are_not_used(

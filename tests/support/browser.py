@@ -13,7 +13,7 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-__all__ = ["WAIT_MS", "Window", "chromium", "needs_chromium"]
+__all__ = ["ALL_ELEMENTS", "WAIT_MS", "Window", "chromium", "needs_chromium"]
 
 CHROMIUM = shutil.which("chromium")
 WAIT_MS = 20_000.0  # A busy machine is no defect.
@@ -25,6 +25,12 @@ _OF_THE_NETWORK = (
     *("net::ERR_CONNECTION_REFUSED", "net::ERR_CONNECTION_RESET", "net::ERR_EMPTY_RESPONSE"),
     *("net::ERR_SOCKET_NOT_CONNECTED", "WebSocket connection to"),
 )
+
+
+# A function of a selector: the elements of the document and of the components in it.
+ALL_ELEMENTS = """(selector) => [document, ...[...document.querySelectorAll("*")]
+    .map((each) => each.shadowRoot).filter(Boolean)]
+    .flatMap((root) => [...root.querySelectorAll(selector)])"""
 
 
 @contextmanager
@@ -82,12 +88,12 @@ class Window:
     ) -> list[tuple[float, float, float, float]]:
         """No text of these elements is nearer than `gap` to that of another; return their boxes."""
         boxes: list[tuple[float, float, float, float]] = self.page.evaluate(
-            """(elements) => [...document.querySelectorAll(elements)].map((element) => {
+            f"""(elements) => ({ALL_ELEMENTS})(elements).map((element) => {{
                 const range = document.createRange();
                 range.selectNodeContents(element);
-                const { left, top, right, bottom } = range.getBoundingClientRect();
+                const {{ left, top, right, bottom }} = range.getBoundingClientRect();
                 return [left, top, right, bottom];
-            }).filter(([left, , right]) => right > left)""",
+            }}).filter(([left, , right]) => right > left)""",
             elements,
         )
         assert boxes
@@ -117,5 +123,5 @@ class Window:
         self.context.close()
         excuses = excused + (_OF_THE_NETWORK if lost else ())
         left = [each for each in self.complaints if not any(part in each for part in excuses)]
-        assert left == []
+        assert left == [], left
         assert self.hosts <= {"127.0.0.1"}

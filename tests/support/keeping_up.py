@@ -16,7 +16,7 @@ from statistics import median
 
 import httpx
 
-from support.browser import Window
+from support.browser import ALL_ELEMENTS, Window
 from support.service_process import Service
 
 __all__ = ["keep_up"]
@@ -42,18 +42,18 @@ while True:
 """
 
 # Of each table: how old the newest price is that it shows, and of how many moments its rows are.
-LOOK = """(tables) => [...document.querySelectorAll(tables)].map((table) => {
+LOOK = f"""(tables) => ({ALL_ELEMENTS})(tables).map((table) => {{
     const last = [...table.querySelectorAll("td[data-field=last]")].map((cell) => cell.title);
     return [Date.now() / 1000 - Number(last[0]), new Set(last).size];
-})"""
+}})"""
 
-FILLED = """([tables, count]) => {
-    const found = [...document.querySelectorAll(tables)];
+FILLED = f"""([tables, count]) => {{
+    const found = ({ALL_ELEMENTS})(tables);
     return found.length === count && found.every((table) => [...table.querySelectorAll(
         "td[data-field=last]")].every((cell) => cell.title !== ""));
-}"""
+}}"""
 
-VALUES = """(tables) => [...document.querySelectorAll(tables)].map((table) =>
+VALUES = f"""(tables) => ({ALL_ELEMENTS})(tables).map((table) =>
     Number([...table.querySelectorAll("td[data-field=values]")].at(-1).title))"""
 
 

@@ -8,11 +8,11 @@ Receipt(symbol='AAPL', added=3, sequence=3)
 189.6
 
 Plans decide (``exchange``, ``asking``, ``reading``, ``adding``, ``retries``, ``stream_state``: no
-input or output); ``blocking`` and ``sync_client``, ``async_client``, ``subscription`` and ``ingest``
-carry them out. ``asking`` and ``blocking`` do without NumPy. The commands and the monitor use this
-package too. It loads neither the engine nor Numba, and pandas, polars and pyarrow only for their
-objects; it may import ``errors``, ``prices``, ``symbols``, ``windows`` and ``wire``. A new call of
-the service goes here.
+input or output). ``blocking`` and ``sync_client``, ``async_client``, ``subscription`` and
+``ingest`` carry them out. ``asking`` and ``blocking`` do without NumPy. The commands and the
+monitor use this package too. It loads neither the engine nor Numba, and pandas, polars and pyarrow
+only for their objects; it may import ``errors``, ``prices``, ``symbols``, ``windows`` and
+``wire``. A new call of the service goes here.
 """
 
 from __future__ import annotations

@@ -144,6 +144,7 @@ class AsyncClient:
     def subscribe(
         self,
         *streams: str | Iterable[str],
+        on_open: Callable[[], object] = ignore,
         on_lost: Callable[[str], object] = ignore,
         on_restored: Callable[[], object] = ignore,
         on_deleted: Callable[[str], object] = ignore,
@@ -163,10 +164,12 @@ class AsyncClient:
             ``stats.<symbol>.<k>``, with ``*`` for all symbols and an optional interval:
             ``stats.AAPL.3@0ms``. :func:`~financial_data_service.client.stream_state.stream_name`
             encodes symbols that contain a ``.``.
+        on_open : callable, optional
+            Called when the service has answered on a new connection, before its first update.
         on_lost : callable, optional
             Called with the reason when the connection is lost or cannot be made.
         on_restored : callable, optional
-            Called when there is a connection again.
+            Called when there is a connection again after a loss.
         on_deleted : callable, optional
             Called with a symbol when it is deleted, or has started again from its first price. The
             service does not report symbols that were deleted while the connection was lost. For
@@ -189,7 +192,7 @@ class AsyncClient:
         from financial_data_service.client.subscription import AsyncSubscription
 
         self._must_be_open()
-        reactions = Reactions(on_lost, on_restored, on_deleted)
+        reactions = Reactions(on_open, on_lost, on_restored, on_deleted)
         retries = self._session.retries
         subscription = AsyncSubscription(self._connection, streams, reactions, retries)
         self._subscriptions.add(subscription)

@@ -91,6 +91,7 @@ def ignore(*_: object) -> None:
 class Reactions(NamedTuple):
     """Callbacks for events other than updates."""
 
+    on_open: Callable[[], object] = ignore
     on_lost: Callable[[str], object] = ignore
     on_restored: Callable[[], object] = ignore
     on_deleted: Callable[[str], object] = ignore

@@ -67,6 +67,7 @@ class _Watch:
         self._pauses = pauses
         self._state = StreamState(names, f"{connection.url}/stream")
         self._failures = 0
+        self._is_open = False
         self._is_lost = False
         self._is_entered = False
 
@@ -81,12 +82,16 @@ class _Watch:
             self._is_lost = False
             self._reactions.on_restored()
         news = self._state.receive(message)
+        if not self._is_open:
+            self._is_open = True
+            self._reactions.on_open()
         if news.deleted is not None:
             self._reactions.on_deleted(news.deleted)
         return news.update
 
     def _pause_after(self, failure: Exception) -> float:
-        """Return the seconds until the next attempt, or None if there is to be none."""
+        """Return the seconds until the next attempt, or raise the error that ends the loop."""
+        self._is_open = False
         final = final_error(failure, self._state.url)
         if final is not None:
             raise final from failure

@@ -276,6 +276,7 @@ class Client(PlanRunner):
     def subscribe(
         self,
         *streams: str | Iterable[str],
+        on_open: Callable[[], object] = ignore,
         on_lost: Callable[[str], object] = ignore,
         on_restored: Callable[[], object] = ignore,
         on_deleted: Callable[[str], object] = ignore,
@@ -293,7 +294,7 @@ class Client(PlanRunner):
         from financial_data_service.client.subscription import Subscription
 
         self._must_be_open()
-        reactions = Reactions(on_lost, on_restored, on_deleted)
+        reactions = Reactions(on_open, on_lost, on_restored, on_deleted)
         retries = self.session.retries
         subscription = Subscription(self._connection, streams, reactions, retries)
         with self._lock:

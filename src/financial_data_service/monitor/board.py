@@ -1,64 +1,56 @@
-"""What is known of the service, from its messages alone: windows, histories, how things stand.
+"""What the monitor knows about the service: windows, histories, the state.
 
-Pure but for a lock: times are given, nothing is asked for. One thread feeds it, another samples it,
-any number look at it by :meth:`Board.snapshot`.
-
-A history is a table of samples, :data:`SAMPLES_MAX` of them at most, NaN where nothing was known::
-
-    time | sequence | held | last | rate | decimals | avg std min max of k = 1 | of k = 2 | …
+It does no input or output: times are arguments. One thread feeds it, another samples it, and any
+thread may call :meth:`Board.snapshot`.
 """
 
 from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from financial_data_service.client import Limits, RefusedFile, Symbol, Update
 from financial_data_service.monitor.history import History
-from financial_data_service.monitor.snapshot import (
-    DECIMALS_MIN,
-    Message,
-    Snapshot,
-    SymbolSnapshot,
-    decimals_of_windows,
-)
+from financial_data_service.monitor.snapshot import Snapshot, SymbolSnapshot
 
 __all__ = ["Board"]
 
 SET_SECONDS_MAX = 0.05
-"""That the windows of a symbol wait for the others of their update."""
+"""Longest time for which windows of a symbol wait for the others of their update."""
+
+_NO_HISTORY = np.empty((0, 0))
 
 
 class Board:
-    """What is known of the service. For any thread."""
+    """All that is known about the service. Any thread may use it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._state = Snapshot(symbols=[])
+        self._state = Snapshot(symbols=())
         self._symbols: dict[str, SymbolSnapshot] = {}
-        self._sets: dict[str, SymbolSnapshot] = {}  # as each was when its windows were of one price
-        self._unset_since: dict[str, float] = {}  # of those whose windows are not
+        self._sets: dict[str, SymbolSnapshot] = {}  # the newest with all windows at one sequence
+        self._unset_since: dict[str, float] = {}  # of symbols whose windows differ in sequence
         self._histories: dict[str, History] = {}
-        self._decimals: dict[str, int] = {}  # that prices have had since the last sample
-        self._counted: tuple[float, float] | None = None  # requests, when
+        self._counted: tuple[float, float] | None = None  # requests, and the time
 
-    def begin(self, limits: Message) -> None:
-        """Take in the reply of ``GET /symbols``: the service is there.
+    @property
+    def is_online(self) -> bool:
+        """Whether the service can be reached."""
+        return self._state.is_online
 
-        Symbols that were deleted meanwhile go. Those that are there may have begun anew: what is
-        known of them is shown until their next message, and no sample is made of it.
+    def begin(self, symbols: Iterable[Symbol], limits: Limits) -> None:
+        """Note that there is a connection, with these symbols and limits.
 
-        Raises
-        ------
-        KeyError, TypeError, ValueError
-            When it is not a reply of the service.
+        Symbols that were deleted meanwhile are removed. The others may have started again from
+        their first price: they are shown as they were until their next update, and not sampled.
         """
-        names = {entry["symbol"] for entry in limits["symbols"]}
-        largest_window = int(limits["largest_window"])
+        names = {each.symbol for each in symbols}
         with self._lock:
-            if largest_window != self._state.largest_window:
+            if limits.largest_window != self._state.largest_window:
                 names = set()
             kept = {name: each for name, each in self._symbols.items() if name in names}
             self._symbols = {name: replace(each, is_current=False) for name, each in kept.items()}
@@ -69,11 +61,9 @@ class Board:
             }
             self._unset_since.clear()
             self._histories = {name: self._histories[name] for name in kept}
-            self._decimals = {name: self._decimals[name] for name in kept}
             self._state = replace(
                 self._state,
-                max_symbols=int(limits["max_symbols"]),
-                largest_window=largest_window,
+                limits=limits,
                 is_online=True,
                 problem=None,
                 wants_key=False,
@@ -93,40 +83,32 @@ class Board:
                 request_rate=math.nan,
             )
 
-    def take(self, message: Message, now: float) -> None:
-        """Take in a message about a window of a symbol."""
-        name = message["symbol"]
+    def take(self, update: Update, now: float) -> None:
+        """Take in an update of a window."""
+        name = update.symbol
         with self._lock:
-            if message["event"] == "deleted":
-                self._forget(name)
-                return
             known = self._symbols.get(name)
             windows = {} if known is None else dict(known.windows)
-            windows[message["k"]] = message
+            windows[update.k or 0] = update
             if known is None:
                 self._histories[name] = History(self._state.k_max)
-            if known is None or not known.is_current or message["sequence"] >= known.sequence:
-                sequence, last = message["sequence"], message["last"]
+            if known is None or not known.is_current or update.sequence >= known.sequence:
+                sequence, last = update.sequence, update.last
             else:
                 sequence, last = known.sequence, known.last
-            decimals = decimals_of_windows([message])
-            self._decimals[name] = max(decimals, self._decimals.get(name, DECIMALS_MIN))
-            self._symbols[name] = SymbolSnapshot(
-                name, windows, sequence, last, math.nan, np.empty((0, 0))
-            )
+            self._symbols[name] = SymbolSnapshot(name, windows, sequence, last, _NO_HISTORY)
             self._note_whether_set(name, now)
             self._state = replace(self._state, updated_at=now)
 
-    def _forget(self, name: str) -> None:
-        self._symbols.pop(name, None)
-        self._sets.pop(name, None)
-        self._unset_since.pop(name, None)
-        self._histories.pop(name, None)
-        self._decimals.pop(name, None)
+    def forget(self, name: str) -> None:
+        """Remove a symbol that was deleted."""
+        with self._lock:
+            for known in (self._symbols, self._sets, self._unset_since, self._histories):
+                known.pop(name, None)
 
     def _note_whether_set(self, name: str, now: float) -> None:
         symbol = self._symbols[name]
-        sequences = {window["sequence"] for window in symbol.windows.values()}
+        sequences = {window.sequence for window in symbol.windows.values()}
         if len(symbol.windows) == self._state.k_max and len(sequences) == 1:
             self._sets[name] = symbol
             self._unset_since.pop(name, None)
@@ -134,7 +116,7 @@ class Board:
             self._unset_since.setdefault(name, now)
 
     def _shown(self, name: str, now: float) -> SymbolSnapshot:
-        """Return a symbol as it was when its windows were of one price, while the rest is due."""
+        """Return a symbol; while windows of an update are missing, as it was before the update."""
         is_due = now - self._unset_since.get(name, -math.inf) < SET_SECONDS_MAX
         return self._sets.get(name, self._symbols[name]) if is_due else self._symbols[name]
 
@@ -148,47 +130,33 @@ class Board:
             self._state = replace(self._state, request_rate=rate, started_at=started_at)
 
     def unmeasured(self) -> None:
-        """Note that the service is there and tells no figures now."""
+        """Note that the service is alive and gives no metrics now."""
         with self._lock:
             self._state = replace(self._state, request_rate=math.nan)
 
-    def refuses(self, health: Message) -> None:
-        """Take in the reply of ``GET /readyz``, which names the files that cannot be served.
-
-        Raises
-        ------
-        AttributeError, KeyError, TypeError
-            When it is not a reply of the service.
-        """
-        refused = tuple((each["file"], each["reason"]) for each in health.get("refused", ()))
+    def refuses(self, files: Sequence[RefusedFile]) -> None:
+        """Take in which files the service cannot serve."""
         with self._lock:
-            self._state = replace(self._state, refused=refused)
+            self._state = replace(self._state, refused=files)
 
     def sample(self, now: float) -> None:
-        """Add a sample to each history; a gap while the service is out of reach."""
+        """Add a sample to each history; a gap while the service cannot be reached."""
         with self._lock:
             for name in self._symbols:
                 symbol = self._shown(name, now)
                 is_known = self._state.is_online and symbol.is_current
                 known = symbol if is_known else None
-                decimals, largest_window = self._decimals[name], self._state.largest_window
-                self._histories[name].add(now, known, largest_window, decimals)
-                self._decimals[name] = decimals_of_windows(self._symbols[name].windows.values())
+                self._histories[name].add(now, known, self._state.largest_window)
 
     def snapshot(self, now: float = math.inf) -> Snapshot:
         """Return all that is known.
 
-        The windows of an update come one by one. With `now`, in seconds of the epoch, a symbol of
-        which some are still to come, and not for long, is given as it was before them.
+        The windows of an update arrive one by one. With `now`, in seconds of the epoch, a symbol
+        is returned as it was before an update of which windows are still missing, for a short time.
         """
         with self._lock:
             symbols = [
-                replace(
-                    self._shown(name, now),
-                    rate=self._histories[name].rate,
-                    history=self._histories[name].frozen(),
-                    decimals=max(self._decimals[name], self._histories[name].decimals),
-                )
+                replace(self._shown(name, now), history=self._histories[name].frozen())
                 for name in sorted(self._symbols)
             ]
             return replace(self._state, symbols=symbols)

@@ -1,48 +1,46 @@
-"""The subscription: every window of every symbol, over one WebSocket, whoever looks at the page.
+"""The monitor's subscription: every window of every symbol, once for all sessions of the page.
 
-Three threads: one follows ``WS /stream`` and comes back to it when it is lost, one looks at the
-clock for the histories, one asks ``/metrics`` and ``/readyz``, by which a service that hangs is
-found out as well.
+Three threads. One follows the stream. One samples the histories. One asks ``/metrics`` and
+``/readyz``; it also notices a service that hangs.
 """
 
 from __future__ import annotations
 
-import json
 import re
-import ssl
 import threading
 import time
-from collections.abc import Container
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
-from typing import Any, Self
+from typing import TYPE_CHECKING, Self
 
-import httpx
-from websockets.exceptions import ConnectionClosed, WebSocketException
-from websockets.sync.client import ClientConnection, connect
-
+from financial_data_service.client import Client, Retries, stream_name
+from financial_data_service.client.exchange import exchange
+from financial_data_service.client.retries import NEVER
+from financial_data_service.client.steps import Request
+from financial_data_service.errors import (
+    ServiceError,
+    ServiceUnavailableError,
+    UnauthorizedError,
+)
 from financial_data_service.monitor.board import Board
 from financial_data_service.monitor.history import SAMPLE_SECONDS
 
-__all__ = ["Feed", "UnreachableError", "WrongKeyError"]
+if TYPE_CHECKING:
+    from financial_data_service.client.subscription import Subscription
+
+__all__ = ["Feed"]
 
 INTERVAL_MS = 250
-"""Of updates: the page is not read faster."""
+"""Interval of updates: the page is not read faster."""
 
 POLL_SECONDS = 2.0
 ANSWER_SECONDS_MAX = 5.0
 NO_FIGURES = (404, 429, 503)
-"""Answers of ``/metrics`` by which the service is there: switched off, or it has too much to do."""
+"""Statuses of ``/metrics`` from a live service: metrics are off, or it has too much to do."""
 
-RETRY_SECONDS = (0.25, 0.5, 1.0, 2.0)
-
-
-class UnreachableError(Exception):
-    """The service did not answer, or what answered is not this service; the message says which."""
-
-
-class WrongKeyError(UnreachableError):
-    """The service is there, and wants another API key."""
+RETRIES = Retries(count=0, pause_seconds=0.25, pause_seconds_max=2.0)
+CLOCK_SECONDS_MAX = 2.0
+"""A larger difference of the two clocks is corrected. ``Date`` has whole seconds."""
 
 
 class Feed:
@@ -51,36 +49,37 @@ class Feed:
     Parameters
     ----------
     url : str
-        Of the service.
+        URL of the service.
     api_key : str, optional
-        The key, if it wants one.
+        The key, if the service requires one.
 
     Attributes
     ----------
     board : Board
         What is known.
+
+    Raises
+    ------
+    ValueError
+        When the URL or the key is invalid.
     """
 
     def __init__(self, url: str, api_key: str | None = None) -> None:
-        self.url = url.rstrip("/")
         self.board = Board()
-        self._headers = {"X-API-Key": api_key} if api_key else {}
-        # Both ways trust the same: the system's authorities, or those that SSL_CERT_FILE names.
-        self._trust = ssl.create_default_context() if self.url.startswith("https:") else None
-        # No proxy of the environment stands between this page and a server beside it.
-        self._client = httpx.Client(
-            headers=self._headers,
-            timeout=ANSWER_SECONDS_MAX,
-            trust_env=False,
-            verify=self._trust or False,
-        )
+        self._client = Client(url, api_key=api_key, timeout=ANSWER_SECONDS_MAX, retries=RETRIES)
+        self._has_key = api_key is not None
+        self._subscription: Subscription | None = None
+        self._failures = 0  # since the last connection
         self._is_closed = threading.Event()
-        self._connection: ClientConnection | None = None
-        self._failures = 0
         self._threads = [
             threading.Thread(target=target, name=f"feed-{target.__name__}", daemon=True)
             for target in (self._follow, self._sample, self._measure)
         ]
+
+    @property
+    def url(self) -> str:
+        """URL of the service."""
+        return self._client.url
 
     def __enter__(self) -> Self:
         return self.start()
@@ -95,7 +94,7 @@ class Feed:
         return self
 
     def close(self) -> None:
-        """Stop following, and wait until nothing is left of it."""
+        """Stop following, and wait for the threads to end."""
         self._is_closed.set()
         self._hang_up()
         for thread in self._threads:
@@ -103,67 +102,65 @@ class Feed:
         self._client.close()
 
     def _hang_up(self) -> None:
-        connection = self._connection
-        if connection is not None:
-            connection.close()
+        subscription = self._subscription
+        if subscription is not None:
+            subscription.close()
 
-    # The stream
+    # --- The stream
 
     def _follow(self) -> None:
         while not self._is_closed.is_set():
             try:
                 self._receive()
-            except UnreachableError as error:
+            except ServiceError as error:
                 self._lose(error)
-            self._is_closed.wait(RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS) - 1)])
+            self._is_closed.wait(RETRIES.pause(self._failures))
             self._failures += 1
 
     def _receive(self) -> None:
-        """Connect, and take in messages until the connection ends; always raises."""
-        reply = self._ask("/symbols")
-        try:
-            limits = reply.json()
-            k_max = len(str(int(limits["largest_window"]))) - 1
-            with self._connected() as connection:
-                self._connection = connection
-                streams = [f"stats.*.{k}@{INTERVAL_MS}ms" for k in range(1, k_max + 1)]
-                question = {"method": "SUBSCRIBE", "params": streams, "id": 1}
-                connection.send(json.dumps(question))
-                self.board.begin(limits)
-                self._failures = 0
-                while True:
-                    self._take(json.loads(connection.recv()))
-        except ConnectionClosed as error:
-            raise UnreachableError(f"The connection to {self.url} is lost") from error
-        except (KeyError, TypeError, ValueError) as error:
-            raise UnreachableError(f"What answers at {self.url} is not this service") from error
-        finally:
-            self._connection = None
+        """Take in updates until the connection ends.
 
-    def _connected(self) -> ClientConnection:
-        url = "ws" + self.url.removeprefix("http") + "/stream"
-        try:
-            return connect(
-                url,
-                additional_headers=self._headers,
-                ssl=self._trust,
-                open_timeout=ANSWER_SECONDS_MAX,
-                close_timeout=1.0,
-                proxy=None,
+        Each connection has a subscription of its own, which begins with the state of every window:
+        a service that was restarted may have other prices at the same sequence.
+        """
+        k_max = len(str(self._client.limits().largest_window)) - 1
+        with self._client.subscribe(
+            [stream_name(None, k, INTERVAL_MS) for k in range(1, k_max + 1)],
+            on_open=self._begin,
+            on_lost=self._on_lost,
+            on_deleted=self.board.forget,
+        ) as updates:
+            self._subscription = updates
+            if self._is_closed.is_set():  # Before there was anything to hang up.
+                return
+            for update in updates:
+                self.board.take(update, time.time())
+
+    def _begin(self) -> None:
+        limits = self._client.limits()
+        self.board.begin(self._client.symbols(), limits)
+        self._failures = 0
+
+    def _on_lost(self, _: str) -> None:
+        self.board.lose(f"The connection to {self.url} is lost", time.time())
+        self._hang_up()
+
+    def _lose(self, error: ServiceError) -> None:
+        wants_key = isinstance(error, UnauthorizedError)
+        self.board.lose(self._problem(error), time.time(), wants_key=wants_key)
+
+    def _problem(self, error: ServiceError) -> str:
+        if isinstance(error, UnauthorizedError):
+            got = "another" if self._has_key else "none"
+            return (
+                f"{self.url} requires its API key in FDS_API_KEY, got {got}: "
+                "set it, and start the monitor again"
             )
-        except (OSError, WebSocketException) as error:
-            raise UnreachableError(f"The stream at {url} cannot be had: {error}") from error
+        if isinstance(error, ServiceUnavailableError) and error.status is None:
+            return f"The service at {self.url} does not answer"
+        return f"{self.url}: {error.detail}"
 
-    def _take(self, message: Any) -> None:
-        if "event" in message:
-            self.board.take(message, time.time())
-        elif "error" in message:
-            raise UnreachableError(f"{self.url} refuses: {message['error']['msg']}")
-
-    def _lose(self, error: UnreachableError) -> None:
-        self.board.lose(str(error), time.time(), wants_key=isinstance(error, WrongKeyError))
-
-    # The clock and the metrics
+    # --- The clock and the metrics
 
     def _sample(self) -> None:
         while not self._is_closed.wait(SAMPLE_SECONDS):
@@ -171,44 +168,38 @@ class Feed:
 
     def _measure(self) -> None:
         while not self._is_closed.wait(POLL_SECONDS):
-            if self._connection is not None:
+            if self.board.is_online:
                 try:
                     self._read_metrics()
                     self._read_refused()
-                except UnreachableError as error:
+                except ServiceError as error:
                     self._lose(error)
                     self._hang_up()
 
     def _read_metrics(self) -> None:
-        reply = self._ask("/metrics", excused=NO_FIGURES)
-        if reply.status_code in NO_FIGURES:
+        try:
+            plan = exchange(self._client.session, Request("GET", "/metrics"), NEVER)
+            reply = self._client.run(plan).reply
+        except ServiceError as error:
+            if error.status not in NO_FIGURES:
+                raise
             self.board.unmeasured()
             return
-        now = time.time()
-        requests = sum(_values(reply.text, "fds_requests_total"))
-        starts = _values(reply.text, "process_start_time_seconds")
-        # The service's clock may be another machine's.
-        told = parsedate_to_datetime(reply.headers["date"]).timestamp()
-        ahead = told - now if abs(told - now) > 2 else 0.0
+        now, text = time.time(), reply.content.decode()
+        starts = _values(text, "process_start_time_seconds")
+        # The service's clock may be that of another machine.
+        ahead = 0.0
+        with suppress(KeyError, ValueError):
+            ahead = parsedate_to_datetime(reply.headers["date"]).timestamp() - now
+        ahead = ahead if abs(ahead) > CLOCK_SECONDS_MAX else 0.0
+        requests = sum(_values(text, "fds_requests_total"))
         self.board.measured(requests, min(starts) - ahead if starts else None, now)
 
     def _read_refused(self) -> None:
-        """Ask which files are refused: their symbols are in no stream."""
-        # What was known holds until an answer says otherwise.
-        with suppress(AttributeError, KeyError, TypeError, ValueError, UnreachableError):
-            self.board.refuses(self._ask("/readyz").json())
-
-    def _ask(self, path: str, *, excused: Container[int] = ()) -> httpx.Response:
-        try:
-            reply = self._client.get(self.url + path)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise UnreachableError(f"The server at {self.url} does not answer") from error
-        if reply.status_code == 401:
-            got = "another" if self._headers else "none"
-            raise WrongKeyError(f"{self.url} wants its API key in FDS_API_KEY, got {got}")
-        if not reply.is_success and reply.status_code not in excused:
-            raise UnreachableError(f"{self.url} answers {reply.status_code}")
-        return reply
+        """Ask which files are rejected: no stream has their symbols."""
+        readiness = self._client.ready()
+        if readiness:  # Otherwise what was known holds.
+            self.board.refuses(readiness.refused)
 
 
 def _values(exposition: str, name: str) -> list[float]:

@@ -1,31 +1,38 @@
-"""The history of one symbol: a table of samples over time."""
+"""The history of one symbol: a table of samples over time, NaN where nothing was known::
+
+time | sequence | held | last | rate | avg std min max of k = 1 | of k = 2 | …
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from financial_data_service.monitor.snapshot import DECIMALS_MIN, SymbolSnapshot
+from financial_data_service.monitor.snapshot import SymbolSnapshot
 
-__all__ = ["SAMPLES_MAX", "SAMPLE_SECONDS", "History"]
+__all__ = ["SAMPLES_MAX", "SAMPLE_SECONDS", "History", "columns"]
 
+# These three are the page's own, as board.js has them.
 SAMPLE_SECONDS = 0.5
 SAMPLES_MAX = 360
-"""Three minutes: as much as a plot of this width can tell apart."""
-
+"""Three minutes: as much as a plot of this width can show."""
 RATE_SAMPLES = 4
-"""Samples that a rate is over: fewer would show the batches, more hide a standstill."""
+"""Samples of a rate. Fewer would show single batches, more would hide a standstill."""
 
-_TIME, _SEQUENCE, _HELD, _LAST, _RATE, _DECIMALS = range(6)
-_FIRST = 6
+DIGITS = 12
+"""Significant digits of statistics in a plot; all 17 would double what is sent."""
+
+_TIME, _SEQUENCE, _HELD, _LAST, _RATE = range(5)
+_FIRST = 5
 _OF_WINDOW = ("avg", "std", "min", "max")
 
 
 class History:
-    """Samples of one symbol, the oldest of which give way.
+    """Samples of one symbol, :data:`SAMPLES_MAX` at most.
 
     Parameters
     ----------
@@ -40,81 +47,68 @@ class History:
     def __len__(self) -> int:
         return self._count
 
-    def add(
-        self,
-        now: float,
-        symbol: SymbolSnapshot | None,
-        largest_window: int,
-        decimals: int = DECIMALS_MIN,
-    ) -> None:
-        """Add what is known now, None if nothing is. `now` in seconds of the epoch.
-
-        `decimals` are those that prices have had since the sample before.
-        """
+    def add(self, now: float, symbol: SymbolSnapshot | None, largest_window: int) -> None:
+        """Add what is known at `now`, in seconds of the epoch; None if nothing is."""
         if self._count == SAMPLES_MAX:
             self._table[:-1] = self._table[1:]
             self._count -= 1
         row = self._table[self._count]
         row[:] = math.nan
         row[_TIME] = now
-        row[_DECIMALS] = decimals
         if symbol is not None:
             row[_SEQUENCE] = symbol.sequence
             row[_HELD] = min(symbol.sequence, largest_window)
             row[_LAST] = symbol.last
-            for k, window in symbol.windows.items():
+            for k, stats in symbol.windows.items():
                 begin = _FIRST + len(_OF_WINDOW) * (k - 1)
-                row[begin : begin + len(_OF_WINDOW)] = (
-                    *(window["avg"], math.sqrt(window["var"])),
-                    *(window["min"], window["max"]),
-                )
+                row[begin : begin + len(_OF_WINDOW)] = stats.avg, stats.std, stats.min, stats.max
         self._count += 1
         row[_RATE] = self._rate()
 
     def _rate(self) -> float:
-        """Prices per second over the last samples; NaN where one end is not known."""
+        """Return the prices per second over the last samples; NaN where one end is not known."""
         last = self._count - 1
         first = max(0, last - RATE_SAMPLES)
         added = self._table[last, _SEQUENCE] - self._table[first, _SEQUENCE]
         seconds = self._table[last, _TIME] - self._table[first, _TIME]
         return max(0.0, float(added / seconds)) if seconds > 0 and added == added else math.nan
 
-    @property
-    def rate(self) -> float:
-        """The newest rate, in prices per second; NaN while it is not known."""
-        return float(self._table[self._count - 1, _RATE]) if self._count else math.nan
-
-    @property
-    def decimals(self) -> int:
-        """Decimals that show the prices of all samples."""
-        return int(self._table[: self._count, _DECIMALS].max(initial=DECIMALS_MIN))
-
     def frozen(self) -> npt.NDArray[np.float64]:
-        """Return a copy of the samples there are."""
+        """Return a copy of the samples."""
         return self._table[: self._count].copy()
 
-    @staticmethod
-    def columns(
-        table: npt.NDArray[np.float64], ks: list[int], decimals: int | None = None
-    ) -> dict[str, Any]:
-        """Return what :meth:`frozen` gave as lists by name, ready for JSON: NaN as None.
 
-        With `decimals`, prices are rounded to so many: shorter by half.
-        """
-        if decimals is not None:
-            table = table.round(decimals)
-        lists = {
-            "times": [round(1000 * time) for time in table[:, _TIME].tolist()],
-            "last": _listed(table[:, _LAST]),
-            "held": _listed(table[:, _HELD]),
-            "rate": _listed(table[:, _RATE]),
-        }
-        windows = []
-        for k in ks:
-            begin = _FIRST + len(_OF_WINDOW) * (k - 1)
-            columns = {name: _listed(table[:, begin + i]) for i, name in enumerate(_OF_WINDOW)}
-            windows.append({"k": k, "window": 10**k, **columns})
-        return {**lists, "windows": windows}
+def columns(table: npt.NDArray[np.float64], ks: Sequence[int]) -> dict[str, Any]:
+    """Return the samples as lists by name, ready for JSON: NaN as None.
+
+    Parameters
+    ----------
+    table : array
+        As :meth:`History.frozen` returns it.
+    ks : sequence of int
+        The windows to include, as powers of ten. Their statistics are rounded to 12 digits.
+    """
+    windows = []
+    for k in ks:
+        begin = _FIRST + len(_OF_WINDOW) * (k - 1)
+        rounded = _rounded(table[:, begin : begin + len(_OF_WINDOW)])
+        lists = {name: _listed(rounded[:, i]) for i, name in enumerate(_OF_WINDOW)}
+        windows.append({"k": k, "window": 10**k, **lists})
+    return {
+        "times": [round(1000 * time) for time in table[:, _TIME].tolist()],
+        "last": _listed(table[:, _LAST]),
+        "held": _listed(table[:, _HELD]),
+        "rate": _listed(table[:, _RATE]),
+        "windows": windows,
+    }
+
+
+def _rounded(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Round to :data:`DIGITS` significant digits. What has no such scale is left as it is."""
+    with np.errstate(all="ignore"):
+        scale = 10.0 ** (DIGITS - 1 - np.floor(np.log10(np.abs(values))))
+        rounded = np.round(values * scale) / scale
+    return np.where(np.isfinite(rounded), rounded, values)
 
 
 def _listed(column: npt.NDArray[np.float64]) -> list[float | None]:

@@ -1,43 +1,54 @@
-"""The page itself, as Streamlit runs it.
+"""The Streamlit page: the view of the service's own page, fed by one subscription.
 
-One subscription serves every session: :func:`feed_of` is a resource of the process. Each session
-refreshes one fragment, whose elements keep their places; the plots are a component that draws in
-place, so that nothing on the page is ever taken away and put back.
+The view (``view.js``, ``plots.js``, their styles) is the service's own. Here it is a component, so
+there is one source for what both pages show. Unlike the root page, this one keeps the API key in
+its own process, asks the service once for all its viewers, and has a history from before a viewer
+came.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import time
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 from msgspec.json import encode
 
-from financial_data_service.monitor import views
 from financial_data_service.monitor.feed import Feed
 from financial_data_service.monitor.history import SAMPLE_SECONDS
+from financial_data_service.monitor.model import model_of
+from financial_data_service.wire import DEFAULT_URL
 
 if TYPE_CHECKING:
     from streamlit.components.v2.types import ComponentRenderer
 
-BANDS_FIRST = [2, 3, 4]  # windows in the plots to begin with, as powers of ten
+KEY = "view"
+SCRIPTS = ("elements.js", "numbers.js", "plots.js", "view.js")
+STYLES = ("palette.css", "plots.css", "view.css")
 
-_DRAW = """
-export default function ({ data, parentElement }) {
+_SHOW = """
+export default function ({ data, parentElement, setStateValue }) {
   const root = parentElement.querySelector(".root");
-  root.plots ??= new Plots(root);
-  const history = JSON.parse(data);
-  root.classList.toggle("stale", history.isStale);
-  root.plots.draw(history);
+  const { bands, ...model } = JSON.parse(data);
+  if (!root.view) {
+    root.view = new View(root, (chosen) => setStateValue("bands", chosen), bands ?? undefined);
+    if (!bands) setStateValue("bands", root.view.bands);
+  }
+  root.view.render(model);
 }
 """
-_COLOURS = """
-.root { --ink: var(--st-text-color); --muted: #8d96a5; --line: #8883;
-  font-family: var(--st-font); color: var(--st-text-color); margin: .6rem 0 1.6rem; }
-.root.stale { opacity: .6; }
+# The colours are Streamlit's, whose theme need not be that of the system, or such that either
+# theme can have.
+_THEME = """
+.root { --ink: var(--st-text-color); --back: var(--st-background-color); --muted: #8d96a5;
+  --panel: var(--st-secondary-background-color); --line: #8883; --link: var(--st-link-color);
+  --fill: #2f6fd0; --good: #3fb950; --warn: #d29922; --bad: #f85149;
+  color: var(--st-text-color); font-family: var(--st-font); font-variant-numeric: tabular-nums; }
 """
+_WIDTH = "<style>.stMainBlockContainer { padding-top: 3rem; max-width: 88rem; }</style>"
 
 
 @st.cache_resource(show_spinner=False)
@@ -47,55 +58,39 @@ def feed_of(url: str, api_key: str | None) -> Feed:
 
 
 @st.cache_resource(show_spinner=False)
-def plots_component() -> ComponentRenderer:
-    """Return the component that draws the plots: the script of the service's own page."""
+def view_component() -> ComponentRenderer:
+    """Return the component: the view's files as one script and one style."""
     static = files("financial_data_service") / "server" / "page" / "static"
-    script, style = ((static / name).read_text("utf-8") for name in ("plots.js", "plots.css"))
-    return st.components.v2.component(
-        "fds_plots", html='<div class="root"></div>', css=style + _COLOURS, js=script + _DRAW
-    )
+    script = "".join((static / name).read_text("utf-8") for name in SCRIPTS)
+    script = re.sub(r"(?ms)^import .*?;\n", "", script)  # All of them are in this one file.
+    style = "".join((static / name).read_text("utf-8") for name in STYLES)
+    html = '<div class="root"></div>'
+    return st.components.v2.component("fds_view", html=html, css=style + _THEME, js=script + _SHOW)
 
 
 @st.fragment(run_every=SAMPLE_SECONDS)
-def live() -> None:
+def live(feed: Feed) -> None:
     """Show the part of the page that changes."""
-    url = os.environ.get("FDS_URL", views.DEFAULT_URL).rstrip("/")
-    snapshot = feed_of(url, os.environ.get("FDS_API_KEY") or None).board.snapshot(time.time())
-    stale = " stale" if snapshot.problem else ""
-
-    def show(html: str) -> None:
-        st.html(f'<div class="fds{stale}">{html}</div>')
-
-    show(views.header_html(url, snapshot, time.time()))
-    if not snapshot.symbols:
-        if snapshot.is_online and not snapshot.refused:
-            st.write("No symbols yet. Send the first prices, or load a file:")
-            st.code(views.hint(url), language="bash")
-        return
-    options = range(1, snapshot.k_max + 1)
-    ks = st.pills(
-        "Windows in the plots",
-        options,
-        selection_mode="multi",
-        default=[k for k in BANDS_FIRST if k in options],
-        format_func=lambda k: f"{10**k:,}",
-        key="bands",
-    )
-    for symbol in snapshot.symbols:
-        show(views.symbol_html(symbol, snapshot.largest_window))
-        data = views.plots_data(symbol, sorted(ks), snapshot.largest_window)
-        data["isStale"] = bool(stale)
-        # Encoded here, it takes a tenth of the time that Streamlit would take.
-        plots_component()(data=encode(data).decode(), key=f"plots-{symbol.symbol}")
+    now = time.time()
+    bands: list[int] | None = st.session_state.get(KEY, {}).get("bands")
+    model = model_of(feed.board.snapshot(now), feed.url, bands or (), now)
+    # Encoded here, it takes a tenth of the time that Streamlit would take.
+    data: Any = encode(model | {"bands": bands}).decode()
+    view_component()(data=data, key=KEY, on_bands_change=lambda: None)
 
 
 def page() -> None:
     """Lay out the page."""
     st.set_page_config(page_title="financial-data-service", page_icon="📈", layout="wide")
-    st.html(views.STYLE)
-    st.html(views.bands_style("bands"))
+    st.html(_WIDTH)
     st.title("financial-data-service", anchor=False)
-    live()
+    url = os.environ.get("FDS_URL") or DEFAULT_URL
+    try:
+        feed = feed_of(url, os.environ.get("FDS_API_KEY") or None)
+    except ValueError as error:
+        st.error(f"{error}. Set FDS_URL or FDS_API_KEY, and start the monitor again.")
+        return
+    live(feed)
 
 
 if __name__ == "__main__":

@@ -91,6 +91,7 @@ def test_the_page_and_its_files_say_what_they_are(service: Service) -> None:
     assert "//" not in reply.text, "everything is relative"
     for name, media_type in {
         "board.js": "text/javascript; charset=utf-8",
+        "elements.js": "text/javascript; charset=utf-8",
         "numbers.js": "text/javascript; charset=utf-8",
         "page.js": "text/javascript; charset=utf-8",
         "palette.css": "text/css; charset=utf-8",
@@ -342,19 +343,6 @@ def drawn_labels(window: Window, low: float, high: float) -> list[dict[str, Any]
         [low, high],
     )
     return labels
-
-
-@needs_chromium
-def test_numbers_are_rounded_as_the_monitor_rounds_them(service: Service, window: Window) -> None:
-    window.page.goto(service.url + "/")
-    rounded = window.page.evaluate(
-        """async () => {
-            const { fixed } = await import("./static/numbers.js");
-            return [416.955, 416.965, -0.125].map((value) => fixed(value, 2));
-        }"""
-    )
-    assert rounded == ["416.96", "416.97", "-0.13"]
-    window.close()
 
 
 @needs_chromium

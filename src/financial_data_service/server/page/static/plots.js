@@ -12,6 +12,7 @@
 // What is known now, null where it is not, is told in the legends while there is no cursor. It may
 // be newer than the newest sample, and it stays while the service is out of reach.
 
+import { make, setText } from "./elements.js";
 import { brief, fixed, priceText } from "./numbers.js";
 
 export const COLOURS = [
@@ -64,19 +65,17 @@ class Panel {
     this.title = title;
     this.legendKey = null;
     this.values = [];
-    const figure = document.createElement("figure");
-    const caption = figure.appendChild(document.createElement("figcaption"));
-    caption.appendChild(document.createElement("b")).textContent = title;
-    this.legend = caption.appendChild(document.createElement("span"));
-    this.legend.className = "legend";
-    this.canvas = figure.appendChild(document.createElement("canvas"));
+    const figure = make(parent, "figure");
+    const caption = make(figure, "figcaption");
+    make(caption, "b", "", title);
+    this.legend = make(caption, "span", "legend");
+    this.canvas = make(figure, "canvas");
     this.canvas.tabIndex = 0;
     this.canvas.setAttribute("role", "img");
     this.canvas.addEventListener("pointermove", (event) => this.point(event.offsetX));
     this.canvas.addEventListener("pointerleave", () => group.moveTo(null));
     this.canvas.addEventListener("blur", () => group.moveTo(null));
     this.canvas.addEventListener("keydown", (event) => this.press(event));
-    parent.appendChild(figure);
   }
 
   /** Move the cursor to the sample nearest to a place on the canvas. */
@@ -194,15 +193,13 @@ class Panel {
       this.legendKey = key;
       this.legend.replaceChildren();
       this.values = entries.map((entry) => {
-        const item = this.legend.appendChild(document.createElement("span"));
-        item.className = "item";
-        const mark = item.appendChild(document.createElement("i"));
-        mark.className = entry.low ? "band" : "line";
+        const item = make(this.legend, "span", "item");
+        const mark = make(item, "i", entry.low ? "band" : "line");
         mark.style.background = entry.colour || "var(--ink)";
         item.append(`${entry.label} `);
-        return item.appendChild(document.createElement("output"));
+        return make(item, "output");
       });
-      this.when = this.legend.appendChild(document.createElement("span"));
+      this.when = make(this.legend, "span");
     }
     entries.forEach((entry, i) => setText(this.values[i], entry.text));
     setText(this.when, when);
@@ -216,10 +213,6 @@ function marginFor({ context, ticks }) {
   const widest = Math.max(0, ...ticks.map(({ label }) => context.measureText(label).width));
   const wanted = Math.ceil((widest + LABEL_GAP + 2) / MARGIN_STEP) * MARGIN_STEP;
   return Math.max(MARGIN.right, wanted);
-}
-
-function setText(element, text) {
-  if (element.textContent !== text) element.textContent = text;
 }
 
 function stroke(context, x0, y0, x1, y1) {

@@ -7,6 +7,7 @@
 // Times are in ms; null stands for what is not known. `history` is what plots.js draws, but for
 // `heldMax`, `decimals` and `now`. Names of symbols and files reach the page as text, never as HTML.
 
+import { make, setText } from "./elements.js";
 import { COLOURS, Plots } from "./plots.js";
 import {
   Decimals, ageText, clockText, fixed, percentText, priceText, rateText, spanText, spreadText,
@@ -221,16 +222,18 @@ class Section {
     const { windows, history } = symbol;
     const decimals = this.decimals.take(windows, history);
     const isNew = windows !== this.shown?.windows || decimals !== this.shown.decimals;
-    const now = nowOf(symbol, largestWindow);
     if (isNew) {
       this.shown = { windows, decimals };
       this.renderNumbers(symbol, decimals, largestWindow);
+    }
+    const now = nowOf(symbol, largestWindow);
+    const drawn = JSON.stringify([history.times.at(-1), history.windows.map(({ k }) => k)]);
+    if (drawn !== this.drawn) {
+      this.drawn = drawn;
+      this.plots.draw({ ...history, heldMax: largestWindow, decimals, now });
+    } else if (isNew) {
       this.plots.tell(now, decimals);
     }
-    const drawn = JSON.stringify([history.times.at(-1), history.windows.map(({ k }) => k)]);
-    if (drawn === this.drawn) return;
-    this.drawn = drawn;
-    this.plots.draw({ ...history, heldMax: largestWindow, decimals, now });
   }
 
   /** Draw once more, in other colours. */
@@ -351,15 +354,4 @@ function commandsFor(url) {
 /** Quote a word for a shell. */
 function quoted(word) {
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
-}
-
-function setText(element, text) {
-  if (element.textContent !== text) element.textContent = text;
-}
-
-function make(parent, tag, className = "", text = "") {
-  const element = parent.appendChild(document.createElement(tag));
-  if (className) element.className = className;
-  if (text) element.textContent = text;
-  return element;
 }
