@@ -1,4 +1,6 @@
 """The live page at ``/``: its routes and its static files.
 
-A change of what the page shows goes here.
+In ``static/``, ``page.js`` follows the service, ``board.js`` is what the page knows, ``view.js``
+and ``plots.js`` are what it shows, ``numbers.js`` writes numbers in words. The Streamlit page
+embeds the view too. A change of what both pages show goes to ``view.js``.
 """

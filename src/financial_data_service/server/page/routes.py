@@ -1,11 +1,11 @@
 """The page at ``/``: a live view of all symbols, and the files it is made of.
 
-Plain HTML, style and script from ``static/``, read once; nothing is built and nothing comes from
-elsewhere. The page shows nothing by itself: what it shows it asks of the service as anyone would,
-with the API key if there is one, so that the page is open to all.
+``static/`` has plain HTML, styles and scripts, read once; nothing is built, and nothing comes from
+another host. The page contains no data. Its script asks the service like any client, with the API
+key if there is one. So the page itself is open to all.
 
-The files refer to each other by relative addresses. They hold wherever a proxy publishes the
-service; when it has told us the prefix, the page says it as well.
+The files refer to each other by relative addresses, which work behind any proxy. If the server is
+told the prefix, the page contains it too.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def router_for() -> APIRouter:
 
 
 def _files() -> dict[str, _File]:
-    """Read the files of the page; names other than theirs can be asked for in vain."""
+    """Read the files of the page; only their names are served."""
     return {
         entry.name: _file(entry.read_bytes(), entry.name.rpartition(".")[2])
         for entry in files(__package__).joinpath("static").iterdir()
@@ -74,7 +74,7 @@ def _file(content: bytes, ending: str) -> _File:
 
 
 def _response(request: Request, file: _File) -> Response:
-    # Asked for again each time, so that the files are of one version after an upgrade.
+    # The browser asks each time, so all files are of one version after an upgrade.
     headers = {"cache-control": "no-cache", "etag": file.etag}
     if file.etag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)

@@ -1,5 +1,5 @@
-// What the page knows of the service: the newest of every window, histories, the state. It takes in
-// messages, samples itself when it is told to, and gives the view its model. It asks for nothing.
+// What the page knows about the service: the newest statistics of every window, histories, the state.
+// It takes messages, and returns the model that the view draws. It does no input or output.
 
 import { kMaxOf } from "./view.js";
 
@@ -8,17 +8,17 @@ const RATE_SAMPLES = 4; // that a rate is over
 const SET_MS_MAX = 50; // that windows wait for the others of their update
 
 /**
- * The newest of every window of one symbol, and what it was before.
+ * The newest statistics of every window of one symbol, and their history.
  *
- * The windows of an update come one by one. They are taken over together, once all are as of the
- * same price, so that what is shown side by side belongs together.
+ * The windows of an update arrive one by one. They replace the old ones together, once all have the
+ * same sequence. So all rows of a table belong to the same price.
  */
 class SymbolState {
   constructor(name, kMax) {
     this.name = name;
     this.windows = new Array(kMax).fill(null);
     this.sequence = 0;
-    this.isCurrent = false; // Of a connection that has just begun nothing is known yet.
+    this.isCurrent = false; // Whether the service has confirmed it since the last connection.
     this.last = null;
     this.arriving = new Map(); // k → message that waits for the others of its update
     this.arrivingSince = null;
@@ -36,7 +36,7 @@ class SymbolState {
     this.settle();
   }
 
-  /** Take over what has come, if it is all of an update or has waited for the rest long enough. */
+  /** Show the windows that have arrived, if the update is complete or has waited long enough. */
   settle() {
     if (this.arriving.size === 0) return;
     const windows = this.windows.map((window, i) => this.arriving.get(i + 1) ?? window);
@@ -53,7 +53,7 @@ class SymbolState {
     this.arrivingSince = null;
   }
 
-  /** Note what is known now; a gap while nothing is. */
+  /** Add a sample to the history; a gap while the service cannot be reached. */
   sample(time, isOnline, largestWindow) {
     this.settle();
     this.times.push(time);
@@ -79,7 +79,7 @@ class SymbolState {
     for (const list of lists) list.shift();
   }
 
-  /** Prices per second over the last samples; null where one of both ends is not known. */
+  /** Return the prices per second over the last samples; null if one of both ends is unknown. */
   rateNow() {
     const end = this.times.length - 1;
     const begin = Math.max(0, end - RATE_SAMPLES);
@@ -109,26 +109,26 @@ export class Board {
     this.limits = null;
     this.isOnline = false;
     this.problem = null;
-    this.wantsKey = false; // before it answers anything else
+    this.wantsKey = false; // The service refuses every request until it gets its key.
     this.offlineSince = null;
     this.updatedAt = null;
-    this.startedAt = null; // of the service's process, as this machine's clock has it
+    this.startedAt = null; // when the service started, by the clock of this machine
     this.requestRate = null;
-    this.refused = []; // files that the service has and cannot serve
+    this.refused = []; // files that the service cannot serve
   }
 
   get kMax() {
     return kMaxOf(this.limits);
   }
 
-  /** Take in who is there now: what was deleted meanwhile goes. */
+  /** Note that there is a connection. Symbols that were deleted meanwhile are removed. */
   begin(limits) {
     const names = new Set(limits.symbols.map((entry) => entry.symbol));
     const isOther = this.limits && this.limits.largest_window !== limits.largest_window;
     this.limits = limits;
     for (const name of [...this.symbols.keys()]) {
       if (isOther || !names.has(name)) this.symbols.delete(name);
-      else this.symbols.get(name).isCurrent = false; // It may have begun anew.
+      else this.symbols.get(name).isCurrent = false; // It may have started from its first price again.
     }
     this.isOnline = true;
     this.problem = null;

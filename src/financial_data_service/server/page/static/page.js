@@ -1,7 +1,7 @@
-// The root page: what the service says of its symbols, as it says it.
+// The root page: it follows the service and shows its symbols.
 //
 // One WebSocket brings every window of every symbol (see /asyncapi.yaml). /symbols has the limits,
-// /metrics the requests, /readyz the files that cannot be served. Nothing is loaded from elsewhere.
+// /metrics the requests, /readyz the files that cannot be served. No other host is asked.
 //
 //   follow ──▶ Board (symbols, their windows and histories) ──▶ View, at most once a frame
 
@@ -10,9 +10,9 @@ import { View, kMaxOf } from "./view.js";
 
 const INTERVAL_MS = 250; // of updates
 const SAMPLE_MS = 500; // of histories
-const FRAME_MS = 20; // in which what comes is shown together
+const FRAME_MS = 20; // Updates within it are shown together.
 const POLL_MS = 2000;
-const NO_FIGURES = [404, 429, 503]; // of /metrics: switched off, or the service has too much to do
+const NO_FIGURES = [404, 429, 503]; // of /metrics: it is off, or the service has too much to do
 const ANSWER_MS_MAX = 5000;
 const RETRY_MS = [250, 500, 1000, 2000];
 
@@ -45,13 +45,13 @@ async function ask(path) {
   return reply;
 }
 
-/** Follow the stream; returns, or fails with the reason, once it has ended. */
+/** Follow the stream until it ends; fails with the reason. */
 function watch(board, limits, onOpen) {
   const address = new URL("stream", document.baseURI);
   address.protocol = address.protocol.replace("http", "ws");
   if (apiKey) address.searchParams.set("api_key", apiKey);
   const socket = new WebSocket(address);
-  const kMax = kMaxOf(limits); // The board's may be of before a restart.
+  const kMax = kMaxOf(limits); // The board may still have the limits from before a restart.
   const params = Array.from({ length: kMax }, (_, i) => `stats.*.${i + 1}@${INTERVAL_MS}ms`);
   let problem = "The connection to the service is lost";
   const poll = setInterval(() => {
@@ -59,7 +59,7 @@ function watch(board, limits, onOpen) {
       if (socket.readyState !== WebSocket.OPEN) return;
       problem = error.message;
       socket.close();
-      onEnd(); // A host that is gone does not answer a farewell either.
+      onEnd(); // A host that is gone does not answer the close frame either.
     });
   }, POLL_MS);
   let onEnd;
@@ -89,25 +89,25 @@ function watch(board, limits, onOpen) {
   });
 }
 
-/** Ask for what the stream does not tell; a service that hangs is found out by it as well. */
+/** Ask for what is not in the stream. This also notices a service that hangs. */
 async function look(board) {
   await measure(board);
   await readRefused(board);
   show();
 }
 
-/** Ask which files are refused: their symbols are in no stream. */
+/** Ask which files are rejected: no stream has their symbols. */
 async function readRefused(board) {
   try {
     board.refused = (await (await ask("readyz")).json()).refused ?? [];
   } catch {
-    // What was known holds until an answer says otherwise.
+    // Keep what was known until there is an answer.
   }
 }
 
 let counted = null;
 
-/** Read off /metrics how long the service has been up, and how many requests it has answered. */
+/** Read from /metrics when the service started, and how many requests it has answered. */
 async function measure(board) {
   let reply;
   try {
@@ -163,7 +163,7 @@ async function follow(board) {
   }
 }
 
-/** Say that the service wants a key, until there is another one. */
+/** Show that the service requires a key, and wait until the user enters one. */
 async function withoutKey(board, reason) {
   board.wantsKey = true;
   show();
@@ -172,7 +172,7 @@ async function withoutKey(board, reason) {
   show();
 }
 
-/** Wait, or less long if the network comes back. */
+/** Wait; end early when the network comes back. */
 function pause(milliseconds) {
   return new Promise((resolve) => {
     setTimeout(resolve, milliseconds);
@@ -181,11 +181,11 @@ function pause(milliseconds) {
 }
 
 function askForKey(reason) {
-  byId("metrics").hidden = true; // A link asks without the key.
+  byId("metrics").hidden = true; // A link cannot send the key.
   const form = byId("key-form");
   byId("key-problem").textContent = apiKey
     ? "That is not the key of this service."
-    : "This service wants a key.";
+    : "This service requires a key.";
   byId("key-problem").title = reason;
   form.hidden = false;
   byId("key").focus();
@@ -207,7 +207,7 @@ const url = new URL(".", document.baseURI).href;
 const view = new View(byId("view"), show);
 let isDue = false;
 
-/** Bring the page up to date soon. */
+/** Render soon, once for all changes until then. */
 function show() {
   if (isDue) return;
   isDue = true;

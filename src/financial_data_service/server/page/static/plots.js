@@ -1,32 +1,32 @@
-// The plots of one symbol, on canvases that are drawn again in place: last price within avg ± std
-// of each window, min–max bands, prices held, prices per second.
+// The plots of one symbol: last price within avg ± std of each window, min–max bands, prices held,
+// prices per second. Each is a canvas that is redrawn in place.
 //
-// Needs nothing but a browser. The root page and the Streamlit page draw with it alike. Colours
-// come from the custom properties --ink, --muted and --line of the element it draws into.
+// It needs only a browser. Both pages use it. Colours come from the custom properties --ink, --muted
+// and --line of the element.
 //
-// What is drawn is a history, oldest first, null where nothing is known:
+// The data is a history, oldest sample first, null where nothing is known:
 //   { times: [ms], last: […], held: […], heldMax, rate: […], decimals,
 //     windows: [{ k, window, avg: […], std: […], min: […], max: […] }],
 //     now: { last, held, rate, windows: [{ avg, std, min, max }] } }
 //
-// What is known now, null where it is not, is told in the legends while there is no cursor. It may
-// be newer than the newest sample, and it stays while the service is out of reach.
+// `now` is in the legends while there is no cursor. It may be newer than the newest sample, and it
+// stays while the service cannot be reached.
 
 import { make, setText } from "./elements.js";
 import { brief, fixed, priceText } from "./numbers.js";
 
 export const COLOURS = [
   "#e5534b", "#e0823d", "#4184e4", "#57ab5a", "#986ee2", "#c69026", "#2f9e9e", "#d1539a",
-]; // of the windows 10, 100, …: neighbours differ, and each is seen on black and on white
+]; // of the windows 10, 100, …: neighbours differ, and each is visible on black and on white
 
-const SPAN_MS_MIN = 30_000; // A plot that has just begun fills from the right.
-const MARGIN = { top: 8, right: 78, bottom: 20, left: 2 }; // on the right: more for longer labels
-const LABEL_GAP = 8; // of the labels of the ticks, to the plot
-const MARGIN_STEP = 12; // A margin that follows every digit would make the plot tremble.
-const DIGITS_MAX = 16; // after the first: they tell any two doubles apart
+const SPAN_MS_MIN = 30_000; // A short history is drawn at the right.
+const MARGIN = { top: 8, right: 78, bottom: 20, left: 2 }; // More on the right for longer labels.
+const LABEL_GAP = 8; // between the plot and the labels of its ticks
+const MARGIN_STEP = 12; // A margin that changed with every digit would make the plot jump.
+const DIGITS_MAX = 16; // after the first: enough to distinguish any two doubles
 const FONT = "11px system-ui, sans-serif";
 
-/** Steps of 1, 2 or 5 times a power of ten, about `count` of them between two values. */
+/** Return about `count` ticks between two values, at steps of 1, 2 or 5 times a power of ten. */
 export function ticks(low, high, count) {
   const raw = (high - low) / count;
   const power = 10 ** Math.floor(Math.log10(raw));
@@ -41,7 +41,7 @@ export function ticks(low, high, count) {
   return { step, values };
 }
 
-/** Lowest and highest of what is known, with a little room; never empty. */
+/** Return the lowest and highest value, with a little room. The range is never empty. */
 function extent(columns, { floor, roomMin = 0 }) {
   let low = Infinity;
   let high = -Infinity;
@@ -58,7 +58,7 @@ function extent(columns, { floor, roomMin = 0 }) {
   return [low === floor ? low : low - room, high + room];
 }
 
-/** One plot: a title, a legend that tells the values under the cursor, a canvas. */
+/** One plot: a title, a legend with the values at the cursor, a canvas. */
 class Panel {
   constructor(parent, title, group) {
     this.group = group;
@@ -97,14 +97,14 @@ class Panel {
     this.group.moveTo(Math.min(Math.max(from + step, 0), times.length - 1));
   }
 
-  /** Draw bands and lines over time; `format` puts a value into words. */
+  /** Draw bands and lines over time. `format` returns the label of a tick. */
   draw({ bands = [], lines, format, limits = {} }) {
     const { times } = this.group.data;
     this.entries = [...lines, ...bands];
     this.tell();
     const width = this.canvas.clientWidth;
     const height = this.canvas.clientHeight;
-    if (!width || !height) return; // It is not shown.
+    if (!width || !height) return; // The canvas is not visible.
     const context = this.prepare(width, height);
     const columns = [...lines.map((line) => line.values), ...bands.flatMap((b) => [b.low, b.high])];
     const [low, high] = extent(columns, limits);
@@ -129,7 +129,7 @@ class Panel {
     context.restore();
   }
 
-  /** Size the canvas to the screen's pixels, empty it, and read the colours that hold now. */
+  /** Size the canvas in the screen's pixels, clear it, and read the current colours. */
   prepare(width, height) {
     const ratio = globalThis.devicePixelRatio || 1;
     const pixels = [Math.round(width * ratio), Math.round(height * ratio)];
@@ -179,14 +179,14 @@ class Panel {
     stroke(context, MARGIN.left, y + 0.5, MARGIN.left + plot.width, y + 0.5);
   }
 
-  /** Write the legend, as of the cursor or of now. */
+  /** Write the values at the cursor into the legend; without a cursor, the values of now. */
   tell() {
     const { cursor, data } = this.group;
     const when = cursor === null ? "" : new Date(data.times[cursor]).toLocaleTimeString("en-GB");
     this.write(this.entries.map((each) => ({ ...each, text: each.tell(cursor) })), when);
   }
 
-  /** Write the legend; its elements are made anew only when there are others. */
+  /** Write the legend. Its elements are replaced only when the entries change. */
   write(entries, when) {
     const key = entries.map((entry) => entry.label).join("|");
     if (key !== this.legendKey) {
@@ -208,7 +208,7 @@ class Panel {
   }
 }
 
-/** Room on the right for the widest label: one that is cut off is another number. */
+/** Return the room on the right for the widest label. A cut label would be another number. */
 function marginFor({ context, ticks }) {
   const widest = Math.max(0, ...ticks.map(({ label }) => context.measureText(label).width));
   const wanted = Math.ceil((widest + LABEL_GAP + 2) / MARGIN_STEP) * MARGIN_STEP;
@@ -239,7 +239,7 @@ function drawLine({ context, x, y }, times, values, colour, width) {
   context.stroke();
 }
 
-/** Fill between two lines, gap by gap, with an edge on both sides and a line along the middle. */
+/** Fill between two lines, except in gaps, with an edge on both sides and a line in the middle. */
 function drawBand(plot, times, { low, high, middle, colour }) {
   const { context, x, y } = plot;
   context.fillStyle = colour;
@@ -270,7 +270,7 @@ function drawCursor({ context, x, height }, time, colour) {
   context.setLineDash([]);
 }
 
-/** A tick with as many digits as tell it apart from its neighbours. */
+/** Return the label of a tick, with enough digits to distinguish it from its neighbours. */
 function tickLabel(value, step) {
   if (value === 0) return "0";
   const size = Math.abs(value);
@@ -291,7 +291,7 @@ export class Plots {
     this.range = new Panel(parent, "Min to max", this);
     this.held = new Panel(parent, "Prices held", this);
     this.rate = new Panel(parent, "Prices per second", this);
-    this.isSeen = false; // What is scrolled away is drawn when it comes back.
+    this.isSeen = false; // Plots outside the viewport are drawn when they are scrolled into it.
     const observer = new IntersectionObserver(
       (entries) => {
         this.isSeen = entries.at(-1).isIntersecting;
@@ -302,14 +302,14 @@ export class Plots {
     observer.observe(parent);
   }
 
-  /** Move the cursor of all four to a sample, or away. */
+  /** Move the cursor of all four plots to a sample; null removes it. */
   moveTo(index) {
     if (index === this.cursor) return;
     this.cursor = index;
     if (this.data) this.draw(this.data);
   }
 
-  /** Draw a history in place of the one before. */
+  /** Draw a history. */
   draw(data) {
     this.data = data;
     if (!data.times.length || !this.isSeen) return;
@@ -347,7 +347,7 @@ export class Plots {
     this.isDrawn = true;
   }
 
-  /** Tell in the legends what is known now, in between two samples. */
+  /** Update the legends between two samples. */
   tell(now, decimals) {
     if (!this.data) return;
     Object.assign(this.data, { now, decimals });
