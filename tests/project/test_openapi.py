@@ -342,10 +342,3 @@ def test_pages_render_without_a_network(
     console = [line for line in run.stderr.splitlines() if "CONSOLE" in line]
     refused = "violates the following Content Security Policy directive"
     assert [line for line in console if not (refused in line and "/logo-mini.svg" in line)] == []
-
-
-@pytest.mark.parametrize("page", ["/docs", "/redoc"])
-def test_pages_may_load_from_this_service_alone(service: Service, page: str) -> None:
-    policy = httpx.get(service.url + page).headers["content-security-policy"]
-    assert policy.startswith("default-src 'self'; ")
-    assert "http" not in policy
