@@ -7,7 +7,7 @@ batches.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -103,6 +103,12 @@ class SymbolStore(ABC):
             Symbols that disappeared without being deleted. The caller releases them.
         """
         return ()
+
+    def observe_syncs(self, observer: Callable[[int], object] | None) -> None:  # noqa: B027
+        """Report how long each sync to disk takes, in nanoseconds; None ends that.
+
+        Memory has no syncs. The thread that waited for a sync calls the observer.
+        """
 
     def close(self) -> None:  # noqa: B027 - a store may hold nothing
         """Release everything. Idempotent; :meth:`open` makes the store usable again."""

@@ -102,6 +102,10 @@ class SymbolManager:
         """Files that cannot be served, each with the reason."""
         return self._store.refused
 
+    def observe_syncs(self, observer: Callable[[int], object] | None) -> None:
+        """Report how long each sync to disk takes, in nanoseconds; None ends that."""
+        self._store.observe_syncs(observer)
+
     def run_housekeeping(self) -> None:
         """Do regular work: release symbols that are gone. Called about once a second."""
         for symbol in [name for name, stats in self._symbols.items() if stats.sequence < 0]:

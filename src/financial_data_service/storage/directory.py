@@ -24,7 +24,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
@@ -148,6 +148,10 @@ class DirectoryStore(SymbolStore):
         if is_alone:
             self._access.sync_names()  # The previous processes may have been killed before that.
             self._access.share(descriptor)
+
+    def observe_syncs(self, observer: Callable[[int], object] | None) -> None:
+        """Report the time of each sync, in nanoseconds; None ends that."""
+        self._access.sync_times.observer = observer
 
     def close(self) -> None:
         """Close all symbols. The last process marks every file as closed cleanly. Idempotent."""

@@ -28,6 +28,7 @@ from financial_data_service.storage.directory_lock import (
     write_settings,
 )
 from financial_data_service.storage.locks import LOCK_SECONDS, lock_within
+from financial_data_service.storage.sync_times import SyncTimes
 
 __all__ = ["DirectoryAccess", "cannot_be_used"]
 
@@ -43,12 +44,18 @@ class DirectoryAccess:
         Settings of this process, with its ``pid``. All processes must have the same, but for that.
     is_synced : bool
         Whether new names in directories are synced to disk.
+
+    Attributes
+    ----------
+    sync_times : SyncTimes
+        To whom the times of syncs are reported, by the symbol files too.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any], *, is_synced: bool) -> None:
         self.path = path
         self._settings = settings
         self._is_synced = is_synced
+        self.sync_times = SyncTimes()
         self._descriptor = -1  # of directory.json, which holds the lock
 
     @property
@@ -130,7 +137,7 @@ class DirectoryAccess:
     def sync_names(self) -> None:
         """Sync the names in the directory to disk."""
         if self._is_synced:
-            disk.sync_directory(self.path)
+            self.sync_times.measure(disk.sync_directory, self.path)
 
     @contextmanager
     def exclusively(self) -> Iterator[None]:
@@ -162,7 +169,7 @@ class DirectoryAccess:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             for path in made:
                 if self._is_synced:
-                    disk.sync_directory(path.parent)
+                    self.sync_times.measure(disk.sync_directory, path.parent)
             owner = self.path.stat().st_uid
             if owner != os.geteuid():
                 raise DataDirectoryError(

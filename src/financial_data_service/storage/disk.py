@@ -9,10 +9,8 @@ import ctypes
 import errno
 import mmap
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from financial_data_service.engine.layout import PAGE_BYTES
 from financial_data_service.errors import InsufficientStorageError
@@ -21,15 +19,11 @@ __all__ = [
     "NO_DESCRIPTOR",
     "NO_ROOM",
     "allocate",
-    "on_sync",
     "start_writing",
     "sync_directory",
     "sync_file",
     "sync_range",
 ]
-
-on_sync: Callable[[int], object] | None = None
-"""Told how long each sync took, in nanoseconds, by the thread that waited for it."""
 
 NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
@@ -80,7 +74,7 @@ def start_writing(descriptor: int, offset: int, length: int) -> None:
 
 def sync_file(descriptor: int) -> None:
     """Return once all of a file is on disk. Releases the GIL."""
-    _measured(os.fdatasync, descriptor)
+    os.fdatasync(descriptor)
 
 
 def sync_range(mapping: mmap.mmap, end: int) -> None:
@@ -88,25 +82,13 @@ def sync_range(mapping: mmap.mmap, end: int) -> None:
 
     One flush of the device for any number of pages. Later bytes may follow later.
     """
-    _measured(mapping.flush, 0, -(-end // PAGE_BYTES) * PAGE_BYTES)
+    mapping.flush(0, -(-end // PAGE_BYTES) * PAGE_BYTES)
 
 
 def sync_directory(path: Path) -> None:
     """Return once the names in a directory are on disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        _measured(os.fsync, descriptor)
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _measured(sync: Callable[..., Any], *arguments: int) -> None:
-    tell = on_sync
-    if tell is None:
-        sync(*arguments)
-        return
-    began = time.perf_counter_ns()
-    try:
-        sync(*arguments)
-    finally:
-        tell(time.perf_counter_ns() - began)

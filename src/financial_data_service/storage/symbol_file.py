@@ -57,6 +57,7 @@ from financial_data_service.storage.identification import (
 )
 from financial_data_service.storage.locks import LOCK_SECONDS, lock_within, try_lock
 from financial_data_service.storage.recovery import RecoveryPlan, plan_recovery, unsynced_max
+from financial_data_service.storage.sync_times import SyncTimes
 
 __all__ = ["SymbolFile"]
 
@@ -99,6 +100,8 @@ class SymbolFile(Ring):
         The part of the file for which there is disk space.
     unsynced_max : int
         Prices that may follow a durable record (:func:`~.recovery.unsynced_max`).
+    sync_times : SyncTimes
+        To whom the times of syncs are reported.
     """
 
     def __init__(self, path: Path, descriptor: int, identity: Identity, *, read_only: bool) -> None:
@@ -127,6 +130,7 @@ class SymbolFile(Ring):
         self.path = path
         self.symbol = identity.symbol
         self.created_ns = identity.created_ns
+        self.sync_times = SyncTimes()
         self._descriptor = descriptor
         self._lock_depth = 0
         self._is_stuck = False  # Another process kept the lock too long.
@@ -286,7 +290,7 @@ class SymbolFile(Ring):
     def sync(self) -> None:
         """Return once all of the file is on disk. Safe to call from another thread."""
         try:
-            disk.sync_file(self._descriptor)
+            self.sync_times.measure(disk.sync_file, self._descriptor)
         except OSError:
             self.words[WORD_SYNC_FAILED] = 1
             raise
@@ -307,7 +311,7 @@ class SymbolFile(Ring):
 
     def _sync_range(self, end: int) -> None:
         try:
-            disk.sync_range(self._map, end)
+            self.sync_times.measure(disk.sync_range, self._map, end)
         except OSError:
             self.words[WORD_SYNC_FAILED] = 1
             raise

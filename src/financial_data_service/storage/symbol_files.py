@@ -95,6 +95,7 @@ class SymbolFiles:
         unfinished = path.with_name(f".{path.name}{_NEW}")
         unfinished.unlink(missing_ok=True)
         file = SymbolFile.create(unfinished, self._geometry, symbol)
+        file.sync_times = self._access.sync_times
         try:
             if self._temporary:
                 file.header[WORD_APPEND_LIMIT] = NO_LIMIT
@@ -128,6 +129,7 @@ class SymbolFiles:
         """
         while True:
             file = SymbolFile.open(path)
+            file.sync_times = self._access.sync_times
             try:
                 self._check_geometry(file)
                 with self._access.exclusively(), file:
@@ -178,6 +180,7 @@ class SymbolFiles:
         """Remove a file whose deletion was cut short; return whether it was. The lock is held."""
         try:
             file = SymbolFile.open(path)
+            file.sync_times = self._access.sync_times
         except (SymbolFileError, FileNotFoundError):
             return False
         try:

@@ -53,7 +53,6 @@ from financial_data_service.server.telemetry.counter_row import (
     label,
 )
 from financial_data_service.server.telemetry.counters import GAUGE_WORDS, Counters
-from financial_data_service.storage import disk
 
 __all__ = ["PATH", "Metrics", "StreamCounts", "router_for"]
 
@@ -120,12 +119,11 @@ class Metrics:
     def start(self) -> None:
         """Record that this process serves, and observe syncs to disk."""
         self._row[PID] = os.getpid()
-        disk.on_sync = self._syncs.append
+        self._manager.observe_syncs(self._syncs.append)
 
     def stop(self) -> None:
         """Count what is left to be counted, and record that this process has ended."""
-        if disk.on_sync == self._syncs.append:
-            disk.on_sync = None
+        self._manager.observe_syncs(None)
         self.flush()
         self._row[:GAUGE_WORDS] = memoryview(bytes(8 * GAUGE_WORDS)).cast("q")
 
