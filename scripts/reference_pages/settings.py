@@ -30,7 +30,7 @@ _OTHERS = """\
 |---|---|
 | `FDS_URL` | the service that `fds load`, `fds stats` and the monitor talk to; `http://127.0.0.1:8000` by default |
 | `FDS_API_KEY` | the key that they send |
-| `FDS_DATA_DIR` | the data directory of `fds inspect` and `fds export` |
+| `FDS_DATA_DIR` | the data directory of `fds inspect`, `fds verify` and `fds export` |
 | `FDS_DEBUG=1` | show the traceback of an error instead of one sentence |
 | `NUMBA_CACHE_DIR` | the directory of the compiled kernels, if the installed package is read-only |
 """  # noqa: E501

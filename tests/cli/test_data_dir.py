@@ -60,7 +60,14 @@ def test_what_is_no_data_directory(command: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["inspect"], ["verify"], ["export", "A", "--to", "out.csv", "--data-dir"]]
+    "words",
+    [
+        ["inspect"],
+        ["inspect", "--data-dir"],
+        ["verify"],
+        ["verify", "--data-dir"],
+        ["export", "A", "--to", "out.csv", "--data-dir"],
+    ],
 )
 def test_a_data_directory_without_a_name(
     words: list[str], directory: Path, monkeypatch: pytest.MonkeyPatch

@@ -155,6 +155,7 @@ class TestInspect:
     def test_the_directory_may_come_from_the_environment(self, directory: Path) -> None:
         named = fds("inspect", directory)
         assert fds("inspect", env={"FDS_DATA_DIR": str(directory)}).stdout == named.stdout
+        assert fds("inspect", "--data-dir", directory).stdout == named.stdout
         assert "FDS_DATA_DIR" in fds("inspect", "--help").stdout
 
     def test_a_damaged_session_is_refused(self, directory: Path) -> None:

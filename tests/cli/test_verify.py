@@ -82,6 +82,38 @@ class TestVerify:
         assert result.exit_code == 0
         assert result.stderr == (f"fds: {SENTENCE}\n" if is_terminal else "")
 
+    def test_the_order_of_its_words(
+        self, directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """``[SYMBOL] --data-dir DIRECTORY``, as its siblings; the directory may also come first."""
+        variable = {"FDS_DATA_DIR": str(directory)}
+        wrong = {"FDS_DATA_DIR": str(tmp_path)}
+
+        def verified(*words: str | Path, env: dict[str, str] | None = None) -> list[str]:
+            result = fds("verify", *words, env=env)
+            assert result.exit_code == 0, result.stderr
+            return [line.partition(":")[0] for line in result.stdout.splitlines()]
+
+        every = verified("--data-dir", directory)
+        assert len(every) > 1
+        assert verified(directory) == every
+        assert verified(env=variable) == every
+        assert verified(directory, env=wrong) == every, "a path given is no symbol"
+        assert verified("--data-dir", directory, env=wrong) == every
+        assert verified("BTC/USDT", "--data-dir", directory) == ["BTC/USDT"]
+        assert verified("--data-dir", directory, "BTC/USDT", env=wrong) == ["BTC/USDT"]
+        assert verified("BTC/USDT", env=variable) == ["BTC/USDT"]
+        assert verified(directory, "BTC/USDT", env=wrong) == ["BTC/USDT"]
+        monkeypatch.chdir(directory.parent)
+        (directory.parent / "AAPL").mkdir()
+        assert verified("AAPL", "--data-dir", directory) == ["AAPL"], "the option says it"
+
+    def test_too_few_and_too_many_words(self, directory: Path) -> None:
+        assert_one_sentence(fds("verify"), 2, "Give --data-dir DIRECTORY or set FDS_DATA_DIR")
+        told = "Expected one symbol, got 'A' and 'B'"
+        assert_one_sentence(fds("verify", "A", "B", "--data-dir", directory), 2, told)
+        assert_one_sentence(fds("verify", directory, "A", "B"), 2, told)
+
     def test_one_symbol(self, directory: Path) -> None:
         result = fds("verify", directory, "BTC/USDT")
         assert result.exit_code == 0

@@ -62,12 +62,12 @@ _COMMANDS: dict[Callable[..., None], tuple[str, ...]] = {
         "fds stats BTCUSDT --last 5000 --json",
     ),
     inspect: (
-        "fds inspect /var/lib/fds",
-        "fds inspect /var/lib/fds --json",
+        "fds inspect --data-dir /var/lib/fds",
+        "FDS_DATA_DIR=/var/lib/fds fds inspect --json",
     ),
     verify: (
-        "fds verify /var/lib/fds",
-        "fds verify /var/lib/fds BTCUSDT",
+        "fds verify --data-dir /var/lib/fds",
+        "fds verify BTCUSDT --data-dir /var/lib/fds",
     ),
     export: (
         "fds export BTCUSDT --to btcusdt.parquet --data-dir /var/lib/fds",
@@ -76,9 +76,12 @@ _COMMANDS: dict[Callable[..., None], tuple[str, ...]] = {
     ),
 }
 for _command, _examples in _COMMANDS.items():
-    app.command(cls=Command, help=paragraphs(_command.__doc__), epilog=examples(*_examples))(
-        _command
-    )
+    app.command(
+        cls=Command,
+        help=paragraphs(_command.__doc__),
+        epilog=examples(*_examples),
+        context_settings={"allow_extra_args": _command is verify},
+    )(_command)
 
 
 def _show_version(wanted: bool) -> None:

@@ -27,7 +27,7 @@ from financial_data_service.cli.console import (
     rate,
 )
 from financial_data_service.cli.load import EXIT_INTERRUPTED
-from financial_data_service.cli.options import DataDirectory, check_symbol
+from financial_data_service.cli.options import DataDirectory, check_symbol, required
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,8 +71,7 @@ def export(
 
     Reads only, and may be used while a service is at work in the directory.
     """
-    if data_dir is None:
-        raise UsageError("Which data directory? Give --data-dir DIRECTORY or set FDS_DATA_DIR.")
+    data_dir = required(data_dir)
     writer = _writer_for(to)
     _must_be_free(to, force=force)
     try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from financial_data_service.cli.console import counted, output, print_error, print_text, printable
-from financial_data_service.cli.options import data_directory
+from financial_data_service.cli.options import DataDirectory, data_directory, required
 
 if TYPE_CHECKING:
     from rich.console import JustifyMethod
@@ -72,15 +72,11 @@ class FileReport(NamedTuple):
 
 
 def inspect(
-    data_dir: Annotated[
-        Path,
-        typer.Argument(
-            metavar="DATA_DIR",
-            envvar="FDS_DATA_DIR",
-            parser=data_directory,
-            help="What fds serve --data-dir was given.",
-        ),
-    ],
+    directory: Annotated[
+        Path | None,
+        typer.Argument(metavar="DIRECTORY", parser=data_directory, help="Same as --data-dir."),
+    ] = None,
+    data_dir: DataDirectory = None,
     as_json: Annotated[
         bool, typer.Option("--json", metavar="", help="Print the same as JSON, sizes in bytes.")
     ] = False,
@@ -93,6 +89,7 @@ def inspect(
     from financial_data_service.storage.directory_lock import is_in_use, read_settings
     from financial_data_service.storage.trust import ring_files
 
+    data_dir = required(directory or data_dir)
     paths = ring_files(data_dir)
     owner = _owner_of(data_dir)
     is_used, settings = is_in_use(data_dir), read_settings(data_dir)

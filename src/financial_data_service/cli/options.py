@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -24,6 +25,8 @@ __all__ = [
     "check_symbol",
     "connect",
     "data_directory",
+    "directory_and_symbol",
+    "required",
 ]
 
 Url = Annotated[
@@ -95,6 +98,46 @@ DataDirectory = Annotated[
         show_default=False,
     ),
 ]
+
+
+def directory_and_symbol(
+    words: Sequence[str], data_dir: Path | None, *, is_option: bool
+) -> tuple[Path, str | None]:
+    """Return the data directory and the symbol of a command line.
+
+    The order is ``[SYMBOL] --data-dir DIRECTORY``. The directory may also come first, as
+    ``DIRECTORY [SYMBOL]``, which is how it was written before there was an option.
+
+    Parameters
+    ----------
+    words : sequence of str
+        The arguments without a name.
+    data_dir : Path or None
+        From ``--data-dir`` or ``FDS_DATA_DIR``.
+    is_option : bool
+        Whether it is from ``--data-dir``.
+
+    Raises
+    ------
+    UsageError
+        When there is no directory, or too much of something.
+    """
+    rest = list(words)
+    # One word beside FDS_DATA_DIR alone is the symbol, unless it is a directory.
+    is_first = len(rest) > 1 or data_dir is None or (rest and Path(rest[0]).is_dir())
+    if rest and is_first and not is_option:
+        data_dir = data_directory(rest.pop(0))
+    if len(rest) > 1:
+        raise UsageError(f"Expected one symbol, got {rest[0]!r} and {rest[1]!r}.")
+    return required(data_dir), check_symbol(rest[0]) if rest else None
+
+
+def required(data_dir: Path | None) -> Path:
+    """Return the data directory, which the command needs."""
+    if data_dir is None:
+        raise UsageError("Which data directory? Give --data-dir DIRECTORY or set FDS_DATA_DIR.")
+    return data_dir
+
 
 Column = Annotated[
     str | None,

@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from financial_data_service.cli.console import counted, output, print_error, printable
 from financial_data_service.cli.load import EXIT_INTERRUPTED
-from financial_data_service.cli.options import check_symbol, data_directory
+from financial_data_service.cli.options import DataDirectory as DataDirectoryOption
+from financial_data_service.cli.options import directory_and_symbol
 
 if TYPE_CHECKING:
     from financial_data_service.storage.reader import DataDirectory, SymbolReader
@@ -24,18 +24,12 @@ SHOWN_MAX = 10
 
 
 def verify(
-    data_dir: Annotated[
-        Path,
-        typer.Argument(
-            metavar="DATA_DIR", parser=data_directory, help="What fds serve --data-dir was given."
-        ),
-    ],
+    context: typer.Context,
     symbol: Annotated[
         str | None,
-        typer.Argument(
-            metavar="SYMBOL", callback=check_symbol, help="Symbol to verify; all without it."
-        ),
+        typer.Argument(metavar="SYMBOL", help="Symbol to verify; all without it."),
     ] = None,
+    data_dir: DataDirectoryOption = None,
 ) -> None:
     """Recompute every summary and every window of a data directory from its prices, and compare.
 
@@ -50,6 +44,11 @@ def verify(
     differs; which level, block and field then stands on stderr, with what is stored and what was
     expected.
     """
+    # A second word is left over: the directory may come first, before the symbol.
+    words = context.args if symbol is None else [symbol, *context.args]
+    source = context.get_parameter_source("data_dir")
+    is_option = source is not None and source.name == "COMMANDLINE"
+    data_dir, symbol = directory_and_symbol(words, data_dir, is_option=is_option)
     try:
         from financial_data_service.engine.compile_notice import announce_compilation
         from financial_data_service.engine.running_stats import warm_up
