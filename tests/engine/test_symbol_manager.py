@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -201,17 +200,6 @@ def test_names_that_look_alike_are_different_symbols() -> None:
     for number, symbol in enumerate(("\u00e9", "e\u0301", "A", "a", "\u0410", "A "), start=1):
         assert manager.add_batch(symbol, [1.0]) == BatchReceipt(symbol, 1, 1)
         assert len(manager) == number
-
-
-@given(st.text(st.characters(), max_size=140))
-def test_any_text_is_a_name_or_is_refused(symbol: str) -> None:
-    control = any(ord(c) < 32 or 127 <= ord(c) < 160 or 0xD800 <= ord(c) < 0xE000 for c in symbol)
-    if control or not 1 <= len(symbol) <= 128:
-        with pytest.raises(InvalidSymbolError):
-            check_symbol(symbol)
-    else:
-        check_symbol(symbol)
-        symbol.encode()
 
 
 # from_sequence: batches that can be sent again

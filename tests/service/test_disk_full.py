@@ -18,7 +18,6 @@ from contextlib import contextmanager, suppress
 from fractions import Fraction
 from math import ulp
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,11 +26,10 @@ import pytest
 from financial_data_service.engine.layout import Geometry
 from financial_data_service.engine.symbol_manager import SymbolManager
 from financial_data_service.errors import InsufficientStorageError, SymbolFileError
-from financial_data_service.storage import allocation, disk
+from financial_data_service.storage import disk
 from financial_data_service.storage.allocation import Allocation
 from financial_data_service.storage.directory import DirectoryStore
 from financial_data_service.storage.durability import Durability
-from financial_data_service.storage.file_stats import FileStats
 from support.oracle import VAR_PROMISED, exact_moments
 from support.paths import TESTS
 from support.raw_http import batch, get
@@ -309,33 +307,6 @@ def page_by_page(
         text=True,
         check=False,
     )
-
-
-def test_the_last_of_the_ring_is_allocated_whatever_the_count_of_blocks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """File systems count blocks of their own as the file's, and so may hide a hole."""
-    asked: list[tuple[int, int]] = []
-    monkeypatch.setattr(disk, "allocate", lambda _, begin, end: asked.append((begin, end)))
-    manager = SymbolManager(store=DirectoryStore(tmp_path / "data", PAGES))
-    manager.open()
-    manager.add_batch("S", np.arange(100.0))
-    stats = manager["S"]
-    assert isinstance(stats, FileStats)
-    fstat = os.fstat
-
-    def all_there(descriptor: int) -> Any:
-        status = fstat(descriptor)
-        return SimpleNamespace(st_blocks=PAGES.size_bytes // 512, st_size=status.st_size)
-
-    monkeypatch.setattr(allocation, "os", SimpleNamespace(**{**vars(os), "fstat": all_there}))
-    stats.file.room.reserve(stats.sequence, PAGES.capacity + 1)
-    monkeypatch.undo()
-    covered = set()
-    for first, last in asked:
-        covered |= set(range(first // 4096, -(-last // 4096)))
-    assert covered == set(range(PAGES.size_bytes // 4096))
-    manager.close()
 
 
 def test_a_disk_that_fails_to_allocate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
