@@ -125,3 +125,19 @@ def running(directory: Path, flags: Sequence[str] = LIGHT, **variables: str) -> 
     with started(directory, flags, **variables) as service:
         yield service
         end(service)
+
+
+def failure(*flags: str, **variables: str) -> str:
+    """Return what the service says when it cannot start: one line, and exit code 1."""
+    run = subprocess.run(
+        command(*flags),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment(**variables),
+        check=False,
+    )
+    assert run.returncode == 1, run.stderr
+    assert run.stdout == ""
+    assert run.stderr.count("\n") == 1
+    return run.stderr.strip()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import re
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,7 +17,6 @@ from typing import Any
 import pytest
 
 from financial_data_service.engine.compile_notice import SENTENCE
-from financial_data_service.server.processes.startup import gc_paused, resume_gc
 from support.raw_http import batch, get, post, post_chunked
 from support.service_process import (
     LIGHT,
@@ -28,15 +25,12 @@ from support.service_process import (
     command,
     end,
     environment,
+    failure,
     running,
     started,
 )
 
 LANES = pytest.mark.parametrize("lane", ["slow", "fast"])
-
-
-def variables(lane: str) -> dict[str, str]:
-    return {"FDS_FAST_LANE": str(int(lane == "fast"))}
 
 
 def poll(condition: Callable[[], bool], seconds: float = 30.0) -> None:
@@ -54,22 +48,6 @@ def is_listening(service: Service) -> bool:
     return True
 
 
-def failure(*flags: str, **variables: str) -> str:
-    """What the service says when it cannot start: one line, and exit code 1."""
-    run = subprocess.run(
-        command(*flags),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=environment(**variables),
-        check=False,
-    )
-    assert run.returncode == 1, run.stderr
-    assert run.stdout == ""
-    assert run.stderr.count("\n") == 1
-    return run.stderr.strip()
-
-
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_misspelt_variable_is_told_of_once(tmp_path: Path, workers: str) -> None:
     flags = (*LIGHT, "--workers", workers)
@@ -84,6 +62,10 @@ def test_a_misspelt_variable_is_told_of_once(tmp_path: Path, workers: str) -> No
         "No setting has the name of these variables: FDS_MAX_SYMBOL (did you mean "
         "FDS_MAX_SYMBOLS?), FDS_XYZZY"
     )
+
+
+def variables(lane: str) -> dict[str, str]:
+    return {"FDS_FAST_LANE": str(int(lane == "fast"))}
 
 
 def file_reports(directory: Path) -> dict[str, Any]:
@@ -123,20 +105,6 @@ def test_what_the_first_request_does_not_need_is_not_loaded_for_it() -> None:
         "assert not idle, idle\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env=environment())
-
-
-def test_garbage_is_collected_once_it_serves_or_has_failed_to() -> None:
-    with gc_paused():
-        assert not gc.isenabled()
-        resume_gc()
-        try:
-            assert gc.isenabled()
-            assert gc.get_freeze_count() > 0
-        finally:
-            gc.unfreeze()
-    with pytest.raises(OSError, match="no"), gc_paused():
-        raise OSError("no")
-    assert gc.isenabled()
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -218,35 +186,6 @@ def test_sigterm_while_it_starts(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(90) == 0
     assert "Traceback" not in log.read_text()
-
-
-def test_ipv6(tmp_path: Path) -> None:
-    try:
-        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
-    except OSError:
-        pytest.skip("this machine has no IPv6")
-    with running(tmp_path, (*LIGHT, "--host", "::1")) as service:
-        assert re.fullmatch(r"http://\[::1\]:\d+", service.url)
-        assert service.get("/livez") == {"status": "ok"}
-
-
-def test_port_in_use() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-        assert failure("--port", str(port)) == (
-            f"Cannot serve on 127.0.0.1:{port}: the port is in use. Stop what listens there, or "
-            "choose another with --port."
-        )
-
-
-def test_unknown_host() -> None:
-    said = failure("--port", "0", "--host", "no such host")
-    assert said.startswith("Cannot serve on no such host:0: the host name is not known (")
-
-
-def test_host_of_another_machine() -> None:
-    said = failure("--port", "0", "--host", "192.0.2.1")
-    assert said == "Cannot serve on 192.0.2.1:0: Cannot assign requested address."
 
 
 @LANES

@@ -1,10 +1,7 @@
-"""The protocol of `/stream` by table, without a socket: each state with each event, each message
-with its answer, names of streams there and back.
-"""
+"""The protocol of `/stream` by table, without a socket: each message with its answer."""
 
 from __future__ import annotations
 
-import itertools
 import json
 from typing import Any
 
@@ -14,12 +11,7 @@ from hypothesis import strategies as st
 
 from financial_data_service.server.api import replies
 from financial_data_service.server.stream.lifecycle import (
-    LEGAL,
     CloseCode,
-    Event,
-    IllegalTransitionError,
-    Lifecycle,
-    State,
 )
 from financial_data_service.server.stream.session import (
     Action,
@@ -28,160 +20,12 @@ from financial_data_service.server.stream.session import (
     StreamSession,
     update_message,
 )
-from financial_data_service.symbols import SYMBOL_LENGTH_MAX
 from financial_data_service.windows import WindowStats
-from financial_data_service.wire import Stream, Subscription, name_of, parse_subscription
+from financial_data_service.wire import Stream, Subscription
+from support.stream_names import NAMES, NO_NAMES
 
 LARGEST_WINDOW = 10**8
 BYTES_MAX = 2000
-
-
-# --- Life of a connection
-
-PATHS = {
-    State.CONNECTING: [],
-    State.OPEN: [Event.ACCEPT],
-    State.CLOSING: [Event.ACCEPT, Event.CLOSE],
-    State.CLOSED: [Event.ACCEPT, Event.DISCONNECT],
-}
-"""How to come to each state."""
-
-EXPECTED = {
-    "connecting": {"accept": "open", "refuse": "closed", "disconnect": "closed"},
-    "open": {"receive": "open", "send": "open", "close": "closing", "disconnect": "closed"},
-    "closing": {"receive": "closing", "disconnect": "closed"},
-    "closed": {},
-}
-
-
-@pytest.mark.parametrize(("state", "event"), list(itertools.product(State, Event)))
-def test_every_event_in_every_state(state: State, event: Event) -> None:
-    lifecycle = Lifecycle()
-    for step in PATHS[state]:
-        lifecycle.on(step)
-    assert lifecycle.state is state
-    expected = EXPECTED[state.value].get(event.value)
-    if expected is None:
-        with pytest.raises(IllegalTransitionError, match=f"{event.value} while {state.value}"):
-            lifecycle.on(event)
-        assert lifecycle.state is state
-    else:
-        lifecycle.on(event)
-        assert lifecycle.state is State(expected)
-
-
-def test_a_refused_connection_is_at_its_end() -> None:
-    lifecycle = Lifecycle()
-    lifecycle.on(Event.REFUSE)
-    for event in Event:
-        with pytest.raises(IllegalTransitionError):
-            lifecycle.on(event)
-
-
-def test_every_state_is_reached_and_all_end() -> None:
-    reached = {State.CONNECTING} | set(LEGAL.values())
-    assert reached == set(State)
-    assert {state for state, _ in LEGAL} == set(State) - {State.CLOSED}
-
-
-# --- Names
-
-NAMES = [
-    ("stats.BTCUSDT.3", Stream("BTCUSDT", 3), 100),
-    ("stats.BTCUSDT.3@100ms", Stream("BTCUSDT", 3), 100),
-    ("stats.BTCUSDT.3@0ms", Stream("BTCUSDT", 3), 0),
-    ("stats.BTCUSDT.8@60000ms", Stream("BTCUSDT", 8), 60_000),
-    ("stats.*.8", Stream(None, 8), 100),
-    ("stats.*.1@5ms", Stream(None, 1), 5),
-    ("stats.BRK%2EA.1", Stream("BRK.A", 1), 100),
-    ("stats.BRK%2eA.1", Stream("BRK.A", 1), 100),
-    ("stats.%2A.1", Stream("*", 1), 100),
-    ("stats.a%40b.1", Stream("a@b", 1), 100),
-    ("stats.100%25.1", Stream("100%", 1), 100),
-    ("stats.BTC/USDT.3", Stream("BTC/USDT", 3), 100),
-    ("stats.BTC%2FUSDT.3", Stream("BTC/USDT", 3), 100),
-    ("stats.é😀 x.3", Stream("é😀 x", 3), 100),
-    ("stats.%C3%A9.3", Stream("é", 3), 100),
-]
-
-NO_NAMES = [
-    "",
-    "stats",
-    "stats.",
-    "stats.A",
-    "stats..1",
-    "stats.A.",
-    "stats.A.1 ",
-    " stats.A.1",
-    "stats.A.1\n",
-    "Stats.A.1",
-    "trade.A.1",
-    "stats.A.B.1",
-    "stats.A.x",
-    "stats.A.-1",
-    "stats.A.+1",
-    "stats.A.1.5",
-    "stats.A.٣",
-    "stats.A.0",
-    "stats.A.03",
-    "stats.A.00",
-    "stats.A.9",
-    "stats.A.99",
-    "stats.A.1000000000000",
-    "stats.A.1@",
-    "stats.A.1@100",
-    "stats.A.1@ms",
-    "stats.A.1@-1ms",
-    "stats.A.1@1.5ms",
-    "stats.A.1@60001ms",
-    "stats.A.1@99999999ms",
-    "stats.A.1@100ms@100ms",
-    "stats.A*.1",
-    "stats.**.1",
-    "stats.A@B.1",
-    "stats.100%.1",
-    "stats.%2.1",
-    "stats.%zz.1",
-    "stats.%FF.1",
-    "stats.%00.1",
-    "stats.\x7f.1",
-    f"stats.{'A' * (SYMBOL_LENGTH_MAX + 1)}.1",
-]
-
-
-@pytest.mark.parametrize(("name", "stream", "interval_ms"), NAMES)
-def test_a_name_stands_for_a_stream(name: str, stream: Stream, interval_ms: int) -> None:
-    subscription = parse_subscription(name, LARGEST_WINDOW)
-    assert subscription == Subscription(stream, interval_ms)
-    assert parse_subscription(subscription.name, LARGEST_WINDOW) == subscription
-
-
-@pytest.mark.parametrize("name", NO_NAMES)
-def test_what_is_no_name(name: str) -> None:
-    with pytest.raises(ValueError, match=r"Expected|Window size"):
-        parse_subscription(name, LARGEST_WINDOW)
-
-
-def test_windows_end_where_the_service_says() -> None:
-    assert parse_subscription("stats.A.2", 100).stream.k == 2
-    with pytest.raises(ValueError, match=r"\(k=3\) must be between 1 and 2"):
-        parse_subscription("stats.A.3", 100)
-
-
-SYMBOLS = st.text(
-    st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=SYMBOL_LENGTH_MAX
-)
-
-
-@given(SYMBOLS, st.integers(1, 8), st.integers(0, 60_000))
-def test_every_symbol_has_a_name(symbol: str, k: int, interval_ms: int) -> None:
-    subscription = Subscription(Stream(symbol, k), interval_ms)
-    assert parse_subscription(subscription.name, LARGEST_WINDOW) == subscription
-    assert subscription.name.startswith(name_of(Stream(symbol, k)) + "@")
-    assert name_of(Stream(symbol, k)).count(".") == 2
-
-
-# --- What is said to what is said
 
 
 def session(subscriptions_max: int = 5) -> StreamSession:

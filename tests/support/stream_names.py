@@ -1,0 +1,68 @@
+"""Names of streams and what they stand for, and texts that are no names."""
+
+from __future__ import annotations
+
+from financial_data_service.symbols import SYMBOL_LENGTH_MAX
+from financial_data_service.wire import Stream
+
+NAMES = [
+    ("stats.BTCUSDT.3", Stream("BTCUSDT", 3), 100),
+    ("stats.BTCUSDT.3@100ms", Stream("BTCUSDT", 3), 100),
+    ("stats.BTCUSDT.3@0ms", Stream("BTCUSDT", 3), 0),
+    ("stats.BTCUSDT.8@60000ms", Stream("BTCUSDT", 8), 60_000),
+    ("stats.*.8", Stream(None, 8), 100),
+    ("stats.*.1@5ms", Stream(None, 1), 5),
+    ("stats.BRK%2EA.1", Stream("BRK.A", 1), 100),
+    ("stats.BRK%2eA.1", Stream("BRK.A", 1), 100),
+    ("stats.%2A.1", Stream("*", 1), 100),
+    ("stats.a%40b.1", Stream("a@b", 1), 100),
+    ("stats.100%25.1", Stream("100%", 1), 100),
+    ("stats.BTC/USDT.3", Stream("BTC/USDT", 3), 100),
+    ("stats.BTC%2FUSDT.3", Stream("BTC/USDT", 3), 100),
+    ("stats.é😀 x.3", Stream("é😀 x", 3), 100),
+    ("stats.%C3%A9.3", Stream("é", 3), 100),
+]
+
+NO_NAMES = [
+    "",
+    "stats",
+    "stats.",
+    "stats.A",
+    "stats..1",
+    "stats.A.",
+    "stats.A.1 ",
+    " stats.A.1",
+    "stats.A.1\n",
+    "Stats.A.1",
+    "trade.A.1",
+    "stats.A.B.1",
+    "stats.A.x",
+    "stats.A.-1",
+    "stats.A.+1",
+    "stats.A.1.5",
+    "stats.A.٣",
+    "stats.A.0",
+    "stats.A.03",
+    "stats.A.00",
+    "stats.A.9",
+    "stats.A.99",
+    "stats.A.1000000000000",
+    "stats.A.1@",
+    "stats.A.1@100",
+    "stats.A.1@ms",
+    "stats.A.1@-1ms",
+    "stats.A.1@1.5ms",
+    "stats.A.1@60001ms",
+    "stats.A.1@99999999ms",
+    "stats.A.1@100ms@100ms",
+    "stats.A*.1",
+    "stats.**.1",
+    "stats.A@B.1",
+    "stats.100%.1",
+    "stats.%2.1",
+    "stats.%zz.1",
+    "stats.%FF.1",
+    "stats.%00.1",
+    "stats.\x7f.1",
+    f"stats.{'A' * (SYMBOL_LENGTH_MAX + 1)}.1",
+]
