@@ -83,7 +83,7 @@ def test_messages_are_what_users_of_the_api_know() -> None:
 
 def test_what_errors_carry() -> None:
     assert SequenceConflictError("differs", 7).sequence == 7
-    assert InvalidBatchError("unfit", 3).index == 3
+    assert InvalidBatchError("invalid", 3).index == 3
     assert InvalidBatchError("empty").index is None
     refused = SymbolFileError("A.ring", "cut short")
     assert (refused.path, refused.reason) == ("A.ring", "cut short")
@@ -95,9 +95,9 @@ def test_what_errors_carry() -> None:
         (SymbolNotFoundError("A"), "Symbol A not found"),
         (SymbolLimitError(10), "Maximum number of symbols (10) reached"),
         (SequenceConflictError("differs", 7), "differs"),
-        (InvalidBatchError("unfit", 3), "unfit"),
-        (InvalidSymbolError("unfit"), "unfit"),
-        (WindowSizeError("unfit"), "unfit"),
+        (InvalidBatchError("invalid", 3), "invalid"),
+        (InvalidSymbolError("invalid"), "invalid"),
+        (WindowSizeError("invalid"), "invalid"),
         (InsufficientStorageError("full"), "full"),
         (DataDirectoryError("in use"), "in use"),
         (SymbolFileError("A.ring", "cut short"), "A.ring: cut short"),

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from financial_data_service.symbols import SYMBOL_LENGTH_MAX
-from financial_data_service.wire import Stream, Subscription, name_of, parse_subscription
+from financial_data_service.wire import Stream, SubscribedStream, name_of, parse_subscription
 from support.stream_names import NAMES, NO_NAMES
 
 LARGEST_WINDOW = 10**8
@@ -16,7 +16,7 @@ LARGEST_WINDOW = 10**8
 @pytest.mark.parametrize(("name", "stream", "interval_ms"), NAMES)
 def test_a_name_stands_for_a_stream(name: str, stream: Stream, interval_ms: int) -> None:
     subscription = parse_subscription(name, LARGEST_WINDOW)
-    assert subscription == Subscription(stream, interval_ms)
+    assert subscription == SubscribedStream(stream, interval_ms)
     assert parse_subscription(subscription.name, LARGEST_WINDOW) == subscription
 
 
@@ -39,7 +39,7 @@ SYMBOLS = st.text(
 
 @given(SYMBOLS, st.integers(1, 8), st.integers(0, 60_000))
 def test_every_symbol_has_a_name(symbol: str, k: int, interval_ms: int) -> None:
-    subscription = Subscription(Stream(symbol, k), interval_ms)
+    subscription = SubscribedStream(Stream(symbol, k), interval_ms)
     assert parse_subscription(subscription.name, LARGEST_WINDOW) == subscription
     assert subscription.name.startswith(name_of(Stream(symbol, k)) + "@")
     assert name_of(Stream(symbol, k)).count(".") == 2

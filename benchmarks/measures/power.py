@@ -170,7 +170,7 @@ def _wrapped(
         sequence = stats.sequence
     with closing(SymbolFile.open_read_only(path)) as file:
         newest = max(record for record in file.records() if record is not None)
-        assert newest.sequence == file.trust.sequence == sequence
+        assert newest.sequence == file.plan_recovery().sequence == sequence
 
 
 def _take_turns(

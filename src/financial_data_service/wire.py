@@ -21,7 +21,7 @@ __all__ = [
     "INTERVAL_MS_MAX",
     "JSON_TYPE",
     "Stream",
-    "Subscription",
+    "SubscribedStream",
     "name_of",
     "parse_subscription",
 ]
@@ -50,7 +50,7 @@ class Stream(NamedTuple):
     k: int
 
 
-class Subscription(NamedTuple):
+class SubscribedStream(NamedTuple):
     """A stream and the shortest interval between its updates, in ms; 0 means every batch."""
 
     stream: Stream
@@ -76,7 +76,7 @@ def name_of(stream: Stream) -> str:
     return f"stats.{symbol}.{stream.k}"
 
 
-def parse_subscription(name: str, largest_window: int) -> Subscription:
+def parse_subscription(name: str, largest_window: int) -> SubscribedStream:
     """Parse the name of a stream, with or without an interval.
 
     Raises
@@ -96,7 +96,7 @@ def parse_subscription(name: str, largest_window: int) -> Subscription:
     interval_ms = DEFAULT_INTERVAL_MS if match["interval"] is None else int(match["interval"])
     if interval_ms > INTERVAL_MS_MAX:
         raise ValueError(f"Expected an interval of at most {INTERVAL_MS_MAX} ms, got {interval_ms}")
-    return Subscription(Stream(symbol, k), interval_ms)
+    return SubscribedStream(Stream(symbol, k), interval_ms)
 
 
 def _decoded(symbol: str) -> str:

@@ -93,7 +93,7 @@ INVALID_JSON = "Invalid JSON: "
 NOT_A_NUMBER = "Input should be a valid number"
 
 
-def unfit(got: str, index: int = 0) -> str:
+def invalid(got: str, index: int = 0) -> str:
     """What the engine says of a price that is none."""
     return f"Expected a finite price of magnitude 1e+150 at most, got {got} - at `values[{index}]`"
 
@@ -252,49 +252,49 @@ REFUSED: dict[str, tuple[bytes, str, list[str | int], str]] = {
         b'{"symbol":"S","values":[1,NaN]}',
         "invalid_batch",
         ["body", "values", 1],
-        unfit("nan", 1),
+        invalid("nan", 1),
     ),
     "Infinity": (
         b'{"symbol":"S","values":[Infinity]}',
         "invalid_batch",
         ["body", "values", 0],
-        unfit("inf"),
+        invalid("inf"),
     ),
     "-Infinity": (
         b'{"symbol":"S","values":[1,2,-Infinity,NaN]}',
         "invalid_batch",
         ["body", "values", 2],
-        unfit("-inf", 2),
+        invalid("-inf", 2),
     ),
     "1e400": (
         b'{"symbol":"S","values":[1,2,3,1e400]}',
         "invalid_batch",
         ["body", "values", 3],
-        unfit("inf", 3),
+        invalid("inf", 3),
     ),
     "-1e400": (
         b'{"symbol":"S","values":[-1e400]}',
         "invalid_batch",
         ["body", "values", 0],
-        unfit("-inf"),
+        invalid("-inf"),
     ),
     "just too large": (
         b'{"symbol":"S","values":[1e150,1.0000000000000002e+150]}',
         "invalid_batch",
         ["body", "values", 1],
-        unfit("1.0000000000000002e+150", 1),
+        invalid("1.0000000000000002e+150", 1),
     ),
     "integer of 1,001 bits": (
         b'{"symbol":"S","values":[%d]}' % 2**1000,
         "invalid_batch",
         ["body", "values", 0],
-        unfit(repr(2.0**1000)),
+        invalid(repr(2.0**1000)),
     ),
     "integer of 1,101 bits": (
         b'{"symbol":"S","values":[1,%d]}' % 2**1100,
         "invalid_batch",
         ["body", "values", 1],
-        unfit("inf", 1),
+        invalid("inf", 1),
     ),
     "price a string": (
         b'{"symbol":"S","values":[1,2,3,"4"]}',
@@ -581,7 +581,7 @@ def test_an_unfit_price_is_found_wherever_it_is(service: Service) -> None:
         body = f'{{"symbol":"S","values":[{",".join(values)}]}}'.encode()
         (error,) = service.add(body).json()["detail"]
         assert error["loc"] == ["body", "values", index]
-        assert error["msg"] == unfit("nan", index)
+        assert error["msg"] == invalid("nan", index)
     assert service.state() == before
 
 

@@ -267,7 +267,7 @@ ALIKE = {
     "values, none": (get("/values/S?last=0"), 422),
     "values, too many": (get("/values/S?last=100001"), 422),
     "values of nobody": (get("/values/X"), 404),
-    "values of an unfit name": (get("/values/S%01"), 422),
+    "values of an invalid name": (get("/values/S%01"), 422),
 }
 
 

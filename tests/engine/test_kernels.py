@@ -32,7 +32,7 @@ prices = st.floats(-1e150, 1e150, allow_nan=False)
 Kernel = Callable[[str], Any]
 
 ABOVE = math.nextafter(kernels.PRICE_MAX, math.inf)
-UNFIT = [math.nan, -math.nan, math.inf, -math.inf, 1.0000001e150, -1.0000001e150, ABOVE, -ABOVE]
+INVALID = [math.nan, -math.nan, math.inf, -math.inf, 1.0000001e150, -1.0000001e150, ABOVE, -ABOVE]
 FIT = [1e150, -1e150, 0.0, -0.0, 5e-324, -5e-324, 1.0]
 
 
@@ -59,7 +59,7 @@ def total(values: Prices) -> Fraction:
 # Looking for what is not a price
 
 
-@pytest.mark.parametrize("value", UNFIT)
+@pytest.mark.parametrize("value", INVALID)
 def test_unfit_values_are_found_wherever_they_are(kernel: Kernel, value: float) -> None:
     """At every place of a vector instruction and of what is left over after them."""
     for length in (1, 2, 3, 4, 7, 8, 9, 31, 64):

@@ -381,7 +381,7 @@ anything = st.one_of(
     st.sampled_from([0.0, -0.0, 1.0, 0.1, 1e9, -1e9, 1e150, -1e150, 5e-324, 65536.0, 1e-160]),
     st.integers(0, 1000).map(lambda tick: 1.12 + tick / 1e5),
 )
-unfit = st.sampled_from([math.nan, math.inf, -math.inf, 1.0000001e150, -1.7e308])
+invalid = st.sampled_from([math.nan, math.inf, -math.inf, 1.0000001e150, -1.7e308])
 
 
 @given(
@@ -403,7 +403,7 @@ def test_any_prices_in_any_batches(
 
 
 class RunningStatsMachine(RuleBasedStateMachine):
-    """Batches fit and unfit, and questions, on a small ring; the oracle answers all of them."""
+    """Batches fit and invalid, and questions, on a small ring; the oracle answers all of them."""
 
     @initialize(
         largest=st.integers(10, 40),
@@ -427,7 +427,7 @@ class RunningStatsMachine(RuleBasedStateMachine):
         self.oracle.append(batch)
         assert self.stats.append(batch) == len(self.oracle)
 
-    @rule(value=unfit, data=st.data())
+    @rule(value=invalid, data=st.data())
     def append_unfit(self, value: float, data: st.DataObject) -> None:
         batch = data.draw(st.lists(anything, min_size=1, max_size=self.batch_max))
         position = data.draw(st.integers(0, len(batch) - 1))

@@ -238,3 +238,22 @@ def test_the_picture_in_the_architecture_shows_these_layers() -> None:
     for below, above in pairwise(LAYERS):
         lowest = max(line_of[name] for name in above)
         assert all(line_of[name] >= lowest for name in below), (below, above)
+
+
+SHARED_NAMES = {
+    # Both ends of one protocol: the server's reply, and the client's view of the same reply.
+    *("AllStatsReply", "SymbolStatsReply", "SymbolsReply", "WindowReply", "Numbers", "RefusedFile"),
+    # An error of the package, and the same error as the reply of a service.
+    *("InsufficientStorageError", "InvalidBatchError", "InvalidSymbolError"),
+    *("SequenceConflictError", "SymbolLimitError", "SymbolNotFoundError", "WindowSizeError"),
+}
+
+
+def test_a_class_name_stands_for_one_thing() -> None:
+    places: dict[str, list[str]] = defaultdict(list)
+    for module, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                places[node.name.lstrip("_")].append(module)
+    shared = {name: found for name, found in places.items() if len(found) > 1}
+    assert shared.keys() == SHARED_NAMES, shared

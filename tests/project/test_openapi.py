@@ -29,7 +29,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 
 BATCH = {"symbol": "AAPL", "values": [189.5, 189.7, 189.6]}
-UNFIT = "A" * 129
+INVALID = "A" * 129
 
 
 @pytest.fixture(scope="module")
@@ -66,21 +66,21 @@ def answers(client: InProcess) -> Iterator[tuple[str, str, httpx.Response]]:
     yield add(content=b" " * 3_000_000, headers={"Content-Type": "application/json"})
     yield from bulk_answers(client)
     path = "/stats/{symbol}/{k}"
-    for target in ("/stats/AAPL/1", "/stats/X/1", "/stats/AAPL/9", f"/stats/{UNFIT}/1"):
+    for target in ("/stats/AAPL/1", "/stats/X/1", "/stats/AAPL/9", f"/stats/{INVALID}/1"):
         yield get(path, target)
     yield get(path, "/stats/AAPL/x")
     path = "/stats/{symbol}"
     for query in ("", "?k=2", "?last=2", "?k=9", "?last=0", "?k=1&last=1", "?k=x"):
         yield get(path, f"/stats/AAPL{query}")
     yield get(path, "/stats/X")
-    yield get(path, f"/stats/{UNFIT}")
+    yield get(path, f"/stats/{INVALID}")
     path = "/stats/"
     for query in ("", "?k=2", "?symbol=AAPL", "?symbol=AAPL&k=1", "?symbol=AAPL&last=2"):
         yield get(path, f"/stats/{query}")
     for query in ("?symbol=X", "?symbol=", "?k=0", "?last=1", "?k=x"):
         yield get(path, f"/stats/{query}")
     path = "/verify/{symbol}/{k}"
-    for target in ("AAPL/1", "X/1", "AAPL/9", f"{UNFIT}/1", "AAPL/x"):
+    for target in ("AAPL/1", "X/1", "AAPL/9", f"{INVALID}/1", "AAPL/x"):
         yield get(path, f"/verify/{target}")
     for path in ("/symbols", "/livez", "/readyz"):
         yield get(path, path)
@@ -89,7 +89,7 @@ def answers(client: InProcess) -> Iterator[tuple[str, str, httpx.Response]]:
         headers = {"Accept": media_type}
         yield "/metrics", "get", client.request("GET", "/metrics", headers=headers)
     yield delete("X")
-    yield delete(UNFIT)
+    yield delete(INVALID)
     yield delete("AAPL")
 
 
@@ -113,12 +113,12 @@ def bulk_answers(client: InProcess) -> Iterator[tuple[str, str, httpx.Response]]
     yield add("B", prices)
     yield add("AAPL", b"")
     yield add("AAPL", prices[:-1])
-    yield add(UNFIT, prices)
+    yield add(INVALID, prices)
     yield add("AAPL", bytes(3_000_000))
     yield "/add_batch/{symbol}", "post", client.post("/add_batch/AAPL", content=b"1")
     for format_name in ("json", "csv", "float64", "arrow", "xml"):
         yield get(f"AAPL?format={format_name}")
-    for target in ("AAPL", "AAPL?last=2", "AAPL?last=0", "AAPL?last=x", "X", UNFIT):
+    for target in ("AAPL", "AAPL?last=2", "AAPL?last=0", "AAPL?last=x", "X", INVALID):
         yield get(target)
     yield get("AAPL", "text/csv")
     yield get("AAPL", "text/html")

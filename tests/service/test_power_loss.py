@@ -350,7 +350,7 @@ class Life:
         name = name or self.draw.choice("ABC")
         batch = self.fresh(self.geometry.batch_max)
         batch[self.draw.choice([0, -1, -1])] = math.nan
-        self.log.append(f"append unfit to {name}")
+        self.log.append(f"append invalid to {name}")
         with pytest.raises(InvalidBatchError):
             self.a_manager().add_batch(name, batch)
 
@@ -590,15 +590,15 @@ KINDS: list[Durability] = ["process", "power"]
 KIND_PAIRS = list(itertools.product(KINDS, KINDS))
 
 PLAN = """
-    open, append A 4, append A 3, append B 2, unfit A, append A 4, append A 4, sync, append A 2,
+    open, append A 4, append A 3, append B 2, invalid A, append A 4, append A 4, sync, append A 2,
     append A 4, sync, sync, sync, append A 4, append A 1, open, append A 4, sync, delete B,
     append A 4, append B 4, append A 4, leave, append A 4, append B 1, sync, sync, sync, close,
-    open, append A 4, sync, append A 1, unfit A, sync, sync, append B 4, fail, sync, sync, sync,
+    open, append A 4, sync, append A 1, invalid A, sync, sync, append B 4, fail, sync, sync, sync,
     close
 """
 
 FIRST = "open, append A 4, append A 3, append A 4, sync, append B 2, append A 4, sync, sync"
-SECOND = "append A 3, unfit A, append A 4, sync, sync, append A 2, sync, close"
+SECOND = "append A 3, invalid A, append A 4, sync, sync, append A 2, sync, close"
 
 
 def planned(
@@ -636,7 +636,7 @@ def follow(life: Life, plan: str) -> None:
                 life.open_one()
             case ["append", name, count]:
                 life.add(name, life.fresh(int(count)))
-            case ["unfit", name]:
+            case ["invalid", name]:
                 life.append_unfit(name)
             case ["tend"]:
                 life.run_housekeeping()
@@ -901,8 +901,8 @@ def _(patch: Patch) -> None:
 @plant(
     "a background sync does not mind batches that were refused half-way",
     by_plan(
-        "open, append A 4, append A 4, append A 4, append A 4, tend, append A 4, unfit A, unfit A,"
-        "work, tend, work, tend",
+        "open, append A 4, append A 4, append A 4, append A 4, tend, append A 4, invalid A, "
+        "invalid A,work, tend, work, tend",
         durability="process",
         geometry=GEOMETRIES[1],
     ),

@@ -155,7 +155,7 @@ def is_refused(path: Path, sequence: int = len(PRICES)) -> bool:
     try:
         file = SymbolFile.open(path)
         try:
-            assert file.trust.sequence == sequence
+            assert file.plan_recovery().sequence == sequence
         finally:
             file.close()
     except SymbolFileError as error:

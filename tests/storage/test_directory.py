@@ -47,7 +47,7 @@ from financial_data_service.storage.directory_lock import SETTINGS_FILE
 from financial_data_service.storage.durability import Durability
 from financial_data_service.storage.file_stats import FileStats
 from financial_data_service.storage.inventory import Inventory
-from financial_data_service.storage.recovery import State
+from financial_data_service.storage.recovery import FileState
 from financial_data_service.storage.symbol_file import SymbolFile
 from support.data_directories import TINY, fill, leave, spoil, state_of
 
@@ -288,7 +288,7 @@ def test_what_was_refused_stays_refused(
         one.close()
         two.close()
         assert (path / "A.ring").read_bytes() == content
-        assert state_of(path / "B.ring") is State.CLEAN
+        assert state_of(path / "B.ring") is FileState.CLEAN
 
 
 def test_refused_files_count_and_whoever_is_one_too_many_is_told(
@@ -317,7 +317,7 @@ def test_a_refused_file_that_others_have_put_right(path: Path, opened: Opened) -
     assert two.stats("A", 1).last == 3.0
     one.close()
     two.close()
-    assert state_of(path / "A.ring") is State.CLEAN
+    assert state_of(path / "A.ring") is FileState.CLEAN
 
 
 def test_who_never_asked_again_closes_what_came_instead(path: Path, opened: Opened) -> None:
@@ -328,7 +328,7 @@ def test_who_never_asked_again_closes_what_came_instead(path: Path, opened: Open
     one.add_batch("A", [2.0, 3.0])
     one.close()
     two.close()
-    assert state_of(path / "A.ring") is State.CLEAN
+    assert state_of(path / "A.ring") is FileState.CLEAN
 
 
 def test_a_file_damaged_while_it_is_open_is_not_closed_cleanly(path: Path, opened: Opened) -> None:
@@ -337,7 +337,7 @@ def test_a_file_damaged_while_it_is_open_is_not_closed_cleanly(path: Path, opene
     manager.add_batch("B", [1.0])
     manager["A"].ring.header[WORD_COUNT] = 10**12
     manager.close()
-    assert state_of(path / "B.ring") is State.CLEAN
+    assert state_of(path / "B.ring") is FileState.CLEAN
     with pytest.raises(
         SymbolFileError,
         match=r"one count of prices, got 1000000000000 and, in its copies, 1 and 1:",
@@ -390,7 +390,7 @@ def test_a_link_to_a_file_that_lies_elsewhere_is_served(
     manager = opened(path)
     assert manager.add_batch("A", [2.0]) == ("A", 1, 2)
     manager.close()
-    assert state_of(path / "A.ring") is State.CLEAN
+    assert state_of(path / "A.ring") is FileState.CLEAN
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff{", b"[" * 60_000, b"[1]", b"null", b"{}"])

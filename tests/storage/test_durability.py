@@ -30,7 +30,7 @@ from financial_data_service.storage.directory import DirectoryStore
 from financial_data_service.storage.durability import SYNC_SECONDS, BackgroundSync, Durability
 from financial_data_service.storage.file_stats import FileStats
 from financial_data_service.storage.header import NOTHING_DURABLE, DurableRecord
-from financial_data_service.storage.recovery import NO_LIMIT, State
+from financial_data_service.storage.recovery import NO_LIMIT, FileState
 from financial_data_service.storage.symbol_file import SymbolFile
 
 TINY = Geometry(12, 2, 5)  # capacity 24, slack 12, at most 6 prices behind a record
@@ -430,14 +430,14 @@ def test_what_cannot_be_synced_is_not_closed_cleanly(path: Path, calls: Calls) -
     manager.close()
     calls.fails = False
     file = SymbolFile.open_read_only(path / "A.ring")
-    assert file.trust.state is State.KILLED
+    assert file.plan_recovery().state is FileState.KILLED
     file.close()
     manager = opened(path, "process")
     assert manager["A"].sequence == 6
     assert file_of(manager).has_sync_failed
     manager.close()
     file = SymbolFile.open_read_only(path / "A.ring")
-    assert file.trust.state is State.CLEAN
+    assert file.plan_recovery().state is FileState.CLEAN
     assert not file.has_sync_failed
     file.close()
 

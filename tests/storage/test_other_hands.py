@@ -27,7 +27,7 @@ from financial_data_service.errors import DataDirectoryError, SymbolFileError
 from financial_data_service.storage import directory_access, directory_lock, symbol_file
 from financial_data_service.storage.directory import DirectoryStore
 from financial_data_service.storage.directory_lock import SETTINGS_FILE, is_in_use
-from financial_data_service.storage.recovery import State
+from financial_data_service.storage.recovery import FileState
 from support.data_directories import SMALL, add, fill, in_use, leave, state_of
 from support.raw_http import get
 from support.service_process import started
@@ -169,7 +169,7 @@ def test_settings_that_are_replaced_are_told_and_nothing_is_vouched_for(
     assert "was removed or replaced" in one.refused[SETTINGS_FILE]
     one.add_batch("A", [4.0])
     one.close()
-    assert state_of(path / "A.ring") is State.KILLED
+    assert state_of(path / "A.ring") is FileState.KILLED
     two = opened(path)
     assert last(two) == (4, 4.0)
 

@@ -41,8 +41,8 @@ from financial_data_service.storage.header import (
 )
 from financial_data_service.storage.recovery import (
     NO_LIMIT,
+    FileState,
     RecoveryPlan,
-    State,
     apply_recovery,
     plan_recovery,
     rebuild_levels,
@@ -111,7 +111,7 @@ def test_closed_cleanly(boot: bytes) -> None:
         [record(8, -1), record(9, 20)],
     ):
         newest = max(records)
-        expected = RecoveryPlan(State.CLEAN, 20, 3, 26, newest.generation)
+        expected = RecoveryPlan(FileState.CLEAN, 20, 3, 26, newest.generation)
         assert planned(ring_of(20, session, *records)) == expected
 
 
@@ -153,7 +153,7 @@ def test_killed() -> None:
     session = Session(IN_USE, HERE, 4, 0)
     for count in (12, 17, 22):
         ring = ring_of(count, session, record(5, 17), record(4, 12), limit=23, synced=5)
-        assert planned(ring) == RecoveryPlan(State.KILLED, count, 4, 23, 5)
+        assert planned(ring) == RecoveryPlan(FileState.KILLED, count, 4, 23, 5)
 
 
 def test_killed_with_a_record_on_its_way() -> None:
@@ -161,13 +161,13 @@ def test_killed_with_a_record_on_its_way() -> None:
     ring = ring_of(
         20, Session(IN_USE, HERE, 0, 0), record(5, 20), record(4, 16), limit=26, synced=4
     )
-    assert planned(ring) == RecoveryPlan(State.KILLED, 20, 0, 22, 4)
+    assert planned(ring) == RecoveryPlan(FileState.KILLED, 20, 0, 22, 4)
 
 
 def test_killed_once_records_were_revoked() -> None:
     session = Session(IN_USE, HERE, 0, 0)
     ring = ring_of(40, session, record(5, -1), record(4, 16), limit=NO_LIMIT, synced=5)
-    assert planned(ring) == RecoveryPlan(State.KILLED, 40, 0, NO_LIMIT, 5)
+    assert planned(ring) == RecoveryPlan(FileState.KILLED, 40, 0, NO_LIMIT, 5)
 
 
 @pytest.mark.parametrize("count", [3, 11, 24, 10**12])
@@ -193,7 +193,7 @@ def test_killed_with_a_count_that_cannot_be(count: int) -> None:
 def test_killed_while_the_count_was_published(counts: tuple[int, ...], believed: int) -> None:
     ring = ring_of(23, Session(IN_USE, HERE, 0, 0), record(5, 20), limit=26, synced=5)
     ring.header[WORD_COUNT : WORD_COUNT + 3] = counts
-    assert planned(ring) == RecoveryPlan(State.KILLED, believed, 0, 26, 5)
+    assert planned(ring) == RecoveryPlan(FileState.KILLED, believed, 0, 26, 5)
 
 
 @pytest.mark.parametrize("limit", [26, NO_LIMIT])
@@ -247,7 +247,7 @@ def test_power_lost(count: int) -> None:
         kernels.publish(ring.header, count)
         generation = next(each.generation for each in records if each and each.sequence == believed)
         floor = max(2, believed - 12)
-        expected = RecoveryPlan(State.POWER_LOST, believed, floor, believed + 6, generation)
+        expected = RecoveryPlan(FileState.POWER_LOST, believed, floor, believed + 6, generation)
         if count <= believed + 6:
             assert planned(ring) == expected
         else:
@@ -283,7 +283,7 @@ def test_power_lost_once_records_were_revoked() -> None:
 @pytest.mark.parametrize("boot", [HERE, ELSEWHERE])
 def test_deleted(boot: bytes) -> None:
     ring = ring_of(DELETED, Session(IN_USE, boot, 0, 0), record(1, 20))
-    assert planned(ring).state is State.DELETED
+    assert planned(ring).state is FileState.DELETED
 
 
 def test_a_damaged_session() -> None:
@@ -310,7 +310,7 @@ def test_what_is_adopted_is_as_believed(index: int) -> None:
     ring = states()[index]
     trust = planned(ring)
     for level in range(1, TINY.levels + 1):
-        if trust.state is not State.CLEAN:
+        if trust.state is not FileState.CLEAN:
             ring.region[TINY.offsets[level] : TINY.offsets[level + 1]] = np.nan
     apply_recovery(ring, trust, HERE)
     assert ring.sequence == trust.sequence
@@ -319,7 +319,7 @@ def test_what_is_adopted_is_as_believed(index: int) -> None:
     left = [each for each in read_records(ring.header) if each is not None]
     assert max(left).generation == trust.synced_generation
     again = planned(ring)
-    assert again == trust._replace(state=State.KILLED, append_limit=trust.sequence)
+    assert again == trust._replace(state=FileState.KILLED, append_limit=trust.sequence)
     expected = Ring(TINY)
     for begin in range(0, trust.sequence, 5):
         kernels.append(

@@ -14,7 +14,7 @@ from financial_data_service.engine.layout import Geometry
 from financial_data_service.engine.symbol_manager import SymbolManager
 from financial_data_service.storage.directory import DirectoryStore
 from financial_data_service.storage.durability import Durability
-from financial_data_service.storage.recovery import State
+from financial_data_service.storage.recovery import FileState
 from financial_data_service.storage.symbol_file import SymbolFile
 from support.paths import ROOT
 
@@ -69,11 +69,11 @@ def leave(path: Path, symbols: Mapping[str, npt.ArrayLike], geometry: Geometry =
     return path
 
 
-def state_of(path: Path) -> State:
+def state_of(path: Path) -> FileState:
     """Return how a file says it was left."""
     file = SymbolFile.open_read_only(path)
     try:
-        return file.trust.state
+        return file.plan_recovery().state
     finally:
         file.close()
 

@@ -153,13 +153,13 @@ def _report(path: Path, settings: dict[str, Any], owner: int) -> FileReport | No
 
 def _judged(report: FileReport, file: SymbolFile, settings: dict[str, Any]) -> FileReport:
     """Add the contents of a valid header, and what a service would do with the file."""
-    from financial_data_service.storage.recovery import State
-    from financial_data_service.storage.trust import trust_of
+    from financial_data_service.storage.recovery import FileState
+    from financial_data_service.storage.trust import recovery_plan_of
 
     geometry = file.geometry
-    trust = trust_of(file)
+    plan = recovery_plan_of(file)
     sequence = file.sequence
-    state = "in_use" if trust is None else _STATES[trust.state.name]
+    state = "in_use" if plan is None else _STATES[plan.state.name]
     report = report._replace(
         symbol=file.symbol,
         sequence=sequence,
@@ -171,10 +171,10 @@ def _judged(report: FileReport, file: SymbolFile, settings: dict[str, Any]) -> F
             "fanout": geometry.fanout,
         },
     )
-    if trust is None or sequence < 0:
+    if plan is None or sequence < 0:
         return report
-    if trust.state is not State.CLEAN:
-        report = report._replace(kept=trust.sequence, reason=trust.state.value)
+    if plan.state is not FileState.CLEAN:
+        report = report._replace(kept=plan.sequence, reason=plan.state.value)
     other = {
         name: value for name, value in report.geometry.items() if settings.get(name, value) != value
     }

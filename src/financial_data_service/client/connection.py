@@ -200,12 +200,12 @@ def _checked_key(key: str | None) -> str | None:
     if API_KEY.fullmatch(key) is None:
         raise ValueError(
             "Expected an API key of 16 to 256 printable ASCII characters without spaces, got "
-            f"{_unfitness(key)}"
+            f"{_flaw_of(key)}"
         )
     return key
 
 
-def _unfitness(key: str) -> str:
+def _flaw_of(key: str) -> str:
     """Describe what is wrong with a key, without quoting it."""
     if key.endswith(("\n", "\r")):
         return "one that ends with a newline: strip() what is read from a file"

@@ -44,7 +44,7 @@ class Frame:
     is_repeated: bool = False
 
 
-class _Answer(msgspec.Struct):
+class _IngestReply(msgspec.Struct):
     sequence: int = 0
     added: int = 0
     error: dict[str, Any] | None = None
@@ -111,7 +111,7 @@ class Frames:
             When the service refuses the frame.
         """
         try:
-            answer = msgspec.json.decode(message, type=_Answer)
+            answer = msgspec.json.decode(message, type=_IngestReply)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             raise not_our_service(self.url) from None
         if answer.error is not None:
@@ -131,7 +131,7 @@ class Frames:
         self.added += frame.count if self._is_asked else answer.added
         self.position += frame.count
 
-    def _refused(self, answer: _Answer) -> ServiceError:
+    def _refused(self, answer: _IngestReply) -> ServiceError:
         assert answer.error is not None
         body = {"detail": str(answer.error.get("msg")), "sequence": answer.sequence}
         reply = Reply(int(answer.error.get("code", 0)), {}, msgspec.json.encode(body))

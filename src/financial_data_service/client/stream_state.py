@@ -118,7 +118,7 @@ class _Error(msgspec.Struct):
     msg: str
 
 
-class _Message(msgspec.Struct):
+class _StreamMessage(msgspec.Struct):
     """A message of the service, of any kind."""
 
     error: _Error | None = None
@@ -136,7 +136,7 @@ class _Message(msgspec.Struct):
     sequence: int = 0
 
 
-_decoder = msgspec.json.Decoder(_Message)
+_decoder = msgspec.json.Decoder(_StreamMessage)
 
 
 class StreamState:
@@ -210,7 +210,7 @@ class StreamState:
             del self._known[key]
         return News(deleted=symbol if gone else None)
 
-    def _updated(self, told: _Message) -> News:
+    def _updated(self, told: _StreamMessage) -> News:
         key = told.symbol, told.k
         known = self._known.get(key, -1)
         if told.sequence == known:

@@ -48,7 +48,7 @@ FAILURES = (OSError, WebSocketException)
 ASKED_SECONDS_MAX = 86_400.0
 
 
-class _Watch:
+class _SubscriptionBase:
     """The state that both subscriptions share. It neither waits nor sends."""
 
     def __init__(
@@ -102,7 +102,7 @@ class _Watch:
         return max(self._pauses.pause(self._failures - 1), asked_pause(failure))
 
 
-class AsyncSubscription(_Watch):
+class AsyncSubscription(_SubscriptionBase):
     """Updates for ``async for``; made by :meth:`AsyncClient.subscribe`.
 
     ``async with`` keeps the connection between loops and closes the subscription at its end; a loop
@@ -182,7 +182,7 @@ class AsyncSubscription(_Watch):
             """Let the loop connect again and send all commands."""
 
 
-class Subscription(_Watch):
+class Subscription(_SubscriptionBase):
     """Updates for ``for``; made by :meth:`Client.subscribe`. One thread; any thread may close it.
 
     ``with`` keeps the connection between loops and closes the subscription at its end; a loop

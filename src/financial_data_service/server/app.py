@@ -20,9 +20,9 @@ from financial_data_service.server import stream
 from financial_data_service.server.api import bulk_routes
 from financial_data_service.server.api import routes as api_routes
 from financial_data_service.server.api.error_replies import add_error_handlers
-from financial_data_service.server.middleware.content_security import OwnOriginMiddleware
+from financial_data_service.server.middleware.content_security import ContentSecurityMiddleware
 from financial_data_service.server.middleware.encoded_slash import EncodedSlashMiddleware
-from financial_data_service.server.middleware.observation import ObservingMiddleware
+from financial_data_service.server.middleware.observation import ObservationMiddleware
 from financial_data_service.server.middleware.stack import add_access_control
 from financial_data_service.server.page import routes as page_routes
 from financial_data_service.server.stream.hub import Hub
@@ -186,10 +186,10 @@ def _documented_app(settings: Settings) -> FastAPI:
 def _add_middleware(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
     """Add the middleware. What is added last is outermost; ``observation`` explains the order."""
     app.add_middleware(EncodedSlashMiddleware)
-    app.add_middleware(OwnOriginMiddleware)
+    app.add_middleware(ContentSecurityMiddleware)
     add_access_control(app, settings, metrics)
     access_log = AccessLog() if settings.access_log else None
-    app.add_middleware(ObservingMiddleware, metrics=metrics, access_log=access_log)
+    app.add_middleware(ObservationMiddleware, metrics=metrics, access_log=access_log)
 
 
 def _routes(routers: Iterable[APIRouter]) -> Iterator[tuple[str, str]]:

@@ -49,7 +49,7 @@ from financial_data_service.storage.file_names import file_name_of
 from financial_data_service.storage.file_stats import FileStats
 from financial_data_service.storage.header import HeaderError
 from financial_data_service.storage.inventory import Inventory
-from financial_data_service.storage.recovery import State, plan_recovery
+from financial_data_service.storage.recovery import FileState, plan_recovery
 from financial_data_service.storage.rejected_files import RejectedFiles
 from financial_data_service.storage.symbol_file import SymbolFile
 from financial_data_service.storage.symbol_files import SymbolFiles
@@ -206,7 +206,7 @@ class DirectoryStore(SymbolStore):
             try:
                 with closing(SymbolFile.open(path)) as file, file:
                     # A file that was left half-way, or contradicts itself, is not marked.
-                    if plan_recovery(file, boot_id()).state is State.KILLED:
+                    if plan_recovery(file, boot_id()).state is FileState.KILLED:
                         close_cleanly(file)
             except FileNotFoundError:
                 continue

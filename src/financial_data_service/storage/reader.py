@@ -162,7 +162,7 @@ class DataDirectory(Mapping[str, "SymbolReader"]):
         return f"<DataDirectory {str(self.path)!r}: {what}>"
 
 
-class _Stats(RunningStats):
+class _ReadOnlyStats(RunningStats):
     """Statistics of a ring that is only read."""
 
     def __init__(self, ring: Ring) -> None:
@@ -193,7 +193,7 @@ class SymbolReader:
             raise SymbolNotFoundError(symbol) from None
         try:
             check_sound(self._file)
-            self._stats = _Stats(self._file)
+            self._stats = _ReadOnlyStats(self._file)
             self._view = RingView(symbol, self._file)
         except BaseException:
             self._file.close()

@@ -46,8 +46,8 @@ from financial_data_service.storage.header import (
 
 __all__ = [
     "NO_LIMIT",
+    "FileState",
     "RecoveryPlan",
-    "State",
     "apply_recovery",
     "plan_recovery",
     "rebuild_levels",
@@ -55,7 +55,7 @@ __all__ = [
 ]
 
 
-class State(Enum):
+class FileState(Enum):
     """How a file was left by the last process that used it."""
 
     CLEAN = "closed cleanly"
@@ -69,7 +69,7 @@ class RecoveryPlan(NamedTuple):
 
     Attributes
     ----------
-    state : State
+    state : FileState
         How the file was left.
     sequence : int
         Number of prices believed; -1 if the symbol was deleted.
@@ -81,7 +81,7 @@ class RecoveryPlan(NamedTuple):
         Generation of the durable record that is known to be on disk.
     """
 
-    state: State
+    state: FileState
     sequence: int
     floor: int
     append_limit: int
@@ -117,7 +117,7 @@ def plan_recovery(ring: Ring, boot_id: bytes) -> RecoveryPlan:
     if session.state == CLEAN:
         return _closed(ring, session, _published(counts, 0), records)
     if counts[0] == DELETED:
-        return RecoveryPlan(State.DELETED, DELETED, 0, 0, 0)
+        return RecoveryPlan(FileState.DELETED, DELETED, 0, 0, 0)
     if session.boot_id == boot_id:
         return _killed(ring, session, _published(counts, ring.geometry.batch_max), records)
     return _power_lost(ring, session, counts[0], records)
@@ -150,7 +150,7 @@ def _closed(ring: Ring, session: Session, count: int, records: list[DurableRecor
             f"it was closed and {said} in its durable record: it is damaged"
         )
     limit = count + unsynced_max(ring.geometry)
-    return RecoveryPlan(State.CLEAN, count, session.floor, limit, newest.generation)
+    return RecoveryPlan(FileState.CLEAN, count, session.floor, limit, newest.generation)
 
 
 def _killed(ring: Ring, session: Session, count: int, records: list[DurableRecord]) -> RecoveryPlan:
@@ -170,7 +170,7 @@ def _killed(ring: Ring, session: Session, count: int, records: list[DurableRecor
         )
     if synced.sequence != NOTHING_DURABLE:
         limit = min(limit, synced.sequence + unsynced_max(ring.geometry))
-    return RecoveryPlan(State.KILLED, count, session.floor, limit, generation)
+    return RecoveryPlan(FileState.KILLED, count, session.floor, limit, generation)
 
 
 def _power_lost(
@@ -195,7 +195,7 @@ def _power_lost(
             f"expected at most {limit} prices behind a durable record of {newest.sequence}, got "
             f"{count}: it is damaged"
         )
-    return RecoveryPlan(State.POWER_LOST, newest.sequence, floor, limit, newest.generation)
+    return RecoveryPlan(FileState.POWER_LOST, newest.sequence, floor, limit, newest.generation)
 
 
 def _holds(ring: Ring, record: DurableRecord) -> bool:
@@ -216,7 +216,7 @@ def rebuild_levels(ring: Ring, count: int) -> None:
         kernels.store_blocks(ring.header, ring.region, level, -(-oldest >> shift), count >> shift)
 
 
-def apply_recovery(ring: Ring, trust: RecoveryPlan, boot_id: bytes) -> None:
+def apply_recovery(ring: Ring, plan: RecoveryPlan, boot_id: bytes) -> None:
     """Make a file as the plan says, and record that this boot uses it.
 
     That record is written last: if the process dies before, the next one recovers the file again.
@@ -227,12 +227,12 @@ def apply_recovery(ring: Ring, trust: RecoveryPlan, boot_id: bytes) -> None:
     now on, and that must not appear when its prices reach the disk later.
     """
     header = ring.header
-    if trust.state is not State.CLEAN:
-        rebuild_levels(ring, trust.sequence)
+    if plan.state is not FileState.CLEAN:
+        rebuild_levels(ring, plan.sequence)
     for slot, record in enumerate(read_records(header)):
-        if record is not None and record.generation > trust.synced_generation:
+        if record is not None and record.generation > plan.synced_generation:
             erase_record(header, slot)
-    header[WORD_APPEND_LIMIT] = trust.sequence
-    header[WORD_SYNCED_GENERATION] = trust.synced_generation
-    kernels.publish(header, trust.sequence)
-    write_session(header, Session(IN_USE, boot_id, trust.floor, 0))
+    header[WORD_APPEND_LIMIT] = plan.sequence
+    header[WORD_SYNCED_GENERATION] = plan.synced_generation
+    kernels.publish(header, plan.sequence)
+    write_session(header, Session(IN_USE, boot_id, plan.floor, 0))

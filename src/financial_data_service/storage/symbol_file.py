@@ -210,9 +210,8 @@ class SymbolFile(Ring):
         except FileNotFoundError:
             return False
 
-    @property
-    def trust(self) -> RecoveryPlan:
-        """What a recovery would believe of the file as it is now.
+    def plan_recovery(self) -> RecoveryPlan:
+        """Return what a recovery would believe of the file as it is now.
 
         Raises
         ------

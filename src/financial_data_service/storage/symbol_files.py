@@ -22,7 +22,12 @@ from financial_data_service.storage.file_names import SUFFIX
 from financial_data_service.storage.file_stats import FileStats
 from financial_data_service.storage.header import HeaderError
 from financial_data_service.storage.identification import no_descriptor
-from financial_data_service.storage.recovery import NO_LIMIT, State, apply_recovery, plan_recovery
+from financial_data_service.storage.recovery import (
+    NO_LIMIT,
+    FileState,
+    apply_recovery,
+    plan_recovery,
+)
 from financial_data_service.storage.symbol_file import SymbolFile
 
 __all__ = ["SymbolFiles"]
@@ -184,7 +189,7 @@ class SymbolFiles:
         except (SymbolFileError, FileNotFoundError):
             return False
         try:
-            if plan_recovery(file, boot_id()).state is not State.DELETED:
+            if plan_recovery(file, boot_id()).state is not FileState.DELETED:
                 return False
             self._remove(path)
         except HeaderError:
@@ -219,22 +224,22 @@ class SymbolFiles:
         The locks of directory and file are held. A file that contradicts itself is rejected, also
         if other processes use it.
         """
-        trust = plan_recovery(file, boot_id())
-        if trust.state is State.DELETED:  # The process that deleted it was killed half-way.
+        plan = plan_recovery(file, boot_id())
+        if plan.state is FileState.DELETED:  # The process that deleted it was killed half-way.
             self._remove(file.path)
             return False
-        if trust.state is State.KILLED and not is_left:
+        if plan.state is FileState.KILLED and not is_left:
             return True
         began = time.monotonic()
-        apply_recovery(file, trust, boot_id())
+        apply_recovery(file, plan, boot_id())
         file.sync_header()
-        file.words[WORD_APPEND_LIMIT] = trust.append_limit
-        if self._durability == "power" and trust.state is State.KILLED:
+        file.words[WORD_APPEND_LIMIT] = plan.append_limit
+        if self._durability == "power" and plan.state is FileState.KILLED:
             renew(file)  # Batches acknowledged in `process` mode must be on disk as well.
-        if trust.state is not State.CLEAN:
+        if plan.state is not FileState.CLEAN:
             _logger.info(
                 "%s: %s; %s kept, levels made again in %.2f s",
-                file.path, trust.state.value, _counted(trust.sequence), time.monotonic() - began,
+                file.path, plan.state.value, _counted(plan.sequence), time.monotonic() - began,
             )  # fmt: skip
         return True
 

@@ -20,10 +20,10 @@ from financial_data_service.storage.directory_lock import SETTINGS_FILE, is_in_u
 from financial_data_service.storage.file_names import SUFFIX
 from financial_data_service.storage.header import IN_USE, HeaderError, Identity, read_session
 from financial_data_service.storage.identification import read_header
-from financial_data_service.storage.recovery import RecoveryPlan, State
+from financial_data_service.storage.recovery import FileState, RecoveryPlan
 from financial_data_service.storage.symbol_file import SymbolFile
 
-__all__ = ["ring_files", "trust_of"]
+__all__ = ["recovery_plan_of", "ring_files"]
 
 _TRIES = 5
 _TRY_SECONDS = 0.001  # a writer that was stopped half-way is no reason to reject a file
@@ -52,7 +52,7 @@ def ring_files(directory: Path) -> list[Path]:
     return [directory / name for name in files]
 
 
-def trust_of(file: SymbolFile) -> RecoveryPlan | None:
+def recovery_plan_of(file: SymbolFile) -> RecoveryPlan | None:
     """Return what a starting service would believe of a file, or None while one uses it.
 
     Raises
@@ -63,19 +63,19 @@ def trust_of(file: SymbolFile) -> RecoveryPlan | None:
     if _is_live(file):
         _check_live(file)
         return None
-    trust = error = None
+    plan = error = None
     try:
-        trust = file.trust
+        plan = file.plan_recovery()
     except SymbolFileError as refusal:
         error = refusal
-    if trust is not None and trust.state is State.CLEAN:
-        return trust
+    if plan is not None and plan.state is FileState.CLEAN:
+        return plan
     if _is_live(file):  # A service has started meanwhile.
         _check_live(file)
         return None
     if error is not None:
         raise error
-    return trust
+    return plan
 
 
 def _is_live(file: SymbolFile) -> bool:
@@ -100,19 +100,19 @@ def _check_live(file: SymbolFile) -> None:
     """
     for _ in range(_TRIES - 1):
         with suppress(SymbolFileError):
-            file.trust  # noqa: B018  # it raises
+            file.plan_recovery()
             return
         time.sleep(_TRY_SECONDS)
-    file.trust  # noqa: B018  # it raises
+    file.plan_recovery()
 
 
 def check_sound(file: SymbolFile) -> None:
     """Reject a file that no service uses and that was not closed cleanly."""
-    trust = trust_of(file)
-    state = State.CLEAN if trust is None else trust.state
-    if state is State.DELETED or file.sequence < 0:
+    plan = recovery_plan_of(file)
+    state = FileState.CLEAN if plan is None else plan.state
+    if state is FileState.DELETED or file.sequence < 0:
         raise SymbolNotFoundError(file.symbol)
-    if state is not State.CLEAN:
+    if state is not FileState.CLEAN:
         raise SymbolFileError(
             str(file.path),
             f"it was {state.value}. Start `fds serve --data-dir {file.path.parent}` once, with the "

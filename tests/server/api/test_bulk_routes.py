@@ -211,18 +211,18 @@ def test_a_from_sequence_that_is_none(client: InProcess, symbol: str, text: str)
 
 
 @pytest.mark.parametrize("kind", IN)
-@pytest.mark.parametrize("unfit", ["nan", "inf", "-inf", "1e151"])
+@pytest.mark.parametrize("invalid", ["nan", "inf", "-inf", "1e151"])
 @pytest.mark.parametrize("index", [0, 3, 9_999])
 def test_an_unfit_price_is_named_by_its_position(
-    client: InProcess, symbol: str, kind: str, unfit: str, index: int
+    client: InProcess, symbol: str, kind: str, invalid: str, index: int
 ) -> None:
     batch = [1.0] * 10_000
-    batch[index] = float(unfit)
+    batch[index] = float(invalid)
     found, place, message = refusal(add(client, symbol, batch, kind))
     assert found in ("invalid_batch", "finite_number")
     assert place == ["body", "values", index]
     if found == "invalid_batch":
-        got = repr(float(unfit))
+        got = repr(float(invalid))
         assert message == (
             f"Expected a finite price of magnitude 1e+150 at most, got {got} - at `values[{index}]`"
         )

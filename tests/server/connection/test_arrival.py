@@ -19,7 +19,7 @@ from financial_data_service.server.connection.arrival import (
     ArrivalEvent,
     ArrivalState,
     IllegalArrivalError,
-    Reply,
+    ReplyProgress,
     Turn,
     turn_of_refusal,
 )
@@ -115,20 +115,22 @@ def test_each_arriving_state_can_be_refused_so_that_time_can_be_up_in_it() -> No
 
 TURNS = {
     # Not yet a request that uvicorn knows: the refusal follows the replies that are due.
-    (S.HEAD, Reply.NONE_DUE, False): Turn.NOW,
-    (S.HEAD, Reply.NOT_STARTED, False): Turn.BEHIND_REPLIES,
-    (S.HEAD, Reply.STARTED, False): Turn.BEHIND_REPLIES,
-    (S.HEAD, Reply.NOT_STARTED, True): Turn.BEHIND_REPLIES,
+    (S.HEAD, ReplyProgress.NONE_DUE, False): Turn.NOW,
+    (S.HEAD, ReplyProgress.NOT_STARTED, False): Turn.BEHIND_REPLIES,
+    (S.HEAD, ReplyProgress.STARTED, False): Turn.BEHIND_REPLIES,
+    (S.HEAD, ReplyProgress.NOT_STARTED, True): Turn.BEHIND_REPLIES,
     # The request that is refused is uvicorn's newest: one reply at most.
-    (S.BODY, Reply.NOT_STARTED, False): Turn.NOW,
-    (S.BODY, Reply.STARTED, False): Turn.NEVER,
-    (S.BODY, Reply.NONE_DUE, False): Turn.NEVER,
-    (S.BODY, Reply.NOT_STARTED, True): Turn.REPLACES_NEWEST,
+    (S.BODY, ReplyProgress.NOT_STARTED, False): Turn.NOW,
+    (S.BODY, ReplyProgress.STARTED, False): Turn.NEVER,
+    (S.BODY, ReplyProgress.NONE_DUE, False): Turn.NEVER,
+    (S.BODY, ReplyProgress.NOT_STARTED, True): Turn.REPLACES_NEWEST,
 }
 
 
 @pytest.mark.parametrize(("state", "reply", "is_waiting"), TURNS)
-def test_a_refusal_has_its_turn(state: ArrivalState, reply: Reply, is_waiting: bool) -> None:
+def test_a_refusal_has_its_turn(
+    state: ArrivalState, reply: ReplyProgress, is_waiting: bool
+) -> None:
     turn = TURNS[state, reply, is_waiting]
     assert turn_of_refusal(state, reply, is_waiting=is_waiting) is turn
     if state is S.HEAD:

@@ -111,13 +111,13 @@ LEFT_ALONE = {
     "two types": post(BODY, "Content-Type: text/plain"),
     "no body": post(b""),
     "no price": post(batch("S", [])),
-    "an unfit price": post(b'{"symbol":"S","values":[1,NaN]}'),
+    "an invalid price": post(b'{"symbol":"S","values":[1,NaN]}'),
     "too many prices": post(batch("S", [1.0] * 10_001)),
     "a gap": post(batch("S", [1.0], 99)),
     "a control character": post(batch("S\n", [1.0])),
     "a bracket": post(batch("[", [1.0])),
     "broken off": post(BODY[:-1]),
-    "an unfit price in binary": post_float64("S", [1.0, math.nan]),
+    "an invalid price in binary": post_float64("S", [1.0, math.nan]),
     "no price in binary": post_float64("S", []),
     "too many prices in binary": post_float64("S", [1.0] * 10_001),
     "no whole prices": post(b"1234567", content_type=FLOAT64_TYPE, target="/add_batch/S"),
@@ -125,7 +125,7 @@ LEFT_ALONE = {
     "another spelling of a sequence": post_float64("S", [1.0], query="?from_sequence=01"),
     "a sequence of many digits": post_float64("S", [1.0], query=f"?from_sequence={10**18}"),
     "another parameter": post_float64("S", [1.0], query="?from_sequence=1&x=1"),
-    "an unfit symbol in binary": post_float64("S%0A", [1.0]),
+    "an invalid symbol in binary": post_float64("S%0A", [1.0]),
     "a fragment in binary": post_float64("S#", [1.0]),
     "binary in chunks": post_chunked(
         [b"12345678"], content_type=FLOAT64_TYPE, target="/add_batch/S"
@@ -133,7 +133,7 @@ LEFT_ALONE = {
     "JSON for a symbol in the path": post(b"[1.0]", target="/add_batch/S"),
     "values": get("/values/S"),
     "no HTTP": b"garbage\r\n\r\n",
-    "an unfit head": get("/stats/S/1", "A : b"),
+    "an invalid head": get("/stats/S/1", "A : b"),
 }
 
 

@@ -21,7 +21,7 @@ from financial_data_service.server.formats.arrow_batch import (
     ArrowStreamError,
     arrow_prices,
 )
-from financial_data_service.server.formats.flatbuffer import FlatBufferError, Table
+from financial_data_service.server.formats.flatbuffer import FlatBufferError, FlatTable
 
 pa = pytest.importorskip("pyarrow")
 
@@ -392,7 +392,7 @@ def test_a_flatbuffer_of_any_bytes(data: bytes, field: int) -> None:
         except FlatBufferError:
             return None
 
-    root = looked(lambda: Table.root(data))
+    root = looked(lambda: FlatTable.root(data))
     if root is not None:
         looked(lambda: root.number(field, "q"))
         looked(lambda: root.text(field))

@@ -72,10 +72,10 @@ class TestSlowUploads:
                 assert wire.app.state.service.metrics.in_flight == 1
                 gone.protocol.connection_lost(None)
                 gone.receive()
-                unfit = wire.connect()
-                assert unfit.ask(upload[:-16]) == b""
+                invalid = wire.connect()
+                assert invalid.ask(upload[:-16]) == b""
                 assert wire.app.state.service.metrics.in_flight == 1
-                assert status_of(unfit.ask(b"\xff" * 16)) == 422
+                assert status_of(invalid.ask(b"\xff" * 16)) == 422
                 assert wire.app.state.service.metrics.in_flight == 0
 
     def test_take_none_once_they_are_here(self, fast_lane: bool) -> None:

@@ -17,7 +17,7 @@ from financial_data_service.engine.symbol_manager import SymbolManager
 from financial_data_service.server.stream import events_route as events_module
 from financial_data_service.server.stream.events_route import _events
 from financial_data_service.server.stream.hub import Hub
-from financial_data_service.wire import Stream, Subscription
+from financial_data_service.wire import Stream, SubscribedStream
 from support.raw_http import Connection, batch, get
 from support.service_process import LIGHT, Service, end, running, started
 
@@ -291,7 +291,7 @@ def test_silence_is_broken_by_comments(monkeypatch: pytest.MonkeyPatch) -> None:
         manager = SymbolManager(10, 100)
         hub = Hub(manager)
         manager.add_batch("A", [1.0])
-        stream = _events(hub, Subscription(Stream("A", 1), 0), 1)
+        stream = _events(hub, SubscribedStream(Stream("A", 1), 0), 1)
         assert [await anext(stream) for _ in range(3)] == [KEEP_ALIVE + "\n\n"] * 3
         assert hub.subscribers == 1
         manager.add_batch("A", [2.0])

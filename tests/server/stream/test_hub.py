@@ -29,7 +29,7 @@ from financial_data_service.server.stream.outbox import TEXTS_MAX, Close, Outbox
 from financial_data_service.server.stream.session import Kind, update_message
 from financial_data_service.storage.directory import DirectoryStore
 from financial_data_service.windows import WindowStats
-from financial_data_service.wire import Stream, Subscription, parse_subscription
+from financial_data_service.wire import Stream, SubscribedStream, parse_subscription
 
 WINDOW = 1000
 
@@ -586,7 +586,7 @@ NAMES = ["A", "B"]
 KS = [1, 2]
 INTERVALS = [0, 10, 100]
 STREAMS = st.builds(
-    Subscription,
+    SubscribedStream,
     st.builds(Stream, st.sampled_from([*NAMES, None]), st.sampled_from(KS)),
     st.sampled_from(INTERVALS),
 )
@@ -619,7 +619,7 @@ class HubModel(RuleBasedStateMachine):
         self.place.close()
 
     @rule(who=st.integers(0, 1), subscription=STREAMS)
-    def subscribe(self, who: int, subscription: Subscription) -> None:
+    def subscribe(self, who: int, subscription: SubscribedStream) -> None:
         client, subscribed = self.clients[who], self.subscribed[who]
         self.take(who)
         if subscription.stream not in subscribed:
@@ -640,7 +640,7 @@ class HubModel(RuleBasedStateMachine):
         stream = data.draw(st.sampled_from(sorted(self.subscribed[who], key=str)))
         self.take(who)  # What was put before the answer is sent before it.
         del self.subscribed[who][stream]
-        self.clients[who].unsubscribe(Subscription(stream, 0).name)
+        self.clients[who].unsubscribe(SubscribedStream(stream, 0).name)
         for symbol, k in list(self.knows[who]):
             if not self.interval(who, symbol, k):
                 del self.knows[who][symbol, k]

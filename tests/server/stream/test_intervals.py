@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import random
 
-from financial_data_service.server.stream.feeds import Feed, Phase, Subscriber, Topic, Watch
+from financial_data_service.server.stream.feeds import (
+    Phase,
+    Subscriber,
+    SymbolWatch,
+    Topic,
+    WindowFeed,
+)
 from financial_data_service.server.stream.intervals import IntervalQueue
 from financial_data_service.server.stream.outbox import Outbox
 
 
-def feed(sent_at: float = 0.0, interval: float = 1.0) -> Feed:
-    topic = Topic(Watch("A"), 1)
-    made = Feed(lambda _feed: [], Subscriber(Outbox(), lambda *_: ""), topic)
+def feed(sent_at: float = 0.0, interval: float = 1.0) -> WindowFeed:
+    topic = Topic(SymbolWatch("A"), 1)
+    made = WindowFeed(lambda _feed: [], Subscriber(Outbox(), lambda *_: ""), topic)
     made.sent_at, made.interval = sent_at, interval
     made.enter(Phase.WAITING)
     return made

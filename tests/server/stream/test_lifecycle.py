@@ -11,14 +11,14 @@ from financial_data_service.server.stream.lifecycle import (
     Event,
     IllegalTransitionError,
     Lifecycle,
-    State,
+    LifecycleState,
 )
 
 PATHS = {
-    State.CONNECTING: [],
-    State.OPEN: [Event.ACCEPT],
-    State.CLOSING: [Event.ACCEPT, Event.CLOSE],
-    State.CLOSED: [Event.ACCEPT, Event.DISCONNECT],
+    LifecycleState.CONNECTING: [],
+    LifecycleState.OPEN: [Event.ACCEPT],
+    LifecycleState.CLOSING: [Event.ACCEPT, Event.CLOSE],
+    LifecycleState.CLOSED: [Event.ACCEPT, Event.DISCONNECT],
 }
 """How to come to each state."""
 
@@ -30,8 +30,8 @@ EXPECTED = {
 }
 
 
-@pytest.mark.parametrize(("state", "event"), list(itertools.product(State, Event)))
-def test_every_event_in_every_state(state: State, event: Event) -> None:
+@pytest.mark.parametrize(("state", "event"), list(itertools.product(LifecycleState, Event)))
+def test_every_event_in_every_state(state: LifecycleState, event: Event) -> None:
     lifecycle = Lifecycle()
     for step in PATHS[state]:
         lifecycle.on(step)
@@ -43,7 +43,7 @@ def test_every_event_in_every_state(state: State, event: Event) -> None:
         assert lifecycle.state is state
     else:
         lifecycle.on(event)
-        assert lifecycle.state is State(expected)
+        assert lifecycle.state is LifecycleState(expected)
 
 
 def test_a_refused_connection_is_at_its_end() -> None:
@@ -55,6 +55,6 @@ def test_a_refused_connection_is_at_its_end() -> None:
 
 
 def test_every_state_is_reached_and_all_end() -> None:
-    reached = {State.CONNECTING} | set(LEGAL.values())
-    assert reached == set(State)
-    assert {state for state, _ in LEGAL} == set(State) - {State.CLOSED}
+    reached = {LifecycleState.CONNECTING} | set(LEGAL.values())
+    assert reached == set(LifecycleState)
+    assert {state for state, _ in LEGAL} == set(LifecycleState) - {LifecycleState.CLOSED}

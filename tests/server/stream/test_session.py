@@ -15,13 +15,13 @@ from financial_data_service.server.stream.lifecycle import (
 )
 from financial_data_service.server.stream.session import (
     Action,
-    Answer,
     Kind,
+    SessionReply,
     StreamSession,
     update_message,
 )
 from financial_data_service.windows import WindowStats
-from financial_data_service.wire import Stream, Subscription
+from financial_data_service.wire import Stream, SubscribedStream
 from support.stream_names import NAMES, NO_NAMES
 
 LARGEST_WINDOW = 10**8
@@ -32,7 +32,7 @@ def session(subscriptions_max: int = 5) -> StreamSession:
     return StreamSession(LARGEST_WINDOW, subscriptions_max, BYTES_MAX)
 
 
-def ask(session: StreamSession, method: str, *params: str, number: Any = 1) -> Answer:
+def ask(session: StreamSession, method: str, *params: str, number: Any = 1) -> SessionReply:
     return session.receive(json.dumps({"method": method, "params": params, "id": number}))
 
 
@@ -45,17 +45,17 @@ def listed(session: StreamSession) -> list[str]:
 def test_subscriptions_come_and_go() -> None:
     s = session()
     answer = ask(s, "SUBSCRIBE", "stats.A.1", "stats.*.8@0ms")
-    assert answer == Answer(
+    assert answer == SessionReply(
         '{"result":null,"id":1}',
         (
-            (Action.SUBSCRIBE, Subscription(Stream("A", 1), 100)),
-            (Action.SUBSCRIBE, Subscription(Stream(None, 8), 0)),
+            (Action.SUBSCRIBE, SubscribedStream(Stream("A", 1), 100)),
+            (Action.SUBSCRIBE, SubscribedStream(Stream(None, 8), 0)),
         ),
     )
     assert listed(s) == ["stats.A.1@100ms", "stats.*.8@0ms"]
     answer = ask(s, "UNSUBSCRIBE", "stats.*.8", number="x")
     assert answer.text == '{"result":null,"id":"x"}'
-    assert answer.changes == ((Action.UNSUBSCRIBE, Subscription(Stream(None, 8), 0)),)
+    assert answer.changes == ((Action.UNSUBSCRIBE, SubscribedStream(Stream(None, 8), 0)),)
     assert listed(s) == ["stats.A.1@100ms"]
 
 
@@ -63,7 +63,7 @@ def test_the_same_again_changes_nothing_and_another_interval_only_that() -> None
     s = session()
     ask(s, "SUBSCRIBE", "stats.A.1")
     assert ask(s, "SUBSCRIBE", "stats.A.1", "stats.A.1@100ms").changes == ()
-    changed = Subscription(Stream("A", 1), 7)
+    changed = SubscribedStream(Stream("A", 1), 7)
     assert ask(s, "SUBSCRIBE", "stats.A.1@7ms").changes == ((Action.CHANGE_INTERVAL, changed),)
     assert listed(s) == ["stats.A.1@7ms"]
     # The interval is no part of what is left.
@@ -73,7 +73,7 @@ def test_the_same_again_changes_nothing_and_another_interval_only_that() -> None
 
 def test_leaving_what_was_not_subscribed_to_is_harmless() -> None:
     s = session()
-    assert ask(s, "UNSUBSCRIBE", "stats.A.1", "stats.*.1") == Answer('{"result":null,"id":1}')
+    assert ask(s, "UNSUBSCRIBE", "stats.A.1", "stats.*.1") == SessionReply('{"result":null,"id":1}')
 
 
 def test_a_symbol_of_the_name_of_all_is_not_all() -> None:

@@ -13,7 +13,7 @@ from financial_data_service.server.telemetry.counter_row import (
     SAMPLED_ONE_IN,
     FastCounter,
     Histogram,
-    Layout,
+    RowLayout,
 )
 from financial_data_service.server.telemetry.counters import Counters
 
@@ -54,7 +54,7 @@ def test_a_histogram_counts_what_lies_on_a_bound_below_it() -> None:
 
 def test_no_word_of_a_row_has_two_meanings() -> None:
     routes = [("GET", f"/{number}") for number in range(40)]
-    layout = Layout(routes)
+    layout = RowLayout(routes)
     words = [
         layout.word(route, lane, status)
         for route in layout.routes

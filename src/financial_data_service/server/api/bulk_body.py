@@ -23,21 +23,21 @@ from financial_data_service.server.formats.arrow_batch import (
 from financial_data_service.server.formats.float64_batch import FLOAT64_BYTES, float64_prices
 from financial_data_service.wire import ARROW_TYPE, FLOAT64_TYPE, JSON_TYPE
 
-__all__ = ["Batch", "batch_body"]
+__all__ = ["BulkBatch", "batch_body"]
 
 _ARRAY: TypeAdapter[list[float]] = TypeAdapter(
     Annotated[list[float], FailFast()], config=ConfigDict(strict=True)
 )
 
 
-class Batch(NamedTuple):
+class BulkBatch(NamedTuple):
     """Prices as they came; that they are fit is for the engine to say."""
 
     values: npt.ArrayLike
     from_sequence: int | None
 
 
-def batch_body(bytes_max: int) -> Callable[..., Awaitable[Batch]]:
+def batch_body(bytes_max: int) -> Callable[..., Awaitable[BulkBatch]]:
     """Return a dependency that reads a batch from the body and the query of a request.
 
     Raises
@@ -60,11 +60,11 @@ def batch_body(bytes_max: int) -> Callable[..., Awaitable[Batch]]:
                 examples=[0],
             ),
         ] = None,
-    ) -> Batch:
+    ) -> BulkBatch:
         read = _reader(request.headers.get("content-type", ""))
         batch = read(await read_body(request, bytes_max))
         if batch.from_sequence is None:
-            return Batch(batch.values, from_sequence)
+            return BulkBatch(batch.values, from_sequence)
         if from_sequence not in (None, batch.from_sequence):
             raise _refused(
                 "from_sequence_twice",
@@ -77,7 +77,7 @@ def batch_body(bytes_max: int) -> Callable[..., Awaitable[Batch]]:
     return read_batch
 
 
-def _reader(content_type: str) -> Callable[[bytes], Batch]:
+def _reader(content_type: str) -> Callable[[bytes], BulkBatch]:
     if is_json(content_type):
         return _read_json
     reader = _READERS.get(content_type.partition(";")[0].strip().lower())
@@ -90,7 +90,7 @@ def _reader(content_type: str) -> Callable[[bytes], Batch]:
     return reader
 
 
-def _read_float64(body: bytes) -> Batch:
+def _read_float64(body: bytes) -> BulkBatch:
     prices = float64_prices(body)
     if prices is None:
         raise _refused(
@@ -99,29 +99,29 @@ def _read_float64(body: bytes) -> Batch:
             f"Expected a body of float64, {FLOAT64_BYTES} bytes each, got {len(body)} bytes "
             "- at `body`",
         )
-    return Batch(prices, None)
+    return BulkBatch(prices, None)
 
 
-def _read_arrow(body: bytes) -> Batch:
+def _read_arrow(body: bytes) -> BulkBatch:
     try:
-        return Batch(arrow_prices(body), None)
+        return BulkBatch(arrow_prices(body), None)
     except ArrowCompressionError as error:
         raise HTTPException(415, str(error)) from None
     except ArrowStreamError as error:
         raise _refused("arrow_invalid", ("body",), str(error)) from None
 
 
-def _read_json(body: bytes) -> Batch:
+def _read_json(body: bytes) -> BulkBatch:
     try:
         if body.lstrip(b" \t\r\n").startswith(b"["):
-            return Batch(_ARRAY.validate_json(body), None)
+            return BulkBatch(_ARRAY.validate_json(body), None)
         batch = ValuesBatch.model_validate_json(body)
     except ValidationError as error:
         raise RequestValidationError([_located(entry) for entry in error.errors()]) from None
-    return Batch(batch.values, batch.from_sequence)
+    return BulkBatch(batch.values, batch.from_sequence)
 
 
-_READERS: dict[str, Callable[[bytes], Batch]] = {
+_READERS: dict[str, Callable[[bytes], BulkBatch]] = {
     FLOAT64_TYPE: _read_float64,
     ARROW_TYPE: _read_arrow,
 }

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from financial_data_service.engine.ring_view import RingView
 from financial_data_service.engine.symbol_manager import SymbolManager
 from financial_data_service.server.api import replies, schemas
-from financial_data_service.server.api.bulk_body import Batch, batch_body
+from financial_data_service.server.api.bulk_body import BulkBatch, batch_body
 from financial_data_service.server.api.bulk_openapi import (
     bulk_batch_body,
     bulk_batch_replies,
@@ -79,7 +79,7 @@ def _add_batch_route(router: APIRouter, settings: Settings, manager: SymbolManag
         responses=bulk_batch_replies(settings),
         openapi_extra={"requestBody": bulk_batch_body(settings)},
     )
-    async def add_bulk_batch(symbol: PathSymbol, batch: Batch = read_batch) -> Response:
+    async def add_bulk_batch(symbol: PathSymbol, batch: BulkBatch = read_batch) -> Response:
         receipt = manager.add_batch(symbol, batch.values, batch.from_sequence)
         status = 201 if receipt.added else 200
         return Response(replies.added(receipt), status, media_type="application/json")

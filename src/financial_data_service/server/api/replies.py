@@ -46,7 +46,7 @@ def added(receipt: BatchReceipt) -> bytes:
     return encode(_Added("success", f"{said} for symbol: {symbol}", symbol, count, sequence))
 
 
-class _Stats(msgspec.Struct):
+class _StatsBody(msgspec.Struct):
     symbol: str
     k: int | None
     # The fields of WindowStats, in their order.
@@ -62,7 +62,7 @@ class _Stats(msgspec.Struct):
 
 def stats(symbol: str, k: int | None, answer: WindowStats) -> bytes:
     """Return the reply for one window of one symbol."""
-    return encode(_Stats(symbol, k, *answer))
+    return encode(_StatsBody(symbol, k, *answer))
 
 
 def symbol_stats(symbol: str, running_stats: RunningStats) -> bytes:

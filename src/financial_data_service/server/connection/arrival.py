@@ -62,7 +62,7 @@ __all__ = [
     "ArrivalEvent",
     "ArrivalState",
     "IllegalArrivalError",
-    "Reply",
+    "ReplyProgress",
     "Turn",
     "turn_of_refusal",
 ]
@@ -165,7 +165,7 @@ class Arrival:
             raise IllegalArrivalError(f"{event.name} while {self.state.name}") from None
 
 
-class Reply(Enum):
+class ReplyProgress(Enum):
     """What uvicorn has sent of the reply to the newest request that it knows."""
 
     NONE_DUE = auto()  # there was no request, or its reply is complete
@@ -182,21 +182,21 @@ class Turn(Enum):
     NEVER = auto()  # the request has its reply, or a part of it: the connection is closed
 
 
-def turn_of_refusal(state: ArrivalState, reply: Reply, *, is_waiting: bool) -> Turn:
+def turn_of_refusal(state: ArrivalState, reply: ReplyProgress, *, is_waiting: bool) -> Turn:
     """Return when a refusal has its turn.
 
     Parameters
     ----------
     state : ArrivalState
         Before the refusal.
-    reply : Reply
+    reply : ReplyProgress
         To the newest request that uvicorn knows. In ``BODY`` this is the request that is refused,
         in all other states it is the one before.
     is_waiting : bool
         Whether requests wait in the pipeline. The newest request is then one of them.
     """
     if state is not ArrivalState.BODY:
-        return Turn.NOW if reply is Reply.NONE_DUE else Turn.BEHIND_REPLIES
+        return Turn.NOW if reply is ReplyProgress.NONE_DUE else Turn.BEHIND_REPLIES
     if is_waiting:
         return Turn.REPLACES_NEWEST
-    return Turn.NOW if reply is Reply.NOT_STARTED else Turn.NEVER
+    return Turn.NOW if reply is ReplyProgress.NOT_STARTED else Turn.NEVER

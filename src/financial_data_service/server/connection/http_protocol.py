@@ -34,7 +34,7 @@ from financial_data_service.server.connection.arrival import (
     Arrival,
     ArrivalEvent,
     ArrivalState,
-    Reply,
+    ReplyProgress,
     Turn,
     turn_of_refusal,
 )
@@ -354,11 +354,11 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             case Turn.BEHIND_REPLIES:
                 pass  # on_response_complete sends it.
 
-    def _reply(self) -> Reply:
+    def _reply(self) -> ReplyProgress:
         """Return what is sent of the reply to the newest request that uvicorn knows."""
         if self.cycle is None or self.cycle.response_complete:
-            return Reply.NONE_DUE
-        return Reply.STARTED if self.cycle.response_started else Reply.NOT_STARTED
+            return ReplyProgress.NONE_DUE
+        return ReplyProgress.STARTED if self.cycle.response_started else ReplyProgress.NOT_STARTED
 
     def _send_refusal(self) -> None:
         if not self.transport.is_closing():

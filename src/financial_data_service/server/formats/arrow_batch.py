@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from financial_data_service.errors import InvalidBatchError
-from financial_data_service.server.formats.flatbuffer import FlatBufferError, Table
+from financial_data_service.server.formats.flatbuffer import FlatBufferError, FlatTable
 
 __all__ = ["ArrowCompressionError", "ArrowStreamError", "arrow_prices"]
 
@@ -93,10 +93,10 @@ class ArrowCompressionError(ValueError):
     """The buffers of a stream are compressed."""
 
 
-class _Message(NamedTuple):
+class _ArrowMessage(NamedTuple):
     kind: int
     version: int
-    header: Table
+    header: FlatTable
     body_start: int
     body_bytes: int
 
@@ -119,7 +119,7 @@ class _Column(NamedTuple):
     views: int
 
 
-class _Span(NamedTuple):
+class _FieldSpan(NamedTuple):
     """What a field of the schema takes of a record batch, its children included."""
 
     nodes: int
@@ -178,7 +178,7 @@ def _parts(body: bytes) -> Iterator[npt.NDArray[np.floating | np.integer]]:
         yield np.empty(0)
 
 
-def _messages(body: bytes) -> Iterator[_Message]:
+def _messages(body: bytes) -> Iterator[_ArrowMessage]:
     """Yield the messages of a stream; behind its end there must be nothing."""
     position = 0
     for _ in range(MESSAGES_MAX):
@@ -206,8 +206,8 @@ def _messages(body: bytes) -> Iterator[_Message]:
     raise ArrowStreamError(f"Expected at most {MESSAGES_MAX} messages, got more - at `body`")
 
 
-def _message(metadata: bytes, body_start: int) -> _Message:
-    root = Table.root(metadata)
+def _message(metadata: bytes, body_start: int) -> _ArrowMessage:
+    root = FlatTable.root(metadata)
     header = root.table(2)
     if header is None:
         raise FlatBufferError("Expected a message, got an empty one")
@@ -216,7 +216,7 @@ def _message(metadata: bytes, body_start: int) -> _Message:
         raise ArrowStreamError(
             f"Expected Arrow metadata of version V4 or V5, got V{version + 1} - at `body`"
         )
-    return _Message(root.number(1, "B"), version, header, body_start, root.number(3, "q"))
+    return _ArrowMessage(root.number(1, "B"), version, header, body_start, root.number(3, "q"))
 
 
 def _what_else(body: bytes, position: int) -> str:
@@ -237,7 +237,7 @@ def _cut_off(body: bytes) -> ArrowStreamError:
 # Schema
 
 
-def _price_column(message: _Message) -> _Column:
+def _price_column(message: _ArrowMessage) -> _Column:
     """Return where the prices are: in the only column, or the one that is named so."""
     if message.header.number(0, "h"):
         raise ArrowStreamError("Expected little-endian Arrow data, got big-endian - at `body`")
@@ -264,7 +264,7 @@ def _index_of_prices(names: list[str]) -> int:
     )
 
 
-def _dtype(field: Table, name: str) -> str:
+def _dtype(field: FlatTable, name: str) -> str:
     kind = field.number(2, "B")
     found, _ = _TYPES.get(kind, ("an unknown type", 0))
     details = field.table(3)
@@ -291,7 +291,7 @@ class _SpanCounter:
         self._version = version
         self._fields = 0
 
-    def span(self, field: Table, depth: int = 0) -> _Span:
+    def span(self, field: FlatTable, depth: int = 0) -> _FieldSpan:
         """Return what a field takes, its children included."""
         self._fields += 1
         if self._fields > FIELDS_MAX or depth > _DEPTH_MAX:
@@ -300,19 +300,19 @@ class _SpanCounter:
             )
         kind = field.number(2, "B")
         if field.table(4) is not None:  # The batch has indices, the dictionary the rest.
-            return _Span(1, 2, 0)
+            return _FieldSpan(1, 2, 0)
         if kind not in _TYPES:
             raise ArrowStreamError(
                 f"Expected columns of types known in 2024, got type {kind} "
                 f"- at column `{field.text(0)[:32]}`"
             )
         children = [self.span(child, depth + 1) for child in field.tables(5, FIELDS_MAX)]
-        own = _Span(1, _TYPES[kind][1], int(kind in _VIEWS))
+        own = _FieldSpan(1, _TYPES[kind][1], int(kind in _VIEWS))
         if kind == _UNION:
-            own = _Span(1, self._union_buffers(field), 0)
-        return _Span(*(sum(column) for column in zip(own, *children, strict=True)))
+            own = _FieldSpan(1, self._union_buffers(field), 0)
+        return _FieldSpan(*(sum(column) for column in zip(own, *children, strict=True)))
 
-    def _union_buffers(self, field: Table) -> int:
+    def _union_buffers(self, field: FlatTable) -> int:
         """Return the buffers of a union: types, offsets if it is dense, before V5 nulls."""
         details = field.table(3)
         is_dense = details is not None and details.number(0, "h") == 1
@@ -323,7 +323,7 @@ class _SpanCounter:
 
 
 def _prices_of_batch(
-    body: bytes, message: _Message, column: _Column, first: int
+    body: bytes, message: _ArrowMessage, column: _Column, first: int
 ) -> npt.NDArray[np.floating | np.integer]:
     """Return the prices of a record batch; `first` prices came before it."""
     batch = message.header
@@ -348,7 +348,7 @@ def _prices_of_batch(
     return np.frombuffer(body, dtype, length, data.start) if length else np.empty(0, dtype)
 
 
-def _slice(message: _Message, buffer: tuple[int, ...]) -> slice:
+def _slice(message: _ArrowMessage, buffer: tuple[int, ...]) -> slice:
     offset, length = buffer
     if offset < 0 or length < 0 or offset + length > message.body_bytes:
         raise FlatBufferError("Expected a buffer within the message, got one that is not")

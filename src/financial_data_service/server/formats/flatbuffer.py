@@ -16,7 +16,7 @@ import struct
 from collections.abc import Iterator
 from typing import Self
 
-__all__ = ["FlatBufferError", "Table"]
+__all__ = ["FlatBufferError", "FlatTable"]
 
 TEXT_BYTES_MAX = 64
 """Of a string at most so much is decoded: many places may refer to one long string."""
@@ -26,7 +26,7 @@ class FlatBufferError(ValueError):
     """Bytes that are not a FlatBuffer. The caller turns this into its own error."""
 
 
-class Table:
+class FlatTable:
     """A table within a buffer; fields are numbered as in the schema, a union counting twice.
 
     Parameters
@@ -57,10 +57,10 @@ class Table:
         position = self._field(field)
         return self._read(f"<{form}", position) if position else default
 
-    def table(self, field: int) -> Table | None:
+    def table(self, field: int) -> FlatTable | None:
         """Return a table within this one, if it is there."""
         position = self._field(field)
-        return Table(self._data, self._forward(position)) if position else None
+        return FlatTable(self._data, self._forward(position)) if position else None
 
     def text(self, field: int) -> str:
         """Return the beginning of a string; what is no UTF-8 in it is replaced."""
@@ -70,7 +70,7 @@ class Table:
         begin, length = self._vector(position, 1)
         return self._data[begin : begin + min(length, TEXT_BYTES_MAX)].decode("utf-8", "replace")
 
-    def tables(self, field: int, most: int) -> Iterator[Table]:
+    def tables(self, field: int, most: int) -> Iterator[FlatTable]:
         """Yield the tables of a vector, which must be no more than `most`."""
         position = self._field(field)
         if position:
@@ -78,7 +78,7 @@ class Table:
             if length > most:
                 raise FlatBufferError(f"Expected at most {most} items, got {length}")
             for at in range(begin, begin + 4 * length, 4):
-                yield Table(self._data, self._forward(at))
+                yield FlatTable(self._data, self._forward(at))
 
     def rows(self, field: int, form: str) -> list[tuple[int, ...]]:
         """Return a vector of structs, of a form as of :mod:`struct`."""

@@ -63,7 +63,7 @@ def simdjson_reader() -> PlainReader:
     return read
 
 
-class _Batch(msgspec.Struct, forbid_unknown_fields=True):
+class _JsonBatch(msgspec.Struct, forbid_unknown_fields=True):
     symbol: str
     values: list[float]
     from_sequence: int | None = None
@@ -71,7 +71,7 @@ class _Batch(msgspec.Struct, forbid_unknown_fields=True):
 
 def msgspec_reader() -> PlainReader:
     """Return a reader that uses msgspec."""
-    decode = msgspec.json.Decoder(_Batch).decode
+    decode = msgspec.json.Decoder(_JsonBatch).decode
 
     def read(body: bytes) -> PlainBatch | None:
         if not _has_one_array(body):

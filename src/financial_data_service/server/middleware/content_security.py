@@ -9,7 +9,7 @@ from __future__ import annotations
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["OwnOriginMiddleware"]
+__all__ = ["ContentSecurityMiddleware"]
 
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
@@ -17,7 +17,7 @@ _POLICY = (
 )
 
 
-class OwnOriginMiddleware:
+class ContentSecurityMiddleware:
     """Pure ASGI middleware that adds a content security policy to HTML pages."""
 
     def __init__(self, app: ASGIApp) -> None:

@@ -38,21 +38,21 @@ class InFlightMiddleware:
             return
         counted = 1
 
-        def let_go() -> None:
+        def release() -> None:
             nonlocal counted
             metrics.in_flight -= counted
             counted = 0
 
         async def pass_on(message: Message) -> None:
             if message["type"] == "http.response.start" and is_event_stream(message):
-                let_go()
+                release()
             await send(message)
 
         metrics.in_flight += 1
         try:
             await self.app(scope, receive, pass_on)
         finally:
-            let_go()
+            release()
 
 
 def too_many(in_flight_max: int) -> str:

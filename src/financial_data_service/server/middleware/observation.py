@@ -30,7 +30,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from financial_data_service.server.telemetry.logs import AccessLog
 from financial_data_service.server.telemetry.metrics import Metrics
 
-__all__ = ["ObservingMiddleware", "is_event_stream", "request_id"]
+__all__ = ["ObservationMiddleware", "is_event_stream", "request_id"]
 
 CLIENT_HAS_GONE = 499  # nginx's code for a client that closed the connection before the reply
 
@@ -42,7 +42,7 @@ request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 """Of the request that is being answered: for whatever is logged meanwhile."""
 
 
-class ObservingMiddleware:
+class ObservationMiddleware:
     """Pure ASGI middleware that counts, times and logs requests, and gives them ids.
 
     Parameters
@@ -92,7 +92,7 @@ class _Observation:
             self._status = self._status or 500
             raise
         finally:
-            self._note(self._status or CLIENT_HAS_GONE)
+            self._record(self._status or CLIENT_HAS_GONE)
 
     async def _pass_on(self, message: Message) -> None:
         kind = message["type"]
@@ -101,19 +101,19 @@ class _Observation:
             self._give_id_back(message)
         elif kind == "websocket.accept":
             self._give_id_back(message)
-            self._note(101)
+            self._record(101)
         elif kind == "websocket.close":
-            self._note(403)  # Unless it was accepted before.
+            self._record(403)  # Unless it was accepted before.
         await self._send(message)
         if kind == "http.response.start" and is_event_stream(message):
-            self._note(self._status)
+            self._record(self._status)
 
     def _give_id_back(self, message: Message) -> None:
         if self._id is not None:
             message.setdefault("headers", [])
             MutableHeaders(scope=message)["x-request-id"] = self._id
 
-    def _note(self, status: int) -> None:
+    def _record(self, status: int) -> None:
         if self._is_noted:
             return
         self._is_noted = True

@@ -17,17 +17,17 @@ from fastapi import Response, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
 from financial_data_service.server.formats.json_encoder import encode
-from financial_data_service.server.stream.lifecycle import Event, Lifecycle, State
+from financial_data_service.server.stream.lifecycle import Event, Lifecycle, LifecycleState
 from financial_data_service.server.stream.outbox import Close, Outbox
 
-__all__ = ["converse", "refuse"]
+__all__ = ["deny", "run_connection"]
 
 MESSAGES_IN_A_TURN = 32
 """Messages of one client that are handled before others have their turn. One read may bring
 thousands of small ones."""
 
 
-async def refuse(
+async def deny(
     websocket: WebSocket, status: int, detail: str | Sequence[dict[str, Any]], **headers: str
 ) -> None:
     """Refuse a handshake as a request is refused: with a status and a reason."""
@@ -40,7 +40,7 @@ async def refuse(
     )
 
 
-async def converse(
+async def run_connection(
     websocket: WebSocket, outbox: Outbox, handle: Callable[[str | bytes], None]
 ) -> None:
     """Accept, handle messages and send the outbox until either side closes.
@@ -79,7 +79,7 @@ async def _receive_all(
             lifecycle.on(Event.DISCONNECT)
             return
         lifecycle.on(Event.RECEIVE)
-        if lifecycle.state is State.OPEN and not outbox.is_closing:
+        if lifecycle.state is LifecycleState.OPEN and not outbox.is_closing:
             text = message.get("text")
             handle(message["bytes"] if text is None else text)
         handled += 1

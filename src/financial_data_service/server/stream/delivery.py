@@ -20,7 +20,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from financial_data_service.server.stream.feeds import Feed, Phase, Present, Topic, Watch
+from financial_data_service.server.stream.feeds import (
+    Phase,
+    Present,
+    SymbolWatch,
+    Topic,
+    WindowFeed,
+)
 from financial_data_service.server.stream.intervals import IntervalQueue
 from financial_data_service.server.stream.session import Kind
 
@@ -44,13 +50,15 @@ class Delivery:
         fall into an interval are not counted: the client did not ask for them.
     """
 
-    def __init__(self, clock: Callable[[], float], release: Callable[[list[Feed]], None]) -> None:
+    def __init__(
+        self, clock: Callable[[], float], release: Callable[[list[WindowFeed]], None]
+    ) -> None:
         self._clock = clock
         self._release = release
         self._intervals = IntervalQueue()
         self.dropped_updates = 0
 
-    def begin(self, feed: Feed, seen: int | None) -> None:
+    def begin(self, feed: WindowFeed, seen: int | None) -> None:
         """Send a snapshot if the symbol exists, unless the client has seen its sequence."""
         watch = feed.topic.watch
         if watch.stats is not None and watch.sequence == seen:
@@ -61,19 +69,19 @@ class Delivery:
             if watch.stats is not None:
                 self._notify(feed)
 
-    def interval_changed(self, feed: Feed) -> None:
+    def interval_changed(self, feed: WindowFeed) -> None:
         """Apply the new interval of a feed that is waiting for the end of the old one."""
         if feed.phase is Phase.WAITING:
             self._intervals.put(feed)
 
-    def end(self, feed: Feed) -> None:
+    def end(self, feed: WindowFeed) -> None:
         """Send nothing more to a feed."""
         if feed.phase is Phase.PENDING:
             self.dropped_updates += max(0, feed.topic.watch.changes - feed.changes)
             feed.subscriber.outbox.forget(feed)
         feed.enter(Phase.ENDED)
 
-    def created(self, watch: Watch) -> None:
+    def created(self, watch: SymbolWatch) -> None:
         """Send a snapshot of a symbol that now exists."""
         for topic in watch.topics.values():
             for feed in topic.feeds:
@@ -101,7 +109,7 @@ class Delivery:
                 feed.sent = topic.watch.answers_sequence
                 outbox.put(text)
 
-    def deleted(self, feed: Feed) -> None:
+    def deleted(self, feed: WindowFeed) -> None:
         """Send the end of the symbol if a snapshot of it was sent; release the feed if not."""
         feed.needs_snapshot = True
         feed.pending_deleted = feed.pending_deleted or feed.sent > 0
@@ -122,7 +130,7 @@ class Delivery:
             if watch.stats is not None and (feed.needs_snapshot or feed.sent < watch.sequence):
                 self._notify(feed)
 
-    def collect(self, feed: Feed) -> list[str]:
+    def collect(self, feed: WindowFeed) -> list[str]:
         """Return what a pending feed and its pending siblings have to send; their interval begins.
 
         After an update the interval also begins for siblings that had nothing to send, so that all
@@ -134,7 +142,7 @@ class Delivery:
         watch = feed.topic.watch
         watch.compute(each.topic.k for each in pending)
         texts: list[str] = []
-        sending: list[Feed] = []
+        sending: list[WindowFeed] = []
         has_update = False
         for each in pending:
             self.dropped_updates += watch.changes - each.changes
@@ -151,14 +159,14 @@ class Delivery:
             self._begin_intervals(siblings if has_update else sending)
         return texts
 
-    def _notify(self, feed: Feed) -> None:
+    def _notify(self, feed: WindowFeed) -> None:
         """Have the subscriber's outbox collect the feed when its turn comes."""
         if feed.phase is not Phase.PENDING:
             feed.enter(Phase.PENDING)
             feed.changes = feed.topic.watch.changes
             feed.subscriber.outbox.notify(feed)
 
-    def _texts(self, feed: Feed) -> list[str]:
+    def _texts(self, feed: WindowFeed) -> list[str]:
         """Return what was not sent yet, and mark it as sent. The statistics are computed."""
         topic, present = feed.topic, feed.subscriber.present
         texts = []
@@ -172,7 +180,7 @@ class Delivery:
             texts.append(text)
         return texts
 
-    def _begin_intervals(self, feeds: list[Feed]) -> None:
+    def _begin_intervals(self, feeds: list[WindowFeed]) -> None:
         now = self._clock()
         for feed in feeds:
             if feed.phase is not Phase.ENDED:

@@ -21,14 +21,19 @@ from financial_data_service.server.api import replies
 from financial_data_service.server.api.openapi import events_replies
 from financial_data_service.server.api.symbol_path import symbol_in_path
 from financial_data_service.server.formats.json_encoder import encode
-from financial_data_service.server.stream.handshake import API_KEY, unfit_query
+from financial_data_service.server.stream.handshake import API_KEY, invalid_query
 from financial_data_service.server.stream.hub import Hub
 from financial_data_service.server.stream.outbox import Close, Outbox
 from financial_data_service.server.stream.session import Kind
 from financial_data_service.server.stream.subscribe_route import RETRY_AFTER, full
 from financial_data_service.settings import Settings
 from financial_data_service.windows import WindowStats
-from financial_data_service.wire import DEFAULT_INTERVAL_MS, INTERVAL_MS_MAX, Stream, Subscription
+from financial_data_service.wire import (
+    DEFAULT_INTERVAL_MS,
+    INTERVAL_MS_MAX,
+    Stream,
+    SubscribedStream,
+)
 
 __all__ = ["KEEP_ALIVE_SECONDS", "add_events_route", "event_text"]
 
@@ -98,17 +103,17 @@ def add_events_route(
             Header(description="The id of the last event that was seen.", examples=["3"]),
         ] = None,
     ) -> Response:
-        if (unfit := unfit_query(request, "interval", API_KEY)) is not None:
-            raise RequestValidationError([unfit])
+        if (invalid := invalid_query(request, "interval", API_KEY)) is not None:
+            raise RequestValidationError([invalid])
         manager.stats(symbol, k)  # It says what is wrong with either.
         if hub.is_full:
             raise HTTPException(503, full(settings), {"Retry-After": RETRY_AFTER})
-        subscription = Subscription(Stream(symbol, k), interval)
+        subscription = SubscribedStream(Stream(symbol, k), interval)
         events = _events(hub, subscription, _seen(last_event_id))
         return StreamingResponse(events, headers=_HEADERS)
 
 
-async def _events(hub: Hub, subscription: Subscription, seen: int | None) -> AsyncIterator[str]:
+async def _events(hub: Hub, subscription: SubscribedStream, seen: int | None) -> AsyncIterator[str]:
     """Yield events until the symbol is deleted, the server stops or the client leaves."""
     outbox = Outbox()
     subscriber = hub.join(outbox, event_text)

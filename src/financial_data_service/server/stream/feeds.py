@@ -2,9 +2,9 @@
 
 ::
 
-    Watch (a symbol) ── Topic (a window of it) ──┬── Feed ── Subscriber
-      its sequence        its newest text,       └── Feed ── Subscriber
-                          encoded once                  its interval, what was sent
+    SymbolWatch (a symbol) ── Topic (a window of it) ──┬── WindowFeed ── Subscriber
+      its sequence             its newest text,        └── WindowFeed ── Subscriber
+                               encoded once                  its interval, what was sent
 
 :class:`~financial_data_service.server.stream.hub.Hub` creates and removes them;
 :class:`~financial_data_service.server.stream.delivery.Delivery` moves feeds between their phases.
@@ -21,16 +21,16 @@ from financial_data_service.server.stream.outbox import Outbox
 from financial_data_service.server.stream.session import Kind
 from financial_data_service.windows import WindowStats
 
-__all__ = ["Collect", "Feed", "Phase", "Present", "Subscriber", "Topic", "Watch"]
+__all__ = ["Collect", "Phase", "Present", "Subscriber", "SymbolWatch", "Topic", "WindowFeed"]
 
 Present: TypeAlias = Callable[[str, int, Kind, WindowStats | None], str]
 """Makes a text of symbol, k, kind and statistics; the statistics are None for a deleted symbol."""
 
-Collect: TypeAlias = "Callable[[Feed], list[str]]"
+Collect: TypeAlias = "Callable[[WindowFeed], list[str]]"
 """Returns the texts that a pending feed has to send."""
 
 
-class Watch:
+class SymbolWatch:
     """A symbol that somebody has subscribed to. The symbol need not exist."""
 
     __slots__ = (
@@ -93,11 +93,11 @@ class Topic:
 
     __slots__ = ("eager", "feeds", "idle", "k", "texts", "watch")
 
-    def __init__(self, watch: Watch, k: int) -> None:
+    def __init__(self, watch: SymbolWatch, k: int) -> None:
         self.watch = watch
         self.k = k
-        self.feeds: dict[Feed, None] = {}
-        self.idle: dict[Feed, None] = {}
+        self.feeds: dict[WindowFeed, None] = {}
+        self.idle: dict[WindowFeed, None] = {}
         self.eager = 0  # feeds that get every batch
         self.texts: dict[tuple[Present, Kind], str] = {}
 
@@ -128,7 +128,7 @@ class Phase(Enum):
     """Unsubscribed."""
 
 
-class Feed:
+class WindowFeed:
     """One subscriber's updates of one window."""
 
     __slots__ = (
@@ -172,7 +172,7 @@ class Feed:
             self.topic.idle.pop(self, None)
         self.phase = phase
 
-    def siblings(self) -> list[Feed]:
+    def siblings(self) -> list[WindowFeed]:
         """Return the subscriber's feeds of this symbol and interval, this one included."""
         watch, feeds = self.topic.watch, self.subscriber.feeds
         found = (feeds.get((watch.symbol, k)) for k in watch.topics)
@@ -191,7 +191,7 @@ class Subscriber:
     def __init__(self, outbox: Outbox, present: Present) -> None:
         self.outbox = outbox
         self.present = present
-        self.feeds: dict[tuple[str, int], Feed] = {}
+        self.feeds: dict[tuple[str, int], WindowFeed] = {}
         self.wildcards: dict[int, float] = {}  # k → seconds
 
     @property

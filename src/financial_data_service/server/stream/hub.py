@@ -18,10 +18,16 @@ from financial_data_service.engine.running_stats import RunningStats
 from financial_data_service.engine.symbol_manager import SymbolManager
 from financial_data_service.errors import SymbolFileError
 from financial_data_service.server.stream.delivery import Delivery
-from financial_data_service.server.stream.feeds import Feed, Present, Subscriber, Topic, Watch
+from financial_data_service.server.stream.feeds import (
+    Present,
+    Subscriber,
+    SymbolWatch,
+    Topic,
+    WindowFeed,
+)
 from financial_data_service.server.stream.lifecycle import CloseCode
 from financial_data_service.server.stream.outbox import Outbox
-from financial_data_service.wire import Subscription
+from financial_data_service.wire import SubscribedStream
 
 __all__ = ["ABSENT_SECONDS", "LOOK_SECONDS", "Hub"]
 
@@ -59,7 +65,7 @@ class Hub:
         self._delivery = Delivery(clock, self._release)
         self._joined: dict[Subscriber, None] = {}
         self._ingests: set[Outbox] = set()
-        self._watches: dict[str, Watch] = {}
+        self._watches: dict[str, SymbolWatch] = {}
         self._wildcards: dict[Subscriber, None] = {}
         self._names: set[str] = set()  # symbols known to the subscribers of all symbols
         self._names_due = 0.0
@@ -121,7 +127,7 @@ class Hub:
     # Subscriptions
 
     def subscribe(
-        self, subscriber: Subscriber, subscription: Subscription, seen: int | None = None
+        self, subscriber: Subscriber, subscription: SubscribedStream, seen: int | None = None
     ) -> None:
         """Send a client the changes of a window, beginning with a snapshot.
 
@@ -129,7 +135,7 @@ class Hub:
         ----------
         subscriber : Subscriber
             The client.
-        subscription : Subscription
+        subscription : SubscribedStream
             The window, and the shortest interval between two updates.
         seen : int, optional
             The sequence that the client knows. If it is the newest, no snapshot is sent.
@@ -148,7 +154,7 @@ class Hub:
             self._delivery.begin(feed, seen)
         self._start_or_stop_timer()
 
-    def change_interval(self, subscriber: Subscriber, subscription: Subscription) -> None:
+    def change_interval(self, subscriber: Subscriber, subscription: SubscribedStream) -> None:
         """Change the interval of a subscription."""
         (symbol, k), interval = subscription.stream, subscription.interval_ms / 1000
         if symbol is None:
@@ -162,7 +168,7 @@ class Hub:
             feed.explicit = interval
             self._set_interval(feed)
 
-    def unsubscribe(self, subscriber: Subscriber, subscription: Subscription) -> None:
+    def unsubscribe(self, subscriber: Subscriber, subscription: SubscribedStream) -> None:
         """End a subscription."""
         symbol, k = subscription.stream
         if symbol is None:
@@ -195,7 +201,7 @@ class Hub:
             if not is_watched:
                 self._delivery.begin(feed, None)
 
-    def _feed(self, subscriber: Subscriber, symbol: str, k: int) -> Feed:
+    def _feed(self, subscriber: Subscriber, symbol: str, k: int) -> WindowFeed:
         """Return the feed of a window, made if necessary. Its symbol has just been checked."""
         watch = self._watches.get(symbol)
         if watch is not None:
@@ -204,21 +210,23 @@ class Hub:
         if feed is None:
             watch = self._watches.get(symbol)
             if watch is None:
-                watch = self._watches[symbol] = Watch(symbol)
+                watch = self._watches[symbol] = SymbolWatch(symbol)
                 self._check(watch)
             topic = watch.topics.get(k)
             if topic is None:
                 topic = watch.topics[k] = Topic(watch, k)
-            feed = subscriber.feeds[symbol, k] = Feed(self._delivery.collect, subscriber, topic)
+            feed = subscriber.feeds[symbol, k] = WindowFeed(
+                self._delivery.collect, subscriber, topic
+            )
         return feed
 
-    def _set_interval(self, feed: Feed) -> None:
+    def _set_interval(self, feed: WindowFeed) -> None:
         wanted = [each for each in (feed.explicit, feed.wildcard) if each is not None]
         before, feed.interval = feed.interval, min(wanted)
         _count_eager(feed, (feed.interval == 0) - (before == 0))
         self._delivery.interval_changed(feed)
 
-    def _end(self, feed: Feed) -> None:
+    def _end(self, feed: WindowFeed) -> None:
         topic, watch = feed.topic, feed.topic.watch
         self._delivery.end(feed)
         _count_eager(feed, -(feed.interval == 0))
@@ -229,7 +237,7 @@ class Hub:
         if not watch.topics:
             del self._watches[watch.symbol]
 
-    def _release(self, feeds: list[Feed]) -> None:
+    def _release(self, feeds: list[WindowFeed]) -> None:
         """End feeds of a deleted symbol, unless they name it: it may be created again."""
         for feed in feeds:
             if feed.explicit is None:
@@ -295,7 +303,7 @@ class Hub:
             for k in list(subscriber.wildcards):
                 self._cover(subscriber, symbol, k)
 
-    def _check(self, watch: Watch) -> None:
+    def _check(self, watch: SymbolWatch) -> None:
         """Check a symbol for changes. O(idle feeds) if it has changed, else O(1)."""
         try:
             stats = self._manager.get(watch.symbol)
@@ -313,7 +321,7 @@ class Hub:
             for topic in watch.topics.values():
                 self._delivery.changed(topic)
 
-    def _on_created(self, watch: Watch, stats: RunningStats) -> None:
+    def _on_created(self, watch: SymbolWatch, stats: RunningStats) -> None:
         watch.stats = stats
         watch.sequence = stats.sequence
         watch.changes += 1
@@ -322,7 +330,7 @@ class Hub:
         if self._wildcards and watch.symbol not in self._names:
             self._add_name(watch.symbol)
 
-    def _on_deleted(self, watch: Watch) -> None:
+    def _on_deleted(self, watch: SymbolWatch) -> None:
         watch.stats = None
         watch.sequence = 0
         watch.forget()
@@ -332,6 +340,6 @@ class Hub:
                 self._delivery.deleted(feed)
 
 
-def _count_eager(feed: Feed, more: int) -> None:
+def _count_eager(feed: WindowFeed, more: int) -> None:
     feed.topic.eager += more
     feed.topic.watch.eager += more

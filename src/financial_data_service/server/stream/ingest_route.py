@@ -21,8 +21,8 @@ from financial_data_service.errors import (
 )
 from financial_data_service.server.api.error_replies import error_item, status_of
 from financial_data_service.server.api.symbol_path import whole_symbol
-from financial_data_service.server.stream.channel import converse, refuse
-from financial_data_service.server.stream.handshake import API_KEY, unfit_query, unfit_symbol
+from financial_data_service.server.stream.channel import deny, run_connection
+from financial_data_service.server.stream.handshake import API_KEY, invalid_query, invalid_symbol
 from financial_data_service.server.stream.hub import Hub
 from financial_data_service.server.stream.lifecycle import CloseCode
 from financial_data_service.server.stream.outbox import Outbox
@@ -104,17 +104,17 @@ def add_ingest_route(
     async def ingest(websocket: WebSocket, symbol: Annotated[str, Path()]) -> None:
         """Store the frames of a client until either side closes."""
         given = websocket.query_params.get("from_sequence")
-        unfit = (
-            unfit_symbol(websocket, symbol)
-            or unfit_query(websocket, "from_sequence", API_KEY)
-            or _unfit_sequence(given)
+        invalid = (
+            invalid_symbol(websocket, symbol)
+            or invalid_query(websocket, "from_sequence", API_KEY)
+            or _invalid_sequence(given)
         )
-        if unfit is not None:
-            await refuse(websocket, 422, [unfit])
+        if invalid is not None:
+            await deny(websocket, 422, [invalid])
             return
         symbol = whole_symbol(websocket, symbol)
         if hub.is_full:
-            await refuse(websocket, 503, full(settings), retry_after=RETRY_AFTER)
+            await deny(websocket, 503, full(settings), retry_after=RETRY_AFTER)
             return
         intake = Intake(manager, symbol, None if given is None else int(given))
         outbox = Outbox()
@@ -127,7 +127,7 @@ def add_ingest_route(
 
         hub.register_ingest(outbox)
         try:
-            await converse(websocket, outbox, handle)
+            await run_connection(websocket, outbox, handle)
         finally:
             hub.remove_ingest(outbox)
 
@@ -141,7 +141,7 @@ def add_ingest_route(
         )
 
 
-def _unfit_sequence(text: str | None) -> dict[str, Any] | None:
+def _invalid_sequence(text: str | None) -> dict[str, Any] | None:
     if text is None:
         return None
     if text.isascii() and text.isdigit() and len(text) <= 19 and int(text) < 2**63:

@@ -3,17 +3,17 @@
 ::
 
     connecting ──accept──▶ open ──close──▶ closing ──disconnect──▶ closed
-        └─refuse, disconnect──────┴─disconnect────────────────────────▲
+        └─deny, disconnect──────┴─disconnect────────────────────────▲
 """
 
 from __future__ import annotations
 
 from enum import Enum
 
-__all__ = ["LEGAL", "CloseCode", "Event", "IllegalTransitionError", "Lifecycle", "State"]
+__all__ = ["LEGAL", "CloseCode", "Event", "IllegalTransitionError", "Lifecycle", "LifecycleState"]
 
 
-class State(Enum):
+class LifecycleState(Enum):
     """The state of a connection."""
 
     CONNECTING = "connecting"
@@ -33,19 +33,19 @@ class Event(Enum):
     DISCONNECT = "disconnect"
 
 
-LEGAL: dict[tuple[State, Event], State] = {
-    (State.CONNECTING, Event.ACCEPT): State.OPEN,
-    (State.CONNECTING, Event.REFUSE): State.CLOSED,
-    (State.CONNECTING, Event.DISCONNECT): State.CLOSED,
-    (State.OPEN, Event.RECEIVE): State.OPEN,
-    (State.OPEN, Event.SEND): State.OPEN,
-    (State.OPEN, Event.CLOSE): State.CLOSING,
-    (State.OPEN, Event.DISCONNECT): State.CLOSED,
+LEGAL: dict[tuple[LifecycleState, Event], LifecycleState] = {
+    (LifecycleState.CONNECTING, Event.ACCEPT): LifecycleState.OPEN,
+    (LifecycleState.CONNECTING, Event.REFUSE): LifecycleState.CLOSED,
+    (LifecycleState.CONNECTING, Event.DISCONNECT): LifecycleState.CLOSED,
+    (LifecycleState.OPEN, Event.RECEIVE): LifecycleState.OPEN,
+    (LifecycleState.OPEN, Event.SEND): LifecycleState.OPEN,
+    (LifecycleState.OPEN, Event.CLOSE): LifecycleState.CLOSING,
+    (LifecycleState.OPEN, Event.DISCONNECT): LifecycleState.CLOSED,
     # What the other side sent before it saw our close; it is not answered.
-    (State.CLOSING, Event.RECEIVE): State.CLOSING,
-    (State.CLOSING, Event.DISCONNECT): State.CLOSED,
+    (LifecycleState.CLOSING, Event.RECEIVE): LifecycleState.CLOSING,
+    (LifecycleState.CLOSING, Event.DISCONNECT): LifecycleState.CLOSED,
 }
-"""State and event → the next state. What is not here is an error of ours."""
+"""LifecycleState and event → the next state. What is not here is an error of ours."""
 
 
 class IllegalTransitionError(AssertionError):
@@ -58,7 +58,7 @@ class Lifecycle:
     __slots__ = ("state",)
 
     def __init__(self) -> None:
-        self.state = State.CONNECTING
+        self.state = LifecycleState.CONNECTING
 
     def on(self, event: Event) -> None:
         """Take a step.

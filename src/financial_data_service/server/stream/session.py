@@ -18,9 +18,15 @@ import msgspec
 from financial_data_service.errors import InvalidSymbolError, WindowSizeError
 from financial_data_service.server.stream.lifecycle import CloseCode
 from financial_data_service.windows import WindowStats
-from financial_data_service.wire import Stream, Subscription, name_of, parse_subscription, shorten
+from financial_data_service.wire import (
+    Stream,
+    SubscribedStream,
+    name_of,
+    parse_subscription,
+    shorten,
+)
 
-__all__ = ["Action", "Answer", "Kind", "StreamSession", "error_message", "update_message"]
+__all__ = ["Action", "Kind", "SessionReply", "StreamSession", "error_message", "update_message"]
 
 _encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
 _MISSING = object()  # stands for a missing field
@@ -37,7 +43,7 @@ class Kind(Enum):
     DELETED = "deleted"
 
 
-class _Update(msgspec.Struct):
+class _UpdateMessage(msgspec.Struct):
     stream: str
     symbol: str
     k: int
@@ -58,7 +64,7 @@ def update_message(symbol: str, k: int, kind: Kind, answer: WindowStats | None) 
     name = name_of(Stream(symbol, k))
     if answer is None:
         return _encode({"stream": name, "symbol": symbol, "event": kind.value}).decode()
-    return _encode(_Update(name, symbol, k, *answer, kind.value)).decode()
+    return _encode(_UpdateMessage(name, symbol, k, *answer, kind.value)).decode()
 
 
 def error_message(code: int, message: str, **more: object) -> str:
@@ -77,10 +83,10 @@ class Action(Enum):
     UNSUBSCRIBE = "UNSUBSCRIBE"
 
 
-Change: TypeAlias = tuple[Action, Subscription]
+Change: TypeAlias = tuple[Action, SubscribedStream]
 
 
-class Answer(NamedTuple):
+class SessionReply(NamedTuple):
     """The reply to a message, and what follows from it.
 
     Attributes
@@ -119,32 +125,32 @@ class StreamSession:
         self._largest_window = largest_window
         self._subscriptions_max = subscriptions_max
         self._message_bytes_max = message_bytes_max
-        self._subscribed: dict[Stream, Subscription] = {}
+        self._subscribed: dict[Stream, SubscribedStream] = {}
 
     @property
-    def subscriptions(self) -> list[Subscription]:
+    def subscriptions(self) -> list[SubscribedStream]:
         """The subscriptions, oldest first."""
         return list(self._subscribed.values())
 
-    def receive(self, message: str | bytes) -> Answer:
+    def receive(self, message: str | bytes) -> SessionReply:
         """Answer a message. O(size)."""
         if isinstance(message, bytes):
             text = error_message(415, "Expected text, got a binary message", id=None)
-            return Answer(text, close_code=CloseCode.UNSUPPORTED)
+            return SessionReply(text, close_code=CloseCode.UNSUPPORTED)
         if len(message.encode("utf-8", "surrogatepass")) > self._message_bytes_max:
             text = error_message(
                 413, f"Expected a message of {self._message_bytes_max} bytes at most", id=None
             )
-            return Answer(text, close_code=CloseCode.TOO_LARGE)
+            return SessionReply(text, close_code=CloseCode.TOO_LARGE)
         number: int | str | None = None
         try:
             question = _parsed(message)
             number = _id_of(question)
             return self._answer(question, number)
         except _RefusedError as error:
-            return Answer(error_message(error.code, str(error), id=number))
+            return SessionReply(error_message(error.code, str(error), id=number))
 
-    def _answer(self, question: dict[str, Any], number: int | str | None) -> Answer:
+    def _answer(self, question: dict[str, Any], number: int | str | None) -> SessionReply:
         method = question.get("method", _MISSING)
         if method == "LIST_SUBSCRIPTIONS":
             return _result([subscription.name for subscription in self.subscriptions], number)
@@ -158,7 +164,7 @@ class StreamSession:
             f"{_described(method)} - at `method`",
         )
 
-    def _wanted(self, question: dict[str, Any]) -> list[Subscription]:
+    def _wanted(self, question: dict[str, Any]) -> list[SubscribedStream]:
         params = question.get("params", _MISSING)
         if not isinstance(params, list) or not params:
             raise _RefusedError(
@@ -177,7 +183,7 @@ class StreamSession:
                 raise _RefusedError(422, f"{error}{place}") from None
         return wanted
 
-    def _subscribe(self, wanted: Iterable[Subscription]) -> list[Change]:
+    def _subscribe(self, wanted: Iterable[SubscribedStream]) -> list[Change]:
         subscribed = self._subscribed | {each.stream: each for each in wanted}
         if len(subscribed) > self._subscriptions_max:
             raise _RefusedError(
@@ -191,7 +197,7 @@ class StreamSession:
             if before.get(stream) != subscription
         ]
 
-    def _unsubscribe(self, wanted: Iterable[Subscription]) -> list[Change]:
+    def _unsubscribe(self, wanted: Iterable[SubscribedStream]) -> list[Change]:
         gone = [self._subscribed.pop(each.stream, None) for each in wanted]
         return [(Action.UNSUBSCRIBE, each) for each in gone if each is not None]
 
@@ -216,8 +222,10 @@ def _id_of(question: dict[str, Any]) -> int | str | None:
     )
 
 
-def _result(result: object, number: int | str | None, changes: Iterable[Change] = ()) -> Answer:
-    return Answer(_encode({"result": result, "id": number}).decode(), tuple(changes))
+def _result(
+    result: object, number: int | str | None, changes: Iterable[Change] = ()
+) -> SessionReply:
+    return SessionReply(_encode({"result": result, "id": number}).decode(), tuple(changes))
 
 
 def _described(value: object) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from fastapi import APIRouter, HTTPException, WebSocket
 
 from financial_data_service.engine.symbol_manager import SymbolManager
-from financial_data_service.server.stream.channel import converse, refuse
+from financial_data_service.server.stream.channel import deny, run_connection
 from financial_data_service.server.stream.feeds import Subscriber
-from financial_data_service.server.stream.handshake import API_KEY, unfit_query
+from financial_data_service.server.stream.handshake import API_KEY, invalid_query
 from financial_data_service.server.stream.hub import Hub
 from financial_data_service.server.stream.outbox import Outbox
 from financial_data_service.server.stream.session import (
     Action,
-    Answer,
+    SessionReply,
     StreamSession,
     update_message,
 )
@@ -39,11 +39,11 @@ def add_stream_route(
     @router.websocket("/stream")
     async def stream(websocket: WebSocket) -> None:
         """Send a client its subscriptions until either side closes."""
-        if (unfit := unfit_query(websocket, API_KEY)) is not None:
-            await refuse(websocket, 422, [unfit])
+        if (invalid := invalid_query(websocket, API_KEY)) is not None:
+            await deny(websocket, 422, [invalid])
             return
         if hub.is_full:
-            await refuse(websocket, 503, full(settings), retry_after=RETRY_AFTER)
+            await deny(websocket, 503, full(settings), retry_after=RETRY_AFTER)
             return
         session = StreamSession(
             manager.largest_window,
@@ -59,7 +59,7 @@ def add_stream_route(
             _follow(hub, subscriber, answer)
 
         try:
-            await converse(websocket, outbox, handle)
+            await run_connection(websocket, outbox, handle)
         finally:
             hub.leave(subscriber)
 
@@ -73,7 +73,7 @@ def add_stream_route(
         )
 
 
-def _follow(hub: Hub, subscriber: Subscriber, answer: Answer) -> None:
+def _follow(hub: Hub, subscriber: Subscriber, answer: SessionReply) -> None:
     """Do what follows from a reply."""
     for action, subscription in answer.changes:
         if action is Action.SUBSCRIBE:

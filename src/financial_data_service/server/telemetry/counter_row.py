@@ -126,7 +126,7 @@ class FastCounter:
         return cls(row, 0, histogram, SAMPLED_ONE_IN)
 
 
-class Layout:
+class RowLayout:
     """The words of each route within a row.
 
     Parameters
@@ -163,7 +163,7 @@ class Layout:
         return place * len(LANES) + lane
 
 
-class Symbol(NamedTuple):
+class SymbolRow(NamedTuple):
     """A symbol at one moment. The view keeps its memory mapped while it is read."""
 
     name: str
@@ -177,11 +177,11 @@ class Scrape(NamedTuple):
 
     Attributes
     ----------
-    layout : Layout
+    layout : RowLayout
         Layout of the rows.
     rows : list of memoryview
         The rows of all workers.
-    symbols : list of Symbol
+    symbols : list of SymbolRow
         The symbols that can be served.
     k_max : int
         Exponent of the largest window.
@@ -189,9 +189,9 @@ class Scrape(NamedTuple):
         Maximum number of symbols; number of files that cannot be served.
     """
 
-    layout: Layout
+    layout: RowLayout
     rows: list[memoryview]
-    symbols: list[Symbol]
+    symbols: list[SymbolRow]
     k_max: int
     max_symbols: int
     refused: int

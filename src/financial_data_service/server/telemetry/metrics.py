@@ -47,9 +47,9 @@ from financial_data_service.server.telemetry.counter_row import (
     SUBSCRIBERS,
     UNMATCHED,
     FastCounter,
-    Layout,
+    RowLayout,
     Scrape,
-    Symbol,
+    SymbolRow,
     label,
 )
 from financial_data_service.server.telemetry.counters import GAUGE_WORDS, Counters
@@ -106,7 +106,7 @@ class Metrics:
         self.streams = streams
         self._counters = counters or Counters()
         self._row = self._counters.rows[index]
-        self._layout = Layout(routes)
+        self._layout = RowLayout(routes)
         self._fast_counters: dict[tuple[str, str, int], FastCounter] = {}
         self._every = every
         self._syncs: deque[int] = deque()
@@ -224,10 +224,10 @@ def _documentation() -> dict[str, Any]:
     }
 
 
-def _symbols(manager: SymbolManager) -> Iterator[Symbol]:
+def _symbols(manager: SymbolManager) -> Iterator[SymbolRow]:
     for name in manager.symbols():
         with suppress(FdsError):  # It cannot be used, or another process has just deleted it.
             running_stats = manager[name]
             sequence = running_stats.sequence
             if sequence >= 0:
-                yield Symbol(name, sequence, running_stats.size_bytes, running_stats.ring.region)
+                yield SymbolRow(name, sequence, running_stats.size_bytes, running_stats.ring.region)
