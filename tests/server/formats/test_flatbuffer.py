@@ -12,7 +12,7 @@ import pytest
 from financial_data_service.server.formats.flatbuffer import (
     TEXT_BYTES_MAX,
     FlatBufferError,
-    Table,
+    FlatTable,
 )
 
 BUFFER = b"".join(
@@ -35,11 +35,11 @@ BUFFER = b"".join(
 
 
 @pytest.fixture
-def table() -> Table:
-    return Table.root(BUFFER)
+def table() -> FlatTable:
+    return FlatTable.root(BUFFER)
 
 
-def test_fields(table: Table) -> None:
+def test_fields(table: FlatTable) -> None:
     assert table.number(0, "h") == -7
     assert table.text(2) == "€"
     assert table.rows(3, "2i") == [(1, 2), (3, -4)]
@@ -50,7 +50,7 @@ def test_fields(table: Table) -> None:
 
 
 @pytest.mark.parametrize("field", [1, 6, 10_000])
-def test_absent_fields_have_defaults(table: Table, field: int) -> None:
+def test_absent_fields_have_defaults(table: FlatTable, field: int) -> None:
     assert table.number(field, "h", default=5) == 5
     assert table.text(field) == ""
     assert table.table(field) is None
@@ -58,7 +58,7 @@ def test_absent_fields_have_defaults(table: Table, field: int) -> None:
     assert list(table.tables(field, 0)) == []
 
 
-def test_no_more_tables_are_read_than_asked_for(table: Table) -> None:
+def test_no_more_tables_are_read_than_asked_for(table: FlatTable) -> None:
     with pytest.raises(FlatBufferError, match="at most 1 items, got 2"):
         list(table.tables(4, 1))
 
@@ -66,14 +66,14 @@ def test_no_more_tables_are_read_than_asked_for(table: Table) -> None:
 def test_the_beginning_of_a_long_string_is_decoded() -> None:
     text = b"x" * (TEXT_BYTES_MAX - 1) + "é".encode() * 50
     header = struct.pack("<I3HxxiI", 12, 6, 8, 4, 8, 4)
-    read = Table.root(header + struct.pack("<I", len(text)) + text).text(0)
+    read = FlatTable.root(header + struct.pack("<I", len(text)) + text).text(0)
     assert read == "x" * (TEXT_BYTES_MAX - 1) + "\ufffd"
 
 
 @pytest.mark.parametrize("size", range(len(BUFFER)))
 def test_a_buffer_that_is_cut_short_is_refused(size: int) -> None:
     with pytest.raises(FlatBufferError):
-        test_fields(Table.root(BUFFER[:size]))
+        test_fields(FlatTable.root(BUFFER[:size]))
 
 
 @pytest.mark.parametrize(
@@ -92,4 +92,4 @@ def test_a_position_outside_the_buffer_is_refused(position: int, form: str, valu
     damaged = bytearray(BUFFER)
     struct.pack_into(form, damaged, position, value)
     with pytest.raises(FlatBufferError):
-        test_fields(Table.root(bytes(damaged)))
+        test_fields(FlatTable.root(bytes(damaged)))
