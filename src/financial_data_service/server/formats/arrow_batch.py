@@ -11,10 +11,10 @@ needs and which are passed over)::
 Of the schema the columns' names and types are read; of a record batch the two buffers of one
 column, which means to know how many buffers the columns before it have.
 
-Why not by a library: one that is small, nanoarrow, ends the process for a stream in which a single
-bit of the metadata is wrong (segmentation fault, version 0.9); one that does not, PyArrow, takes
-170 MB. Here every position is checked before it is used, and a price is never more than the bytes
-that came.
+No library does it: the small ones, nanoarrow 0.9 and arro3 0.9, end the process for some streams
+in which a single bit of the metadata is wrong. PyArrow does not, and takes 164 MB. Here every
+position is checked before it is used, and there are never more prices than the bytes can hold.
+(``docs/explanation/decisions.md`` has the numbers.)
 
 Sources: Arrow columnar format 1.5, "Serialization and Interprocess Communication"; Message.fbs and
 Schema.fbs of format version V5, from which the numbers of fields below are.
