@@ -128,7 +128,7 @@ class TestInspect:
         assert [row[1] for row in rows] == ["AAPL.ring", "BTC%2FUSDT.ring", "empty.ring"]
         assert [row[6] for row in rows] == ["refused, see below"] * 3
         one, other, empty = result.stderr.splitlines()
-        assert one.startswith("fds: AAPL.ring: expected another checksum")
+        assert one.startswith("fds: AAPL.ring: the header's checksum does not match")
         assert other.startswith("fds: BTC%2FUSDT.ring: expected ")
         assert other.endswith("it was added to.")
         assert empty == "fds: empty.ring: expected a header of 4096 bytes, got 0."

@@ -156,10 +156,10 @@ def test_metrics_are_read(stub: Stub, feed: Feed) -> None:
 
 
 def test_files_that_cannot_be_served_are_read(stub: Stub, feed: Feed) -> None:
-    refused = [{"file": "A.ring", "reason": "expected another checksum"}]
+    refused = [{"file": "A.ring", "reason": "the header's checksum does not match"}]
     stub.replies["/readyz"] = 200, json.dumps({"status": "degraded", "refused": refused})
     snapshot = until(feed, lambda snapshot: snapshot.refused)
-    assert snapshot.refused == (RefusedFile("A.ring", "expected another checksum"),)
+    assert snapshot.refused == (RefusedFile("A.ring", "the header's checksum does not match"),)
     for reply in ((503, "{}"), (200, "[]"), (200, "<html>"), (200, '{"refused": [1]}')):
         stub.replies["/readyz"] = reply
         feed._read_refused()

@@ -147,21 +147,21 @@ def test_the_longest_name_fits() -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({0: 0}, r"the magic bytes b'fds ring', got b'\\x00.*: not a file of fds"),
-        ({0: 7, 1: 2}, "the magic bytes"),
-        ({1: 2, 63: 5}, "format version 1, got 2: made by another version of fds"),
-        ({1: 0, 3: 5}, "format version 1, got 0"),
-        ({1: 2}, "another checksum of the header: its fixed part is damaged"),
-        ({3: 999}, "another checksum of the header: its fixed part is damaged"),
-        ({63: 0}, "another checksum of the header: its fixed part is damaged"),
-        ({300: 1}, "another checksum of the header: its fixed part is damaged"),
+        ({0: 0}, r"expected the magic bytes b'fds ring', got b'\\x00.*: not a file of fds"),
+        ({0: 7, 1: 2}, "expected the magic bytes"),
+        ({1: 2, 63: 5}, "expected format version 1, got 2: made by another version of fds"),
+        ({1: 0, 3: 5}, "expected format version 1, got 0"),
+        ({1: 2}, "the header's checksum does not match: its fixed part is damaged"),
+        ({3: 999}, "the header's checksum does not match: its fixed part is damaged"),
+        ({63: 0}, "the header's checksum does not match: its fixed part is damaged"),
+        ({300: 1}, "the header's checksum does not match: its fixed part is damaged"),
     ],
 )
 def test_refusals_of_the_static_part(change: dict[int, int], sentence: str) -> None:
     words = whole()
     for word, value in change.items():
         words[word] = value
-    with pytest.raises(HeaderError, match=f"^expected {sentence}"):
+    with pytest.raises(HeaderError, match=f"^{sentence}"):
         read_identity(words)
 
 

@@ -289,7 +289,7 @@ def test_deleted(boot: bytes) -> None:
 def test_a_damaged_session() -> None:
     ring = ring_of(20, Session(IN_USE, HERE, 0, 0), record(1, 20), limit=26, synced=1)
     ring.header[WORD_FLOOR] += 1
-    assert refused(ring) == "expected another checksum of the header: its session is damaged"
+    assert refused(ring) == "the header's checksum does not match: its session is damaged"
 
 
 # Adopting

@@ -164,7 +164,7 @@ def read_identity(words: Words) -> Identity:
             f"expected format version {VERSION}, got {version}: made by another version of fds"
         )
     if not is_whole:
-        raise HeaderError("expected another checksum of the header: its fixed part is damaged")
+        raise HeaderError("the header's checksum does not match: its fixed part is damaged")
     geometry = Geometry(
         int(words[WORD_LARGEST_WINDOW]),
         1 << int(words[WORD_FANOUT_SHIFT]),
@@ -207,7 +207,7 @@ def read_session(words: Words) -> Session:
     part = words[WORD_STATE:WORD_SESSION_CHECKSUM]
     state = int(part[0])
     if words[WORD_SESSION_CHECKSUM] != checksum(part) or state not in (IN_USE, CLEAN):
-        raise HeaderError("expected another checksum of the header: its session is damaged")
+        raise HeaderError("the header's checksum does not match: its session is damaged")
     return Session(state, part[1:3].tobytes(), int(part[3]), int(part[4]))
 
 

@@ -25,7 +25,7 @@ __all__ = [
 
 Replies: TypeAlias = dict[int | str, dict[str, Any]]
 
-_DAMAGED = "expected another checksum of the header: its fixed part is damaged"
+_DAMAGED = "the header's checksum does not match: its fixed part is damaged"
 
 _STORED = {
     "status": "success",
