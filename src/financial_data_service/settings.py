@@ -154,7 +154,7 @@ class Settings(BaseSettings):
     @field_validator("data_dir", "ssl_certfile", "ssl_keyfile", mode="before")
     @classmethod
     def _refuse_no_name(cls, value: object, info: ValidationInfo) -> object:
-        # Path("") is the current directory, which nobody means who wrote $UNSET.
+        # Path("") would be the current directory. An empty value is an unset variable.
         if value == "":
             kind = "directory" if info.field_name == "data_dir" else "file"
             raise PydanticCustomError("empty_path", f"must name a {kind} or not be given")

@@ -91,7 +91,7 @@ class TestLoad:
         result = load(trades, "--symbol", "S", "--url", stub.url)
         assert result.exit_code == 0
         assert "S: 25 skipped since" in result.stdout
-        assert "None of the file could be compared; --append would put it after" in result.stdout
+        assert "None could be compared; --append would add them after" in result.stdout
         assert stub.batch_requests == 0
 
     def test_other_prices_are_left_alone(self, stub: StubService, trades: Path) -> None:

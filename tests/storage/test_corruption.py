@@ -53,6 +53,7 @@ def data(clean: Path, tmp_path: Path) -> Path:
 
 REASONS = ("expected ", "the header's checksum does not match")
 
+
 def check(manager: SymbolManager, symbol: str, prices: npt.NDArray[np.float64]) -> None:
     """Every window, and the prices themselves, against what was appended."""
     oracle = Oracle(prices)

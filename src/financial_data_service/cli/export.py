@@ -66,10 +66,10 @@ def export(
     """Write the prices of a symbol to a file, oldest first.
 
     CSV and Parquet have two columns: sequence, the number of the price counted from 0 for the first
-    ever appended, and price. NumPy's .npy holds the prices alone. Every price reads back as the
-    very same float64; fds load takes CSV and Parquet back.
+    ever appended, and price. NumPy's .npy has only the prices. Every price reads back as the same
+    float64. fds load reads CSV and Parquet.
 
-    Reads only, and may be used while a service is at work in the directory.
+    The command only reads. It may run while a service uses the directory.
     """
     data_dir = required(data_dir)
     writer = _writer_for(to)

@@ -81,10 +81,10 @@ def inspect(
         bool, typer.Option("--json", metavar="", help="Print the same as JSON, sizes in bytes.")
     ] = False,
 ) -> None:
-    """Show what is in a data directory: symbols, prices, sizes, and how each file was left.
+    """Show a data directory: symbols, prices, sizes, and how each file was left.
 
-    Reads only, and may be used while a service is at work there. The exit code is 1 when a file is
-    refused, which is then said on stderr; a service refuses those of another user, too.
+    The command only reads. It may run while a service uses the directory. If a service would refuse
+    a file, for instance one of another user, the exit code is 1 and stderr has the reason.
     """
     from financial_data_service.storage.directory_lock import is_in_use, read_settings
     from financial_data_service.storage.trust import ring_files

@@ -201,11 +201,11 @@ def load(
         int, typer.Option("--batch-size", min=1, metavar="N", help="Prices sent at once.")
     ] = BATCH_SIZE,
 ) -> None:
-    """Put the prices of a file into the service, oldest first.
+    """Load the prices of a file into the service, oldest first.
 
-    Safe to break off (Ctrl-C) and run again: the service compares what it has with the file and
-    takes only the rest. The first row of the file is the symbol's first price, unless --append or
-    --from-sequence say otherwise.
+    The command may be interrupted (Ctrl-C) and run again. The service compares its prices with the
+    file and adds only the rest. The first row of the file is the symbol's first price, unless
+    --append or --from-sequence is given.
     """
     if append and from_sequence is not None:
         raise UsageError("--append and --from-sequence exclude each other: give one of them.")
@@ -269,7 +269,7 @@ def _summarise(
         f"{counted(transfer.sequence, 'price')} in all."
     )
     if not sent:
-        line += " None of the file could be compared; --append would put it after what is there."
+        line += " None could be compared; --append would add them after the stored prices."
     output().print(printable(line), soft_wrap=True)
 
 

@@ -76,8 +76,8 @@ def check_symbol(symbol: str | None) -> str | None:
 def data_directory(name: str) -> Path:
     """Return the path of a data directory, with ``~`` expanded.
 
-    An empty name is refused: Path("") is the current directory, which nobody means who wrote
-    ``$UNSET``.
+    An empty name is refused: it comes from an unset variable, and Path("") would be the current
+    directory.
     """
     if not name:
         raise UsageError("The data directory must have a name, got ''.")

@@ -57,7 +57,7 @@ class PriceFile(Protocol):
 
 @contextmanager
 def open_prices(path: str, column: str | None = None) -> Iterator[PriceFile]:
-    """Open a file of prices; what it is, its first bytes say, not its name.
+    """Open a file of prices. Its first bytes decide the format, not its name.
 
     Parameters
     ----------
@@ -304,7 +304,7 @@ def choose_column(name: str, header: list[str] | None, first: list[str], wanted:
     header : list of str or None
         Names of the columns, if they have any.
     first : list of str
-        First row, which tells the columns of a file without header apart.
+        First row: it shows how many columns a file without a header has.
     wanted : str or None
         A name has priority over a number counted from 1; None takes ``price``, or the only column.
 
@@ -331,7 +331,7 @@ def choose_column(name: str, header: list[str] | None, first: list[str], wanted:
 
 
 def _named(names: list[str], wanted: str) -> list[int]:
-    """Return where ``wanted`` stands; capitals matter only when they tell two columns apart."""
+    """Return the position of ``wanted``. Case matters only if two names differ by nothing else."""
     exact = [index for index, name in enumerate(names) if name == wanted]
     return exact or [i for i, name in enumerate(names) if name.casefold() == wanted.casefold()]
 

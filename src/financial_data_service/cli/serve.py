@@ -37,7 +37,7 @@ _PANELS = {
 
 
 def serve(**flags: str | bool | None) -> None:
-    """Run the service until it is told to stop (Ctrl-C or SIGTERM).
+    """Run the service until Ctrl-C or SIGTERM.
 
     Each setting is a flag and an environment variable; the flag wins.
     """

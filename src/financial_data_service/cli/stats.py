@@ -31,7 +31,7 @@ class TableLayout(NamedTuple):
     """The layout of a table."""
 
     digits: int
-    """Significant digits of avg, var and std; 0 stands for all."""
+    """Significant digits of avg, var and std; 0 means all."""
     left_out: tuple[str, ...]
     """Columns that can be worked out from the others."""
 

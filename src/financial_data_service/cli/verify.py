@@ -33,16 +33,16 @@ def verify(
 ) -> None:
     """Recompute every summary and every window of a data directory from its prices, and compare.
 
-    Some 20 ns a price, two seconds for 100,000,000. The prices are added up one by one, by other
-    arithmetic than the service's: min, max and last must be the same, sums exactly what the prices
-    add up to, avg within 1 unit of the last place, var within 1e-14.
+    It takes about 20 ns a price, two seconds for 100,000,000. It adds the prices one by one, with
+    other arithmetic than the service. min, max and last must be the same, sums exact, avg within 1
+    unit in the last place, var within 1e-14.
 
-    What has nothing to contradict it is not found: a price that the disk changed among the newest,
-    fewer than a block, or before an unclean end, after which all summaries are made again.
+    A changed price is not found if nothing contradicts it. That is so for the newest prices of an
+    incomplete block, and for changes before an unclean end, after which all summaries are
+    recomputed.
 
-    Reads only, and may be used while a service is at work there. The exit code is 1 when something
-    differs; which level, block and field then stands on stderr, with what is stored and what was
-    expected.
+    The command only reads. It may run while a service uses the directory. If something differs, the
+    exit code is 1, and stderr names level, block and field, the stored and the expected value.
     """
     # A second word is left over: the directory may come first, before the symbol.
     words = context.args if symbol is None else [symbol, *context.args]

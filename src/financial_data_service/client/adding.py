@@ -94,7 +94,7 @@ def _checked_start(from_sequence: int | None, exclusive: bool) -> int | None:
     if not exclusive:
         raise ValueError(
             f"Expected either from_sequence or exclusive=False, got both ({from_sequence=}): "
-            "a place of their own is what prices get that nobody else adds to"
+            "a sequence only makes sense if no other program adds prices"
         )
     start = operator.index(from_sequence)
     if start < 0:

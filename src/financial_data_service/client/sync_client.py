@@ -34,15 +34,16 @@ __all__ = ["Client"]
 
 
 class Client(PlanRunner):
-    """A service, in calls that wait for its answer. Threads may share it; processes may not.
+    """A client whose calls block. Threads may share it; processes may not.
 
-    A question is repeated for a while when the service is away or busy; a change only where that
-    cannot make it twice (see :class:`~financial_data_service.client.retries.Retries`).
+    A request that only reads is retried for some time if the service is unavailable or busy. A
+    change is retried only if that cannot make it twice (see
+    :class:`~financial_data_service.client.retries.Retries`).
 
     Parameters
     ----------
     url : str
-        Where the service is; a path in it is the prefix of a proxy. A user and a password in it are
+        URL of the service. A path in it is the prefix of a proxy. A user and a password in it are
         sent as HTTP basic authentication.
     api_key : str, optional
         Sent as ``X-API-Key``: 16 to 256 printable ASCII characters.

@@ -101,7 +101,7 @@ class RingView:
     def read_newest(self, read: Callable[[int], Result]) -> Result:
         """Return ``read(sequence)`` at the newest sequence.
 
-        If newer prices overwrite what is read, it is read again at the sequence of then.
+        If newer prices overwrite the range during the read, it is read again at the new sequence.
 
         Parameters
         ----------

@@ -154,7 +154,7 @@ def create_app(
         page_routes.router_for(),
     ]
     routes = [*_routes((app.router, *routers)), ("GET", metrics_route.PATH)]
-    # With an access log every request is measured, because each line of it tells its time.
+    # With an access log every request is measured, because each line contains its time.
     every = 1 if settings.access_log else SAMPLED_ONE_IN
     metrics = Metrics(manager, routes, counters, worker, streams=hub, every=every)
     for router in (*routers, metrics_route.router_for(metrics)):

@@ -1,4 +1,4 @@
-"""Access to a data directory: who uses it with which settings, and who may change its names.
+"""Access to a data directory: which processes use it, with which settings, and its lock.
 
 The lock of ``directory.json`` is held, shared, by every process that has the directory open. A
 process that gets it exclusively is alone: it recovers the files on opening, and marks them as
@@ -48,7 +48,7 @@ class DirectoryAccess:
     Attributes
     ----------
     sync_times : SyncTimes
-        To whom the times of syncs are reported, by the symbol files too.
+        Where the times of syncs are reported; the symbol files share it.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any], *, is_synced: bool) -> None:

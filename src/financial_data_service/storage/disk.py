@@ -28,7 +28,7 @@ __all__ = [
 NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 NO_DESCRIPTOR = frozenset((errno.EMFILE, errno.ENFILE))
-"""Neither the file nor the disk is to blame: the process, or the system, has too much open."""
+"""Neither file nor disk is at fault: the process, or the system, has too many files open."""
 
 
 _SYNC_FILE_RANGE_WRITE = 2

@@ -62,8 +62,8 @@ from financial_data_service.storage.sync_times import SyncTimes
 __all__ = ["SymbolFile"]
 
 _START_BYTES_MIN = 1 << 15
-"""Prices that the disk is told to begin with before it is asked to sync them: below, the call takes
-more than it saves."""
+"""From this size on, writing starts before the sync is requested. Below it, the call costs more
+than it saves."""
 
 # The mapping needs no second descriptor of the file.
 _MMAP_OPTIONS: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
@@ -101,7 +101,7 @@ class SymbolFile(Ring):
     unsynced_max : int
         Prices that may follow a durable record (:func:`~.recovery.unsynced_max`).
     sync_times : SyncTimes
-        To whom the times of syncs are reported.
+        Where the times of syncs are reported.
     """
 
     def __init__(self, path: Path, descriptor: int, identity: Identity, *, read_only: bool) -> None:
@@ -238,7 +238,7 @@ class SymbolFile(Ring):
         self._lock_depth += 1
 
     def _wait_for_lock(self) -> None:
-        # After one wait in vain, later requests wait only a hundredth of the time.
+        # After one wait without success, later requests wait only a hundredth of the time.
         seconds = LOCK_SECONDS / 100 if self._is_stuck else LOCK_SECONDS
         self._is_stuck = not lock_within(self._descriptor, seconds)
         if self._is_stuck:

@@ -116,7 +116,7 @@ def check_sound(file: SymbolFile) -> None:
         raise SymbolFileError(
             str(file.path),
             f"it was {state.value}. Start `fds serve --data-dir {file.path.parent}` once, with the "
-            "settings it had: it finds out what is sound",
+            "settings it had: it decides which prices are sound",
         )
 
 

@@ -56,7 +56,7 @@ def router_for(settings: Settings, manager: SymbolManager) -> APIRouter:
 
 
 def health_router_for(manager: SymbolManager) -> APIRouter:
-    """Return the routes of probes: who adds a query to one is to be answered, too."""
+    """Return the routes of probes. They accept any query."""
     router = APIRouter()
     _add_health_routes(router, manager)
     return router

@@ -163,7 +163,7 @@ class ValuesReply(BaseModel):
 
 
 class Numbers(BaseModel):
-    """The five numbers of a window; null for what is no number, which only damage brings about."""
+    """The five numbers of a window; null for NaN and infinity, which only damage can cause."""
 
     min: float | None
     max: float | None
@@ -269,7 +269,7 @@ class ErrorReply(BaseModel):
 
 
 class ConflictReply(ErrorReply):
-    """Why a batch does not fit what is stored, and where the next one would start."""
+    """Why a batch does not match the stored prices, and where the next one would start."""
 
     sequence: _Sequence
 

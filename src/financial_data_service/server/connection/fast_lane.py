@@ -214,7 +214,7 @@ class FastLaneProtocol(LimitedHttpProtocol):
         return body
 
     def _collect(self, data: bytes) -> None:
-        """Keep a part of a body, and go on once it is complete."""
+        """Keep a part of a body, and continue once it is complete."""
         part, rest = data[: self._missing], data[self._missing :]
         self._parts.append(part)
         self._missing -= len(part)

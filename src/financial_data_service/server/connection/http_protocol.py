@@ -172,7 +172,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._overhead_bytes = 0
 
     def on_url(self, url: bytes) -> None:
-        """Take a piece of the target, unless it is that of a stand-in head."""
+        """Take a part of the target, except of a stand-in head."""
         if self._arrival.state is ArrivalState.HEAD:
             super().on_url(url)
 
@@ -257,7 +257,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self.transport.abort()
 
     def _feed(self, data: bytes) -> None:
-        """Feed the parser; where it stops behind a request for an upgrade, decide and go on."""
+        """Feed the parser. If it stops after a request for an upgrade, decide and continue."""
         while True:
             try:
                 self.parser.feed_data(data)

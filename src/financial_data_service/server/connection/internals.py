@@ -1,14 +1,14 @@
 """The internals of uvicorn and websockets that this package overrides, reads or sets.
 
 None of them is public, so any release may change them. ``pyproject.toml`` therefore allows the two
-libraries up to their next minor version only, and importing this module checks that every name is
-there: what is gone ends the start with a sentence, not a connection with a traceback. Other modules
-import these classes from here.
+libraries up to their next minor version only. Importing this module checks that every name exists:
+if one is missing, the start ends with a sentence, instead of a connection with a traceback. Other
+modules import these classes from here.
 
 When uvicorn or websockets releases a minor version:
 
 1. Raise its upper bound in ``pyproject.toml`` and run ``make lock args=--upgrade``.
-2. Run ``fds serve``. It names what is gone.
+2. Run ``fds serve``. It names what is missing.
 3. Read what the release changed in the classes below. A method that is overridden here and does
    something else there needs a look at its override; the docstring of the module that overrides it
    says which behaviour is changed, and why.

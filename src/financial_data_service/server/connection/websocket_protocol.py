@@ -44,7 +44,7 @@ __all__ = [
     "keep_unsent_small",
 ]
 
-PING_INTERVAL_SECONDS = 20.0  # proxies commonly end what is silent for 60
+PING_INTERVAL_SECONDS = 20.0  # Proxies commonly close connections that are silent for 60 s.
 PING_TIMEOUT_SECONDS = 20.0
 
 STALLED_SECONDS_MAX = 10.0

@@ -1,15 +1,15 @@
 """Reading a batch out of an Arrow IPC stream, without a copy where the prices are float64.
 
-The stream is a run of messages: a schema, then record batches (and dictionaries, which no price
-needs and which are passed over)::
+The stream is a sequence of messages: a schema, then record batches. Dictionaries, which prices do
+not need, are skipped::
 
     +------------+---------------+--------------------+---------------------+
     | ffff ffff  | int32: length | metadata, a        | body: the buffers,  | …  ffff ffff 0000 0000
     |            | of metadata   | FlatBuffer         | each at an offset   |
     +------------+---------------+--------------------+---------------------+
 
-Of the schema the columns' names and types are read; of a record batch the two buffers of one
-column, which means to know how many buffers the columns before it have.
+The reader needs the names and types of the columns from the schema, and the two buffers of one
+column from a record batch. For these it has to know how many buffers the columns before it have.
 
 No library does it: the small ones, nanoarrow 0.9 and arro3 0.9, end the process for some streams
 in which a single bit of the metadata is wrong. PyArrow does not, and takes 164 MB. Here every
@@ -34,7 +34,7 @@ from financial_data_service.server.formats.flatbuffer import FlatBufferError, Fl
 __all__ = ["ArrowCompressionError", "ArrowStreamError", "arrow_prices"]
 
 PRICE_COLUMNS = ("price", "prices", "value", "values")
-"""Names of the column of prices, where there is more than one column; the first there is counts."""
+"""Names of the price column if there are several columns. The first that exists is read."""
 
 _CONTINUATION = b"\xff\xff\xff\xff"
 _FILE_MAGIC = b"ARROW1"
@@ -42,15 +42,15 @@ _SCHEMA, _DICTIONARY, _RECORD_BATCH = 1, 2, 3
 _V4, _V5 = 3, 4
 
 FIELDS_MAX = 1024
-"""Columns, those within columns counted: a schema may name one field in many places, and so be far
-larger than its bytes."""
+"""Maximum columns, nested ones included. A schema may refer to one field many times, so the number
+of columns is not bounded by its bytes."""
 
 MESSAGES_MAX = 1024
-"""Messages of a stream. Each takes some 10 microseconds, in which nobody else is served."""
+"""Maximum messages of a stream. Each takes about 10 µs, in which no other request is served."""
 
 _DEPTH_MAX = 64  # of columns within columns
 
-# By the number of the type: its name, and how many buffers a column of it has, its children apart.
+# Number of the type → its name, and the buffers of such a column without its children.
 _TYPES = {
     1: ("null", 0),
     2: ("int", 2),
@@ -86,7 +86,7 @@ _INTS = {8, 16, 32, 64}
 
 
 class ArrowStreamError(ValueError):
-    """A body is no Arrow stream, or none with prices in it; the message says what it is."""
+    """A body is not an Arrow stream with prices. The message says what it is."""
 
 
 class ArrowCompressionError(ValueError):
@@ -102,7 +102,7 @@ class _ArrowMessage(NamedTuple):
 
 
 class _Column(NamedTuple):
-    """Where in a record batch the prices stand.
+    """The position of the prices in a record batch.
 
     Attributes
     ----------
@@ -120,7 +120,7 @@ class _Column(NamedTuple):
 
 
 class _FieldSpan(NamedTuple):
-    """What a field of the schema takes of a record batch, its children included."""
+    """The share of a field in a record batch, its children included."""
 
     nodes: int
     buffers: int
@@ -285,7 +285,7 @@ def _dtype(field: FlatTable, name: str) -> str:
 
 
 class _SpanCounter:
-    """Counts what fields take of a record batch; for one schema."""
+    """Counts the share of each field in a record batch; for one schema."""
 
     def __init__(self, version: int) -> None:
         self._version = version

@@ -53,7 +53,7 @@ class FlatTable:
         return cls(data, int.from_bytes(data[:4], "little"))
 
     def number(self, field: int, form: str, default: int = 0) -> int:
-        """Return a number, of a form as of :mod:`struct`."""
+        """Return a number; the format is one of :mod:`struct`."""
         position = self._field(field)
         return self._read(f"<{form}", position) if position else default
 
@@ -63,7 +63,7 @@ class FlatTable:
         return FlatTable(self._data, self._forward(position)) if position else None
 
     def text(self, field: int) -> str:
-        """Return the beginning of a string; what is no UTF-8 in it is replaced."""
+        """Return the beginning of a string; invalid UTF-8 is replaced."""
         position = self._field(field)
         if not position:
             return ""
@@ -71,7 +71,7 @@ class FlatTable:
         return self._data[begin : begin + min(length, TEXT_BYTES_MAX)].decode("utf-8", "replace")
 
     def tables(self, field: int, most: int) -> Iterator[FlatTable]:
-        """Yield the tables of a vector, which must be no more than `most`."""
+        """Yield the tables of a vector, `most` of them at most."""
         position = self._field(field)
         if position:
             begin, length = self._vector(position, 4)
@@ -81,7 +81,7 @@ class FlatTable:
                 yield FlatTable(self._data, self._forward(at))
 
     def rows(self, field: int, form: str) -> list[tuple[int, ...]]:
-        """Return a vector of structs, of a form as of :mod:`struct`."""
+        """Return a vector of structs; the format is one of :mod:`struct`."""
         position = self._field(field)
         if not position:
             return []
@@ -90,7 +90,7 @@ class FlatTable:
         return list(row.iter_unpack(self._data[begin : begin + length * row.size]))
 
     def _field(self, field: int) -> int:
-        """Return where a field stands, or 0 where it is absent; nothing else stands there."""
+        """Return the position of a field; 0 if it is absent, because no field is at 0."""
         entry = 4 + 2 * field
         if entry + 2 > self._vtable_bytes:
             return 0

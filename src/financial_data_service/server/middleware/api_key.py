@@ -53,7 +53,7 @@ class ApiKey:
         self._key = key.get_secret_value().encode("ascii")
 
     def is_right(self, key: bytes) -> bool:
-        """Tell whether a key is the right one, in a time that does not tell how much of it is."""
+        """Whether a key is the right one. The time does not depend on how much of it is right."""
         return hmac.compare_digest(key, self._key)
 
     def admits(self, keys: Iterable[bytes], authorizations: Iterable[bytes]) -> bool:

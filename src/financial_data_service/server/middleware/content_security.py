@@ -1,7 +1,7 @@
 """A content security policy for pages: they load nothing from other servers.
 
-ReDoc shows a logo that it fetches from a server of its maker, which then learns who reads the page.
-The policy tells the browser to fetch nothing from any server but this one.
+ReDoc shows a logo from a server of its maker, which would then know who reads the page. The policy
+allows the browser to fetch from this server only.
 """
 
 from __future__ import annotations

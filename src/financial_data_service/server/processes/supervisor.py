@@ -284,7 +284,7 @@ class _Supervisor:
                     self._on_death(worker, how, exit_code)
 
     def _on_death(self, worker: WorkerSlot, how: str, exit_code: int | None = None) -> None:
-        """Log how a worker ended, and have it replaced if the service goes on."""
+        """Log how a worker ended, and start a new one if the service continues."""
         if self._is_stopping:
             if worker.is_serving:  # Its requests in flight have been cut off.
                 self._exit_code = 1
@@ -304,7 +304,7 @@ class _Supervisor:
         is_first = not self._is_stopping
         if is_first:
             self._is_stopping = True
-            # Else clients would wait in a queue that nobody accepts from.
+            # Otherwise clients would wait in a queue from which no process accepts.
             self._listener.close()
         if number == signal.SIGQUIT or (number == signal.SIGINT and not is_first):
             self._end_within(QUIT_SECONDS_MAX, signal.SIGQUIT)

@@ -3,7 +3,7 @@
 It is in memory (``/dev/shm``) if there is room for it. A file marks it, and every process of the
 service holds a lock on that file: the parent takes the lock, and the workers inherit it. The kernel
 releases it with the last process, however that ended. The next service that starts, with whatever
-settings, removes a directory whose mark nobody locks: it may take gigabytes of memory.
+settings, removes a directory whose mark no process locks: it may take gigabytes of memory.
 
 Invariant: only marked directories of this user are removed.
 """

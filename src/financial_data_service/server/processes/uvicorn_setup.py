@@ -138,7 +138,7 @@ def _open_and_run(server: GracefulServer, sockets: list[socket.socket], *, quiet
         print_error(error, service.settings)
         return 1
     finally:
-        # uvicorn does not tell the application of its end after every error.
+        # After some errors uvicorn does not run the application's shutdown.
         service.close()
     return 0 if server.started else 1
 

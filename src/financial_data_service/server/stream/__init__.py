@@ -1,6 +1,6 @@
 """Statistics pushed as they change, and prices streamed in: WebSocket and server-sent events.
 
-``hub`` knows who subscribes to what, ``delivery`` what is sent when, ``session`` and ``lifecycle``
+``hub`` holds the subscriptions, ``delivery`` what is sent when, ``session`` and ``lifecycle``
 the protocol without a socket; the ``*_route`` modules carry it. It may import ``api``, ``formats``
 and what lies below them. A new command, message or stream goes here, and into
 ``docs/asyncapi.yaml``.

@@ -13,7 +13,7 @@ Invariants
 * The sequences that a feed sends during the life of a symbol are strictly increasing, and the first
   of them is a snapshot.
 * Siblings that are sent together have the same sequence and follow each other directly.
-* A subscriber delays nobody: nothing here waits.
+* A subscriber delays no other: nothing here waits.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class Delivery:
         """Return what a pending feed and its pending siblings have to send; their interval begins.
 
         After an update the interval also begins for siblings that had nothing to send, so that all
-        are sent together from then on. A snapshot delays nobody: a client may ask for a window
+        are sent together from then on. A snapshot delays no sibling: a client may ask for a window
         again and again while its other windows wait.
         """
         siblings = feed.siblings()

@@ -31,7 +31,7 @@ Collect: TypeAlias = "Callable[[WindowFeed], list[str]]"
 
 
 class SymbolWatch:
-    """A symbol that somebody has subscribed to. The symbol need not exist."""
+    """A symbol with subscribers. The symbol need not exist."""
 
     __slots__ = (
         "answers",

@@ -25,7 +25,7 @@ class Close(NamedTuple):
 
 
 class Source(Protocol):
-    """A feed whose newest texts are collected when its turn has come."""
+    """A feed whose newest texts are collected when it is its turn."""
 
     def collect(self) -> list[str]:
         """Return the texts to send, which may be none."""

@@ -25,7 +25,7 @@ import mmap
 __all__ = ["GAUGE_WORDS", "ROW_WORDS", "Counters"]
 
 GAUGE_WORDS = 16
-"""Words at the start of a row that tell of now: they are of no meaning once the worker is gone."""
+"""Words at the start of a row with current values. They mean nothing once the worker has ended."""
 
 ROW_WORDS = 32768
 """Words of a row: 256 KiB of address space. Routes times lanes times statuses and buckets take some
@@ -48,5 +48,5 @@ class Counters:
         ]
 
     def retire(self, index: int) -> None:
-        """Forget what a worker that is gone said of now; what it counted stays."""
+        """Clear the current values of a worker that has ended. Its counts stay."""
         self.rows[index][:GAUGE_WORDS] = memoryview(bytes(8 * GAUGE_WORDS)).cast("q")

@@ -51,7 +51,7 @@ def text(scrape: Scrape, media_type: str) -> tuple[bytes, str]:
     Parameters
     ----------
     scrape : Scrape
-        What there is to tell.
+        The counts to expose.
     media_type : str
         Whether it is to be Prometheus's text format or OpenMetrics.
     """
@@ -63,12 +63,12 @@ def text(scrape: Scrape, media_type: str) -> tuple[bytes, str]:
 
 
 class _Exposition(Collector):
-    """All metrics as of one scrape.
+    """All metrics of one scrape.
 
     Parameters
     ----------
     scrape : Scrape
-        What there is to tell.
+        The counts to expose.
     """
 
     def __init__(self, scrape: Scrape) -> None:
@@ -92,9 +92,9 @@ class _Exposition(Collector):
     def _requests(self) -> Metric:
         family = CounterMetricFamily(
             "fds_requests",
-            "Requests answered. Lane fast: answered before the framework was asked; slow: by the "
-            "framework. Status 0: none of the usual ones; 101: a WebSocket was accepted; 499: the "
-            "client had gone.",
+            "Requests answered. Lane fast: without the web framework; slow: by the framework. "
+            "Status 101: a WebSocket was accepted; 499: the client had closed the connection; 0: "
+            "any unusual status.",
             labels=("method", "route", "lane", "status"),
         )
         for route, lane in self._kinds():
@@ -108,11 +108,11 @@ class _Exposition(Collector):
     def _seconds(self) -> Metric:
         family = HistogramMetricFamily(
             "fds_request_seconds",
-            "Time from when a request is there, its body on the way perhaps, to when its reply is "
-            "handed to the system; of an event stream and a WebSocket, to its beginning. The fast "
-            "lane measures a sample (of each query ten a second, one batch in "
-            f"{SAMPLED_ONE_IN}) from the last byte's arrival, and counts each for those before it: "
-            "_count follows fds_requests_total in steps.",
+            "Time from the arrival of a request's head until its reply is handed to the system; "
+            "for event streams and WebSockets, until they begin. The fast lane measures a sample "
+            f"(ten of each query a second, one batch in {SAMPLED_ONE_IN}), from the arrival of the "
+            "last byte. A sample also counts for the requests since the last one, so _count "
+            "follows fds_requests_total in steps.",
             labels=("method", "route", "lane"),
         )
         for route, lane in self._kinds():
@@ -131,14 +131,14 @@ class _Exposition(Collector):
             "fds_connections": (CONNECTIONS, "Connections open, WebSockets among them."),
             "fds_requests_in_flight": (
                 IN_FLIGHT,
-                "Requests under way; beyond the limit they are answered 429. The fast lane answers "
-                "within one step what is there as a whole, and has none under way but batches "
-                "whose body is still arriving.",
+                "Requests in progress. Above the limit they are answered with 429. The fast lane "
+                "answers a complete request in one step, so it only has batches in progress whose "
+                "body is still arriving.",
             ),
             "fds_stream_subscribers": (
                 SUBSCRIBERS,
-                "Clients subscribed to statistics, by WebSocket or as server-sent events, each "
-                "counted once whatever it subscribes to.",
+                "Clients subscribed to statistics, by WebSocket or server-sent events. Each counts "
+                "once.",
             ),
         }
         for name, (word, text) in gauges.items():
@@ -148,7 +148,7 @@ class _Exposition(Collector):
             yield family
         yield CounterMetricFamily(
             "fds_stream_dropped_updates",
-            "Updates that a slow subscriber was never sent because a newer one took their place.",
+            "Updates that were not sent to a slow subscriber because a newer one replaced them.",
             sum(row[DROPPED] for row in self._rows),
         )
         yield GaugeMetricFamily("fds_workers", "Processes that serve.", len(list(self._serving())))
@@ -176,20 +176,20 @@ class _Exposition(Collector):
         )
         fill = GaugeMetricFamily(
             "fds_window_fill_ratio",
-            "How full the window of the last 10^k prices is, 0 to 1; its statistics are over what "
-            "there is.",
+            "Fill of the window of the last 10^k prices, 0 to 1. Its statistics cover the prices "
+            "that exist.",
             labels=("symbol", "k"),
         )
         mapped = GaugeMetricFamily(
             "fds_mapped_bytes",
-            "Address space of a symbol's ring, taken at its first price; every worker maps the "
+            "Address space of a symbol's ring, allocated at its first price. Every worker maps the "
             "same bytes.",
             labels=("symbol",),
         )
         resident = GaugeMetricFamily(
             "fds_resident_bytes",
-            "What of fds_mapped_bytes is in memory: it grows as the ring fills. With a data "
-            "directory it is page cache, which the system may take back.",
+            "The part of fds_mapped_bytes in memory. It grows as the ring fills. With a data "
+            "directory it is page cache, which the system may reclaim.",
             labels=("symbol",),
         )
         for symbol in scrape.symbols:
@@ -206,8 +206,8 @@ class _Exposition(Collector):
         buckets, seconds = _read(self._layout.syncs, self._rows)
         return HistogramMetricFamily(
             "fds_sync_seconds",
-            "Time that syncs to disk took. Durability power waits for one with each batch; process "
-            "has them in the background. Without a data directory there are none.",
+            "Time of syncs to disk. With durability power each batch waits for one; with process "
+            "they run in the background. Without a data directory there are none.",
             buckets,
             seconds,
         )

@@ -12,7 +12,7 @@ Invariants
 ----------
 * A line is written by one system call, and by one process at a time.
 * Input of a client is logged only in a form that can neither end a line nor look like a field.
-* No line contains the API key, nor a value that was sent as one in a query.
+* No line contains the API key, or a value that a query sent as a key.
 """
 
 from __future__ import annotations

@@ -122,7 +122,7 @@ class Metrics:
         self._manager.observe_syncs(self._syncs.append)
 
     def stop(self) -> None:
-        """Count what is left to be counted, and record that this process has ended."""
+        """Count the last requests, and record that this process has ended."""
         self._manager.observe_syncs(None)
         self.flush()
         self._row[:GAUGE_WORDS] = memoryview(bytes(8 * GAUGE_WORDS)).cast("q")
