@@ -53,7 +53,7 @@ class StubService:
         self._thread.join()
         self._server.server_close()
 
-    def add_batch(self, symbol: str, values: list[float], start: int) -> Reply:
+    def add_batch(self, symbol: str, values: list[float], start: int | None) -> Reply:
         self.batch_requests += 1
         fault = self.before_batch(self.batch_requests)
         if fault is not None:
@@ -61,6 +61,7 @@ class StubService:
         if symbol not in self.prices and len(self.prices) == self.max_symbols:
             return 400, {"detail": f"Maximum number of symbols ({self.max_symbols}) reached"}
         held = self.prices.get(symbol, [])
+        start = len(held) if start is None else start
         if start > len(held):
             return 409, {"detail": f"gap: {start} > {len(held)}", "sequence": len(held)}
         known = held[start : start + len(values)]
@@ -119,9 +120,15 @@ class StubService:
             def do_POST(self) -> None:
                 url, query = self._split()
                 content = self.rfile.read(int(self.headers["content-length"]))
-                symbol = unquote(url.removeprefix("/add_batch/"))
-                values = struct.unpack(f"<{len(content) // 8}d", content)
-                self._reply(*stub.add_batch(symbol, list(values), int(query["from_sequence"])))
+                if self.headers["content-type"] == "application/json":
+                    body = json.loads(content)
+                    symbol, start = body["symbol"], body.get("from_sequence")
+                    values = [float(value) for value in body["values"]]
+                else:
+                    symbol = unquote(url.removeprefix("/add_batch/"))
+                    values = list(struct.unpack(f"<{len(content) // 8}d", content))
+                    start = query.get("from_sequence")
+                self._reply(*stub.add_batch(symbol, values, None if start is None else int(start)))
 
             def _split(self) -> tuple[str, dict[str, str]]:
                 url = urlsplit(self.path)
