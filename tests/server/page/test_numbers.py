@@ -25,7 +25,7 @@ def page() -> Iterator[Any]:
     with chromium() as browser:
         page = browser.new_page()
         script = (STATIC / "numbers.js").read_text("utf-8").replace("export ", "")
-        names = "fixed, brief, priceText, spreadText, percentText, spanText, ageText, rateText"
+        names = "priceText, spreadText, briefSpread, percentText, spanText, ageText, rateText"
         page.add_script_tag(
             content=f"{script}\nObject.assign(globalThis, {{ {names}, decimalsOf, Decimals }});"
         )
@@ -59,6 +59,14 @@ SPREADS = [
     (7.762e-7, "7.76200e-7"),
     (1.03421e18, "1.03421e+18"),
     (5e-324, "4.94066e-324"),
+]
+BRIEF_SPREADS = [
+    (0.0, "0.00"),
+    (1.5, "1.50"),
+    (99.94, "99.9"),
+    (2261.95, "2,262"),
+    (5e-9, "5.00e-9"),
+    (1e18, "1.00e+18"),
 ]
 PERCENTS = [
     (12_345_678, 10**8, "12.345678 %"),
@@ -99,6 +107,7 @@ DECIMALS = [
     [
         ("priceText", PRICES),
         ("spreadText", SPREADS),
+        ("briefSpread", BRIEF_SPREADS),
         ("percentText", PERCENTS),
         ("spanText", SPANS),
         ("rateText", RATES),

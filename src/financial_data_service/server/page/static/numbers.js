@@ -42,6 +42,11 @@ export function spreadText(value) {
   return fixed(value, Math.max(5 - Math.floor(Math.log10(value)), 0));
 }
 
+/** Return a standard deviation in three significant digits, or whole from 100 on. */
+export function briefSpread(value) {
+  return value >= 100 && value < 1e15 ? fixed(value, 0) : value.toPrecision(3);
+}
+
 /** Return a share in per cent, exact to six decimals. */
 export function percentText(part, whole) {
   return `${Number(((100 * part) / whole).toFixed(6))} %`;

@@ -13,7 +13,7 @@
 // stays while the service cannot be reached.
 
 import { make, setText } from "./elements.js";
-import { brief, fixed, priceText } from "./numbers.js";
+import { brief, briefSpread, fixed, priceText } from "./numbers.js";
 
 export const COLOURS = [
   "#e5534b", "#e0823d", "#4184e4", "#57ab5a", "#986ee2", "#c69026", "#2f9e9e", "#d1539a",
@@ -370,7 +370,7 @@ function deviations({ k, window, avg, std }, price, valueOf) {
     high: off(1),
     tell: (i) => {
       const deviation = valueOf("std", i);
-      return isKnown(deviation) ? `${price(valueOf("avg", i))} ± ${deviation.toPrecision(3)}` : "–";
+      return isKnown(deviation) ? `${price(valueOf("avg", i))} ± ${briefSpread(deviation)}` : "–";
     },
   };
 }
