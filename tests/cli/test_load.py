@@ -176,6 +176,18 @@ class TestLoad:
         assert stub.prices["S"] == TRADES
         assert stub.batch_requests == 6
 
+    def test_waiting_for_the_service_is_said_once_with_the_reason(
+        self, stub: StubService, trades: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("financial_data_service.client.retries.Retries.pause", lambda *_: 0.6)
+        stub.before_batch = lambda request: (503, {"detail": "draining"}) if request < 4 else None
+        result = load(trades, "--symbol", "S", "--url", stub.url)
+        assert result.exit_code == 0, result.stderr
+        assert stub.prices["S"] == TRADES
+        assert result.stderr.count("\n") == 1
+        assert "The service is not available now: draining (503 from " in result.stderr
+        assert result.stderr.endswith("; trying again for up to 30 s.\n")
+
     def test_a_service_that_stays_away(
         self, stub: StubService, trades: Path, quick_retries: None
     ) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from financial_data_service.cli.console import CliError, UsageError
+from financial_data_service.cli.console import CliError, UsageError, print_error
 from financial_data_service.wire import DEFAULT_URL
 
 if TYPE_CHECKING:
     from financial_data_service.client.blocking import PlanRunner
+    from financial_data_service.client.steps import Pause
 
     Runner = TypeVar("Runner", bound=PlanRunner)
 
@@ -54,13 +57,42 @@ def connect(kind: type[Runner], url: str, retry_seconds: float) -> Runner:
     from financial_data_service.client.retries import Retries
 
     try:
-        return kind(
+        runner = kind(
             url,
             api_key=os.environ.get("FDS_API_KEY") or None,
             retries=Retries(seconds=retry_seconds),
         )
     except ValueError as error:
         raise CliError(f"{error}.") from None
+    runner.on_pause = WaitNotice(retry_seconds).note
+    return runner
+
+
+class WaitNotice:
+    """Says once per outage that the command waits for the service.
+
+    Parameters
+    ----------
+    retry_seconds : float
+        How long the command waits at most.
+    """
+
+    _SILENT_SECONDS = 1.0  # A restart takes about a second: no reader could do anything about it.
+
+    def __init__(self, retry_seconds: float) -> None:
+        self._retry_seconds = retry_seconds
+        self._since = self._newest = -math.inf
+        self._has_said = False
+
+    def note(self, pause: Pause) -> None:
+        """Note a pause that begins now."""
+        now = time.monotonic()
+        if now - self._newest > self._retry_seconds:  # The outage before is over.
+            self._since, self._has_said = now, False
+        self._newest = now
+        if not self._has_said and now + pause.seconds - self._since > self._SILENT_SECONDS:
+            self._has_said = True
+            print_error(f"{pause.reason}; trying again for up to {self._retry_seconds:g} s.")
 
 
 def check_symbol(symbol: str | None) -> str | None:

@@ -24,8 +24,8 @@ from financial_data_service.client.results import (
     Table,
 )
 from financial_data_service.client.retries import DEFAULT, Retries
-from financial_data_service.client.steps import Outcome, Pause, Plan, Request
-from financial_data_service.client.stream_state import Reactions, ignore
+from financial_data_service.client.steps import Outcome, Pause, Plan, Request, ignore
+from financial_data_service.client.stream_state import Reactions
 from financial_data_service.wire import DEFAULT_URL
 
 if TYPE_CHECKING:

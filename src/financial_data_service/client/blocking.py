@@ -7,6 +7,7 @@ It is the part of :class:`~financial_data_service.client.sync_client.Client` tha
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Self, TypeVar
 
 import httpx
@@ -14,7 +15,7 @@ import httpx
 from financial_data_service.client.connection import TIMEOUT_SECONDS, Connection, Timeout, Verify
 from financial_data_service.client.exchange import ClientSession
 from financial_data_service.client.retries import DEFAULT, Retries
-from financial_data_service.client.steps import Outcome, Pause, Plan, Request
+from financial_data_service.client.steps import Outcome, Pause, Plan, Request, ignore
 from financial_data_service.wire import DEFAULT_URL
 
 __all__ = ["PlanRunner"]
@@ -41,6 +42,8 @@ class PlanRunner:
         self._connection = Connection(url, api_key, timeout, verify)
         self.session = ClientSession(self._connection.url, Retries.of(retries))
         """What is known about the service; every plan is given it."""
+        self.on_pause: Callable[[Pause], object] = ignore
+        """Called before each pause between two attempts at a request."""
         self._http = httpx.Client(transport=transport, **self._connection.http_options())
 
     @property
@@ -82,6 +85,7 @@ class PlanRunner:
 
     def _do(self, step: Request | Pause) -> Outcome:
         if isinstance(step, Pause):
+            self.on_pause(step)
             time.sleep(step.seconds)
             return None
         self._must_be_open()

@@ -90,7 +90,7 @@ def exchange(
                 )
             raise _failure(request, outcome, url, is_in_doubt=is_in_doubt)
         is_repeated |= is_in_doubt
-        yield Pause(pause)
+        yield Pause(pause, _reason(outcome, session.url))
 
 
 def _is_address_wrong(session: ClientSession, outcome: Reply | Lost, before: Outcome) -> bool:
@@ -111,6 +111,12 @@ def _pause(request: Request, outcome: Reply | Lost, tries: Tries) -> float | Non
         return None
     at_least = retry_after(outcome.headers) if isinstance(outcome, Reply) else 0.0
     return tries.next_pause(at_least)
+
+
+def _reason(outcome: Reply | Lost, url: str) -> str:
+    if isinstance(outcome, Lost):
+        return outcome.detail.partition(" Is the service running?")[0].removesuffix(".")
+    return str(failures.refusal(outcome, url))
 
 
 def _failure(

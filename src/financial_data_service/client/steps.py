@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 from urllib.parse import quote, urlencode
 
-__all__ = ["Lost", "Outcome", "Pause", "Plan", "Reply", "Request", "path_of"]
+__all__ = ["Lost", "Outcome", "Pause", "Plan", "Reply", "Request", "ignore", "path_of"]
 
 Result = TypeVar("Result")
 
@@ -81,13 +81,26 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A pause of some seconds."""
+    """A pause before a request is sent again.
+
+    Attributes
+    ----------
+    seconds : float
+        Its length.
+    reason : str
+        Why the request has no answer yet, without a period.
+    """
 
     seconds: float
+    reason: str = ""
 
 
 Outcome: TypeAlias = Reply | Lost | None
 Plan: TypeAlias = Generator[Request | Pause, Outcome, Result]
+
+
+def ignore(*_: object) -> None:
+    """Ignore an event."""
 
 
 def path_of(*parts: str | int, **query: str | int | None) -> str:

@@ -14,7 +14,7 @@ import msgspec
 
 from financial_data_service.client.failures import not_our_service, refusal
 from financial_data_service.client.results import Update
-from financial_data_service.client.steps import Reply
+from financial_data_service.client.steps import Reply, ignore
 from financial_data_service.errors import ServiceError
 from financial_data_service.symbols import check_symbol
 
@@ -24,7 +24,6 @@ __all__ = [
     "StreamState",
     "closing_error",
     "handshake_error",
-    "ignore",
     "names_of",
     "stream_name",
 ]
@@ -82,10 +81,6 @@ def names_of(streams: Iterable[str | Iterable[str]]) -> list[str]:
                 )
         names += several
     return names
-
-
-def ignore(*_: object) -> None:
-    """Ignore an event."""
 
 
 class Reactions(NamedTuple):
