@@ -291,7 +291,7 @@ AT_THE_START = [
 ]
 
 CURES = {
-    "DataDirectoryError": "Check the path, its owner and who uses it: `fds inspect --data-dir DIR`.",
+    "DataDirectoryError": "Check the path, its owner and who uses it: `fds inspect DIR`.",
     "InsufficientStorageError": "Make room on the disk or in memory, and send the batch again.",
     "InvalidBatchError": "Correct the price at `index`. Nothing of the batch was stored.",
     "InvalidSymbolError": "Use 1 to 128 characters without control characters.",

@@ -277,7 +277,7 @@ def test_what_was_refused_stays_refused(
         one, two = opened(path), opened(path)
         for manager in (one, two):
             reason = manager.refused["A.ring"]
-            assert reason.startswith("expected ")
+            assert reason.startswith(("expected ", "the header's checksum "))
             for _ in range(2):
                 with pytest.raises(SymbolFileError, match=r"is damaged$"):
                     manager.stats("A", 1)
