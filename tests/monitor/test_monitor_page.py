@@ -32,7 +32,7 @@ pytestmark = [needs_chromium, pytest.mark.one_python]
 
 PAGE = ROOT / "src" / "financial_data_service" / "monitor" / "page.py"
 FIELDS = ("window", "values", "min", "max", "last", "avg", "var", "std")
-OPACITIES = f"({ALL_ELEMENTS})('section').map((section) => getComputedStyle(section).opacity)"
+OPACITIES = f"({ALL_ELEMENTS})('section[data-symbol]').map((section) => getComputedStyle(section).opacity)"
 KEY = "a-key-for-the-tests-1"
 
 
@@ -225,7 +225,7 @@ def test_symbols_come_and_go_and_so_does_the_service(
         assert window.page.locator("section[data-symbol]").count() == 2
     with started(tmp_path, flags, FDS_API_KEY=KEY) as second:
         show_values(window, "BACK", add(second, "BACK", [5.0, 7.0]))
-        window.until(f"() => ({ALL_ELEMENTS})('section').length === 1")
+        window.until(f"() => ({ALL_ELEMENTS})('section[data-symbol]').length === 1")
         window.until(f"() => {OPACITIES}.join() === '1'")
         assert_shows_the_api(second, window, "BACK")
         assert not window.page.get_by_text("trying again").is_visible()
