@@ -32,7 +32,8 @@ pytestmark = [needs_chromium, pytest.mark.one_python]
 
 PAGE = ROOT / "src" / "financial_data_service" / "monitor" / "page.py"
 FIELDS = ("window", "values", "min", "max", "last", "avg", "var", "std")
-OPACITIES = f"({ALL_ELEMENTS})('section[data-symbol]').map((section) => getComputedStyle(section).opacity)"
+OPACITIES = f"""({ALL_ELEMENTS})("section[data-symbol]")
+    .map((section) => getComputedStyle(section).opacity)"""
 KEY = "a-key-for-the-tests-1"
 
 
