@@ -23,6 +23,7 @@ from financial_data_service.server.api.error_replies import add_error_handlers
 from financial_data_service.server.middleware.content_security import ContentSecurityMiddleware
 from financial_data_service.server.middleware.encoded_slash import EncodedSlashMiddleware
 from financial_data_service.server.middleware.observation import ObservationMiddleware
+from financial_data_service.server.middleware.proxy_prefix import ProxyPrefixMiddleware
 from financial_data_service.server.middleware.stack import add_access_control
 from financial_data_service.server.page import routes as page_routes
 from financial_data_service.server.stream.hub import Hub
@@ -190,6 +191,8 @@ def _add_middleware(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
     add_access_control(app, settings, metrics)
     access_log = AccessLog() if settings.access_log else None
     app.add_middleware(ObservationMiddleware, metrics=metrics, access_log=access_log)
+    if settings.root_path:
+        app.add_middleware(ProxyPrefixMiddleware, root_path=settings.root_path)
 
 
 def _routes(routers: Iterable[APIRouter]) -> Iterator[tuple[str, str]]:

@@ -26,6 +26,7 @@ from financial_data_service.server.connection.request_head import RequestHead, p
 from financial_data_service.server.formats.float64_batch import FLOAT64_BYTES, float64_prices
 from financial_data_service.server.formats.json_batch import PlainBatch, plain_reader
 from financial_data_service.server.middleware.api_key import ApiKey
+from financial_data_service.server.middleware.proxy_prefix import ProxyPrefix
 from financial_data_service.server.telemetry.counter_row import FastCounter
 from financial_data_service.server.telemetry.logs import AccessLog
 from financial_data_service.settings import Settings
@@ -176,6 +177,7 @@ class FastLane:
         self._counter_of = counter_of
         self._api_key = None if settings.api_key is None else ApiKey(settings.api_key)
         self._unusual = _unusual_headers(settings)
+        self._prefix = ProxyPrefix(settings.root_path)
         self._body_bytes_max = settings.body_max_bytes
         self._batch_max = manager.batch_max
         self._k_max = manager.k_max
@@ -245,6 +247,8 @@ class FastLane:
         if any(name in head.headers for name in self._unusual):
             return None
         path, question_mark, query = head.target.partition(b"?")
+        path = self._prefix.remove(path)
+        head.target = path + question_mark + query
         if head.method == b"GET" and b"content-length" not in head.headers:
             if question_mark:
                 return self._query("/stats/", _asked_in_query(path, query), head.target)

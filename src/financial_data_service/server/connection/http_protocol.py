@@ -52,6 +52,7 @@ from financial_data_service.server.connection.websocket_protocol import (
     WebSocketProtocol,
     keep_unsent_small,
 )
+from financial_data_service.server.middleware.proxy_prefix import ProxyPrefix
 from financial_data_service.server.telemetry.metrics import Metrics
 
 __all__ = ["HEAD_BYTES_MAX", "LimitedHttpProtocol", "sweep"]
@@ -290,7 +291,9 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         It may not while earlier requests wait for replies: these would come between its frames.
         """
         return (
-            asks_for_websocket(self.parser, self.url, self.headers)
+            asks_for_websocket(
+                self.parser, ProxyPrefix(self.root_path).remove(self.url), self.headers
+            )
             and super()._should_upgrade()
             and (self.cycle is None or self.cycle.response_complete)
             and not self.pipeline
