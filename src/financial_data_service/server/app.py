@@ -22,6 +22,7 @@ from financial_data_service.server.api import routes as api_routes
 from financial_data_service.server.api.error_replies import add_error_handlers
 from financial_data_service.server.middleware.content_security import ContentSecurityMiddleware
 from financial_data_service.server.middleware.encoded_slash import EncodedSlashMiddleware
+from financial_data_service.server.middleware.head import HeadMiddleware
 from financial_data_service.server.middleware.observation import ObservationMiddleware
 from financial_data_service.server.middleware.proxy_prefix import ProxyPrefixMiddleware
 from financial_data_service.server.middleware.stack import add_access_control
@@ -186,6 +187,7 @@ def _documented_app(settings: Settings) -> FastAPI:
 
 def _add_middleware(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
     """Add the middleware. What is added last is outermost; ``observation`` explains the order."""
+    app.add_middleware(HeadMiddleware)
     app.add_middleware(EncodedSlashMiddleware)
     app.add_middleware(ContentSecurityMiddleware)
     add_access_control(app, settings, metrics)

@@ -234,7 +234,6 @@ def _add_symbol_routes(router: APIRouter, manager: SymbolManager) -> None:
 
 
 def _add_health_routes(router: APIRouter, manager: SymbolManager) -> None:
-    @router.head("/livez", include_in_schema=False)
     @router.get(
         "/livez", tags=["health"], summary="Is it alive?", response_model=schemas.HealthReply
     )
@@ -242,7 +241,6 @@ def _add_health_routes(router: APIRouter, manager: SymbolManager) -> None:
         """Answer as long as the process can answer any request."""
         return _json(replies.healthy())
 
-    @router.head("/readyz", include_in_schema=False)
     @router.get(
         "/readyz",
         tags=["health"],

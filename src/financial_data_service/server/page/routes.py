@@ -39,7 +39,6 @@ def router_for() -> APIRouter:
     page = found.pop("index.html")
     router = APIRouter()
 
-    @router.head("/", include_in_schema=False)
     @router.get("/", include_in_schema=False)
     async def root_page(request: Request) -> Response:
         """Return the page."""
@@ -50,7 +49,6 @@ def router_for() -> APIRouter:
         content = page.content.replace(b'<meta charset="utf-8">', base, 1)
         return _response(request, _file(content, "html"))
 
-    @router.head("/static/{name}", include_in_schema=False)
     @router.get("/static/{name}", include_in_schema=False)
     async def static_file(request: Request, name: str) -> Response:
         """Return one of the files of the page."""

@@ -21,6 +21,7 @@ from financial_data_service.server.api import replies
 from financial_data_service.server.api.openapi import events_replies
 from financial_data_service.server.api.symbol_path import symbol_in_path
 from financial_data_service.server.formats.json_encoder import encode
+from financial_data_service.server.middleware.head import HEAD_FLAG
 from financial_data_service.server.stream.handshake import API_KEY, invalid_query
 from financial_data_service.server.stream.hub import Hub
 from financial_data_service.server.stream.outbox import Close, Outbox
@@ -106,6 +107,8 @@ def add_events_route(
         if (invalid := invalid_query(request, "interval", API_KEY)) is not None:
             raise RequestValidationError([invalid])
         manager.stats(symbol, k)  # It says what is wrong with either.
+        if HEAD_FLAG in request.scope:
+            return Response(headers=_HEADERS)
         if hub.is_full:
             raise HTTPException(503, full(settings), {"Retry-After": RETRY_AFTER})
         subscription = SubscribedStream(Stream(symbol, k), interval)

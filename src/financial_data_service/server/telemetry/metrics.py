@@ -128,7 +128,11 @@ class Metrics:
         self._row[:GAUGE_WORDS] = memoryview(bytes(8 * GAUGE_WORDS)).cast("q")
 
     def count(self, method: str, path: str | None, status: int, nanoseconds: int) -> None:
-        """Count a request of the slow lane; the path is None if no route matched."""
+        """Count a request of the slow lane; the path is None if no route matched.
+
+        ``HEAD`` counts as the ``GET`` that it is.
+        """
+        method = "GET" if method == "HEAD" else method
         route = UNMATCHED if path is None else (method, label(path))
         self._row[self._layout.word(route, SLOW, status)] += 1
         self._layout.seconds(route, SLOW).observe(self._row, nanoseconds)
