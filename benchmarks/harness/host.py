@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from financial_data_service import __version__
+
 __all__ = ["describe"]
 
 _LIBRARIES = ("numpy", "numba", "pandas", "polars")
@@ -25,7 +27,7 @@ def describe(scale: str) -> str:
         f"{_memory_gb():.0f} GB of memory, {platform.system()} {release}; "
         f"Python {platform.python_version()}, {libraries}.  \n"
         f"Run: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, financial-data-service "
-        f"{_version('financial-data-service')}{_commit()}, sizes: {scale}; "
+        f"{__version__}{_commit()}, sizes: {scale}; "
         f"load average before the run {load:.1f}."
     )
 
@@ -46,12 +48,8 @@ def _memory_gb() -> float:
 def _version(name: str) -> str:
     try:
         return version(name)
-    except PackageNotFoundError:  # run from the sources, not installed
-        if name != "financial-data-service":
-            return "(none)"
-        from financial_data_service import __version__
-
-        return __version__
+    except PackageNotFoundError:
+        return "(none)"
 
 
 def _commit() -> str:
