@@ -1,4 +1,4 @@
-"""What several test modules share: the real service as a process, its stand-in, Hypothesis's ways.
+"""Fixtures of several test modules: the real service as a process, its stub, Hypothesis's profiles.
 
 By default Hypothesis looks at the same examples in every run. ``HYPOTHESIS_PROFILE=deep`` looks at
 many more, new ones each time; a failure prints the line that brings it back.

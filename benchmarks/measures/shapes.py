@@ -1,10 +1,10 @@
 """Courses of prices: does any of them make an append slower?
 
-Each shape has a ring of its own, full before the start. Appends of all shapes take turns one by
-one, in an order drawn anew each time, so the machine's interruptions, which make the tail on a
-shared machine, fall on all of them alike. A second random course is the control: how far it is
-from the first is what this measurement cannot see below. The tail of a repetition is its 99.9th
-percentile; the median over repetitions is what counts.
+Each course has a ring of its own, full before the start. Appends of all courses take turns one by
+one, in a new random order each time. So the interruptions of a shared machine, which make the tail,
+affect all courses alike. A second random course is the control: its difference from the first is
+the resolution of this measurement. The tail of a repetition is its 99.9th percentile. The result is
+the median over the repetitions.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class Request(NamedTuple):
     content_type: str = JSON
 
     def line(self) -> str:
-        """Return it as a line for whoever sends it, parts parted by tabs; bytes in hexadecimal."""
+        """Return it as a line for the load generator: parts between tabs, bytes in hexadecimal."""
         is_binary = self.content_type == BINARY
         body = self.body.hex() if is_binary else self.body.decode("ascii")
         return f"{self.method}\t{self.path}\t{self.content_type}\t{body}\n"
@@ -105,7 +105,7 @@ class Row:
         return len(self.requests[0].body) > _LARGE_BODY_BYTES
 
     def write(self, path: Path) -> None:
-        """Write the requests for whoever sends them, one a line."""
+        """Write the requests for the load generator, one per line."""
         path.write_text("".join(request.line() for request in self.requests), encoding="ascii")
 
     @property

@@ -166,7 +166,7 @@ class TestLoad:
         self, stub: StubService, trades: Path, fault: Reply, quick_retries: None
     ) -> None:
         def lose_the_reply(request: int) -> Reply | None:
-            if request == 2:  # Stored, yet the client does not get to know.
+            if request == 2:  # Stored, but the client gets no reply.
                 stub.prices["S"] = TRADES[:20]
             return fault if request in (2, 3, 4) else None
 

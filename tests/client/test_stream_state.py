@@ -26,7 +26,7 @@ class TestNews:
             '{"result":null,"id":1}',
             told(5, "snapshot"),
             told(6),
-            told(6, "snapshot"),  # connected anew
+            told(6, "snapshot"),  # a new connection
             told(7, "snapshot"),  # and once more
             told(7),
         ]:

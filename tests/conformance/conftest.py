@@ -1,7 +1,7 @@
 """The service under test: one process for each lane, emptied before each test.
 
-A lane is a way through the server. What is promised is promised of all of them, so that every test
-of this directory runs once for each.
+A lane is a way through the server. Both lanes have the same guarantees, so every test of this
+directory runs once for each.
 """
 
 from __future__ import annotations

@@ -153,7 +153,7 @@ def test_requests_are_counted_from_one_look_to_the_next() -> None:
     assert math.isnan(board.snapshot().request_rate)
     board.measured(130, 50.0, 202.0)
     assert (board.snapshot().request_rate, board.snapshot().started_at) == (15.0, 50.0)
-    board.measured(3, 203.0, 204.0)  # The service has started anew.
+    board.measured(3, 203.0, 204.0)  # The service has restarted.
     assert math.isnan(board.snapshot().request_rate)
 
 

@@ -1,7 +1,7 @@
 """The benchmarks still run: each with tiny sizes, as its command, with all its own assertions.
 
-They check every answer that they time; so what is left to look at is that they end well and
-write their tables where they are told to.
+They check every answer that they time. So the tests check that they succeed, and write their tables
+to the given file.
 """
 
 from __future__ import annotations

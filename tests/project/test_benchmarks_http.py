@@ -1,7 +1,7 @@
 """The benchmark over HTTP still runs: tiny, as its command, with all its own checks.
 
-It looks for every price that it posts; so what is left to look at is that it ends well, writes its
-tables, does without the tools from outside, and leaves no server behind.
+It checks every price that it posts. So the test checks that it succeeds, writes its tables, works
+without external tools, and leaves no server running.
 """
 
 from __future__ import annotations

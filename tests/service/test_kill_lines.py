@@ -1,16 +1,14 @@
-"""A process killed between any two lines of the code that writes: others go on, nothing is lost.
+"""A process killed between any two lines of the code that writes: others continue, nothing is lost.
 
 How: a fork of this process does something in a data directory (opens it, appends, makes a symbol,
-deletes one, syncs, closes) with a tracer that kills it, really, as it comes to the n-th line of
-``storage/`` or of the symbols' manager, for every n. What it leaves in the page cache and in the
-locks is what any kill leaves. Then either the next process opens the directory, or one goes on
-that had it open all the while. Where nobody else is about, lines between which no file changes are
-one moment, and one of them is enough. Rings are tiny, so that they go round; every price is a whole
-number that says which it is.
+deletes one, syncs, closes). A tracer really kills it at the n-th line of ``storage/`` or of the
+symbols' manager, for every n. It leaves in the page cache and in the locks what any kill leaves.
+Then either the next process opens the directory, or one that already had it open continues. Without
+another process, lines between which no file changes are equivalent, and one of them is enough.
+Rings are tiny, so they wrap. Every price is a whole number that identifies it.
 
-What a random kill of the real service (``tests/service/test_kill.py``) meets once in ten thousand
-times is
-met here each time.
+A random kill of the real service (``tests/service/test_kill.py``) would meet some of these places
+once in ten thousand times. Here each is met.
 """
 
 from __future__ import annotations

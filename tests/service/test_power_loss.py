@@ -1,14 +1,13 @@
 """Loss of power and killed processes, at any moment: what was promised is there, nothing false.
 
 How: services run over a simulated disk (``tests/support/simulated_disk.py``) by a random schedule
-of
-batches, refused batches, retries, background syncs, failing syncs, joins, clean closes, deletions
-and new beginnings. At some step, which may lie in the midst of any of these or of a recovery, the
-machine goes down or all processes are killed. A directory of one possible outcome is opened in
-another boot (``boot_id`` is replaced in every module of ``storage`` that uses it) or, after a kill,
-the same directory in the same boot; then it goes on from what was found, so that crashes follow
-crashes. Rings are tiny (fanout 2) and go round many times. Prices are all different: one that
-stands where it does not belong is always found out.
+of batches, refused batches, retries, background syncs, failing syncs, joins, clean closes,
+deletions and new symbols. At some step, which may be in the middle of any of these or of a
+recovery, the machine loses power or all processes are killed. After a loss of power, a directory
+with one possible outcome is opened in another boot (``boot_id`` is replaced in every module of
+``storage`` that uses it). After a kill, the same directory is opened in the same boot. Then the
+schedule continues with what was found, so crashes follow crashes. Rings are tiny (fanout 2) and
+wrap many times. All prices differ, so a price in a wrong place is always detected.
 
 What must hold of each symbol, by durability:
 

@@ -1,8 +1,8 @@
 """One directory, several processes: readers that race a writer, writers that race each other.
 
-How: prices are a function of their number, ``price(i)``, so that whoever reads a window knows from
-its sequence alone what the answer must be. Rings are small, so that prices are overwritten all the
-time. The processes are real ones; every one of them tells what it did, and the test compares.
+How: prices are a function of their number, ``price(i)``, so the sequence of a window determines the
+right answer. Rings are small, so prices are overwritten all the time. The processes are real. Each
+reports what it did, and the test compares.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
-"""TLS: both lanes behind it, one worker and two, and what is said when it is not to be had.
+"""TLS: both lanes, one worker and two, and the messages when a certificate cannot be used.
 
-Clients of every kind trust an authority that the environment names, and each client one only.
-
-Certificates come from an authority that the test makes up.
+Clients of every kind trust an authority from the environment. The test makes that authority.
 """
 
 from __future__ import annotations

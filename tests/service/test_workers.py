@@ -182,7 +182,7 @@ class TestLife:
             accesses = service.process.stdout.read().splitlines()
         assert not prices.exists()
         assert not any(map(is_there, workers))
-        # Whole lines, whoever wrote them.
+        # Whole lines, from every worker.
         pattern = (
             r'INFO: +127\.0\.0\.1:\d+ - "(GET|POST) /\S+ HTTP/1\.1" 20[01] (OK|Created)'
             r"( \[[0-9a-f]{32}\])?"

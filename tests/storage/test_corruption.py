@@ -300,7 +300,7 @@ def test_in_use_with_other_settings(data: Path) -> None:
 def test_settings_that_cannot_be_read(data: Path) -> None:
     (data / SETTINGS_FILE).write_bytes(b"\xff{nonsense")
     assert directory_lock.read_settings(data) == {}
-    with in_use(data, TINY) as manager:  # Nobody uses it: they are written anew.
+    with in_use(data, TINY) as manager:  # No process uses it: they are written again.
         check(manager, "A", PRICES)
         assert directory_lock.read_settings(data)["largest_window"] == 100
 

@@ -1,8 +1,8 @@
 """DirectoryStore: what others do to a directory meanwhile, and what is left when something fails.
 
-How: two stores over one directory, as two processes have it, and one of them made to act in the
-very moment that matters, by standing in for the step before it. What a killed process leaves is
-made by hand. Each test ends with everything that is served being what was appended.
+How: two stores share one directory, as two processes do. One of them acts at the moment that
+matters, because the test replaces the step before. What a killed process leaves is made by hand.
+Each test ends with a comparison of everything that is served with what was appended.
 """
 
 from __future__ import annotations
@@ -395,7 +395,7 @@ def test_a_link_to_a_file_that_lies_elsewhere_is_served(
 
 @pytest.mark.parametrize("content", [b"", b"\xff{", b"[" * 60_000, b"[1]", b"null", b"{}"])
 def test_settings_that_cannot_be_read(path: Path, opened: Opened, content: bytes) -> None:
-    """Nobody can join whoever uses the directory; who is alone writes them anew."""
+    """No process can join one that uses the directory. One that is alone writes them again."""
     fill(path, {"A": [1.0]}, TINY)
     one = opened(path)
     (path / SETTINGS_FILE).write_bytes(content)

@@ -1,7 +1,7 @@
-"""What is asked of the disk, and when: no more than is needed, in the order that is needed.
+"""Which syncs are requested, and when: no more than needed, in the order that is needed.
 
-How: the calls that sync are counted and noted in their order; syncs in the background are let end
-when the test says so. Whether what is asked is enough is the business of ``test_power_loss``.
+How: the calls that sync are recorded in their order. The test decides when a background sync ends.
+``test_power_loss`` tests whether these syncs are enough.
 """
 
 from __future__ import annotations

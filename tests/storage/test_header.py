@@ -1,9 +1,8 @@
-"""The header of a file: its bytes, what each part says, and that no damage goes unseen.
+"""The header of a file: its bytes, its parts, and that no damage stays unnoticed.
 
-How: the bytes of one header, word by word, written here by hand from
-``docs/reference/file-format.md``: whoever
-changes the format by accident changes them. For the rest, what is written is read again, for any
-values; every bit of every part is flipped; and parts are torn at every word.
+How: one header is written here by hand, word by word, from ``docs/reference/file-format.md``. An
+accidental change of the format fails against it. Any values are written and read again, every bit
+of every part is flipped, and parts are torn at every word.
 """
 
 from __future__ import annotations
@@ -110,7 +109,7 @@ def test_golden_bytes() -> None:
 
 
 def test_checksums_are_those_of_the_reference() -> None:
-    """XXH3 of nothing, and of parts as of the whole."""
+    """XXH3 of nothing; XXH3 of parts is that of the whole."""
     assert checksum() == 0x2D06800538D394C2
     assert checksum(b"fds", b" ring") == checksum(b"fds ring")
     numbers = np.arange(100.0)

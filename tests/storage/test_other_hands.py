@@ -1,5 +1,5 @@
-"""Other hands in a data directory: files removed, moved and replaced under a service; locks that
-are not given back; no descriptor left.
+"""Changes to a data directory from outside: files removed, moved and replaced while a service runs;
+locks that are not released; no descriptor left.
 
 How: managers of this process stand for services that share the directory, one for each.
 """

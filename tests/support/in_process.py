@@ -45,7 +45,7 @@ class InProcess:
         await self._stack.enter_async_context(self._client)
 
     def request(self, method: str, target: str, **options: Any) -> httpx.Response:
-        """Return the answer to a request; options as of httpx."""
+        """Return the answer to a request; options are those of httpx."""
         return self.run(self.send(method, target, **options))
 
     async def send(self, method: str, target: str, **options: Any) -> httpx.Response:

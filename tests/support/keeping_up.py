@@ -1,8 +1,8 @@
 """A live page beside 10 symbols that take 100 batches a second each.
 
-Each price is the time at which it was sent, so what a page shows tells how old it is. The bounds
-are wide, as a machine may be busy: what is asked is that the age does not grow, that no table is of
-several moments, and that in the end everything is what the service says.
+Each price is the time at which it was sent, so a page shows its own delay. The bounds are wide,
+because a machine may be busy. The delay must not grow, no table may mix sequences, and in the end
+the page must show what the service answers.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A service that can be killed in any way, and clients that know every price they ever sent.
 
-Each price is a function of its symbol and its number, so any answer can be checked whoever sent the
-prices and however long ago. A client notes what was acknowledged and what was under way when its
-connection broke; from that follows exactly which states of a symbol are possible after a kill.
+Each price is a function of its symbol and its number, so any answer can be checked, however old the
+prices are. A client records the acknowledged batches and those in progress when its connection
+broke. These determine exactly which states of a symbol are possible after a kill.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def prices(series: int, begin: int, end: int) -> Prices:
     """Return prices number ``begin`` to ``end`` of a series: 52 random bits each, 2^16 to 2^17.
 
     splitmix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, OOPSLA 2014,
-    doi:10.1145/2660193.2660195), whose output number ``i`` can be had without those before it.
+    doi:10.1145/2660193.2660195), whose output number ``i`` does not need those before it.
     """
     index = np.arange(begin + 1, end + 1, dtype=np.uint64)
     bits = np.uint64(series << 32) + index * np.uint64(0x9E3779B97F4A7C15)
@@ -94,7 +94,7 @@ class Feed:
     is_shared : bool
         Whether another client sends the same series to the same symbol.
     is_deleted_at_times : bool
-        Whether it is deleted now and then, to begin anew.
+        Whether it is deleted now and then, and starts from its first price again.
     acknowledged : int
         Prices that this client knows to be stored.
     pending : int
@@ -191,7 +191,7 @@ class Client:
             feed.settle(0)
             return
         if not feed.pending:
-            # As many sizes of one digit as of four.
+            # As many sizes with one digit as with four.
             feed.pending = int(self._batch_max ** self._random.random())
         end = feed.acknowledged + feed.pending
         values = prices(feed.series, feed.acknowledged, end).tolist()

@@ -1,15 +1,15 @@
-"""A disk that forgets: what may be left of a directory when the power goes, or a process is killed.
+"""A simulated disk: the possible contents of a directory after a loss of power or a kill.
 
-Stands in for :mod:`financial_data_service.storage.disk`, and looks at all files of one directory at
+It replaces :mod:`financial_data_service.storage.disk`, and reads all files of one directory at
 every step that writes, renames, syncs or publishes. For each page (4096 bytes) of each file it
-keeps the version that is on disk for sure, as of the last sync of that page, and every version seen
-since, any of which may have got there by itself. :meth:`SimulatedDisk.image` makes a directory of
-one possible outcome: every page, or every sector of 512 bytes of it, from any of its versions, the
-names as of the last sync of the directory or any later moment, a file that was never synced perhaps
-without its length.
+keeps the version of the last sync, which is certainly on disk, and every later version, any of
+which the system may have written by itself. :meth:`SimulatedDisk.image` makes a directory with one
+possible outcome. Every page, or every sector of 512 bytes of it, has any of its versions. The names
+are those of the last sync of the directory or of any later moment. A file that was never synced may
+lack its length.
 
-What is assumed of a real disk is no more than that: a sector is written whole or not at all, a
-sync that has returned is one, and a rename or unlink is there or not.
+The assumptions about a real disk are few: a sector is written as a whole or not at all, a sync that
+has returned is done, and a rename or unlink has happened or not.
 """
 
 from __future__ import annotations

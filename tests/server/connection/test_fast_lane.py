@@ -1,7 +1,7 @@
-"""The fast lane at work: what it keeps, what it leaves alone, and that nobody can tell it is there.
+"""The fast lane: what it keeps, what it leaves alone, and that no client can tell that it exists.
 
 A protocol with the fast lane and one without read the same bytes in the same pieces, and must write
-the same; between them and the test there is no socket, so that every read ends where the test says.
+the same. There is no socket, so every read ends where the test says.
 Access log and root path are compared over real sockets.
 """
 

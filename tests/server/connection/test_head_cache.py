@@ -70,7 +70,7 @@ def test_a_verdict_is_of_these_very_bytes(wire: Wire) -> None:
 
 
 def test_a_kept_reply_is_never_stale(wire: Wire, slow_wire: Wire) -> None:
-    """Whatever happened since, the reply is the one that is computed anew."""
+    """Whatever happened meanwhile, the reply equals a newly computed one."""
     happenings: list[Callable[[Wire], object]] = [
         lambda each: each.manager.add_batch("S", [1.0, 2.0]),
         lambda each: None,

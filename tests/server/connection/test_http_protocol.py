@@ -1,8 +1,8 @@
-"""Connections that are too large, too slow, or of no use: each is ended, and nobody else notices.
+"""Requests that are too large, too slow or invalid: the connection ends, and no other is affected.
 
-Size and time are tried over real sockets against a server of each lane that is impatient; what
-depends on the clock alone, or on where a read ends, against the protocol itself, with the time said
-by the test. Nothing here sleeps for luck: tests wait for a reply, an end, or a socket to be ready.
+Sizes and times are tested over real sockets, against a server of each lane with short limits. What
+depends only on the clock, or on where a read ends, is tested on the protocol itself, with a clock
+of the test. No test sleeps for luck: tests wait for a reply, an end, or a socket to be ready.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def add(url: str, symbol: str, values: list[float]) -> int:
 
 
 def show_sequence(window: Window, symbol: str, sequence: int) -> None:
-    """Wait until every window of the symbol is shown as of this sequence."""
+    """Wait until every window of the symbol is shown at this sequence."""
     window.until(
         """([symbol, sequence]) => [...document.querySelectorAll("section")].some((section) =>
             section.dataset.symbol === symbol && [...section.querySelectorAll("tbody tr")].every(
@@ -187,7 +187,7 @@ def test_symbols_come_and_go(service: Service, window: Window) -> None:
     service.empty()
     window.until("() => !document.querySelector('section')")
     assert window.page.locator("#index a").count() == 0
-    show_sequence(window, "NEW", add(service.url, "NEW", [3.0]))  # It begins anew.
+    show_sequence(window, "NEW", add(service.url, "NEW", [3.0]))  # a new symbol
     window.close()
 
 

@@ -259,7 +259,7 @@ def test_windows_of_a_symbol_are_as_of_one_price_for_who_takes_in_pieces(
         other.take()
         told += client.take(texts)
     assert len(told) > 300
-    # What comes of a symbol comes as a row, all of it as of the same price.
+    # The updates of a symbol follow each other, all at the same sequence.
     rows = [list(row) for _, row in groupby(told, lambda each: (each["symbol"], each["sequence"]))]
     assert {len(row) for row in rows[:-1]} == {3}
     # The sooner a client takes, the more it is told: an interval is not lengthened by the others.
@@ -606,8 +606,8 @@ class HubModel(RuleBasedStateMachine):
         self.clients = [self.place.client() for _ in range(2)]
         self.subscribed: list[dict[Stream, int]] = [{}, {}]
         self.knows: list[dict[tuple[str, int], int]] = [{}, {}]
-        # Told by a stream that was dropped since, while another that covers it goes on: whether
-        # that other one has told of the window yet, the client cannot know.
+        # Known from a stream that has been dropped, while another one covers the same window. The
+        # client cannot know whether the other one has reported the window yet.
         self.doubtful: list[set[tuple[str, int]]] = [set(), set()]
         self.told_at: list[dict[tuple[str, int], float]] = [{}, {}]
         # All that was ever true: life of the symbol, k, sequence → statistics.

@@ -1,7 +1,7 @@
-"""The log: JSON that every line of is JSON, fields that are there, whole lines whoever writes them.
+"""The log: every line of the JSON log is JSON, has all fields, and is whole.
 
-The handler is looked at by itself, over a pipe that several processes write to at once, and the
-service by what it leaves in its log.
+The handler is tested alone, over a pipe to which several processes write at once. The service is
+tested by what it writes to its log.
 """
 
 from __future__ import annotations

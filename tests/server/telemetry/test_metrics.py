@@ -133,7 +133,7 @@ def test_the_fast_lane_measures_one_query_for_many(wire: Wire, clock: Clock) -> 
         assert (clock.now - looks) // 1500 == (0 if is_first else 2)
         found = samples(exposition(wire))
         assert total(found, "fds_requests_total", route) == answered
-        # The first after the last time that was told stands for the ten that were told of then.
+        # The first request after a flush is measured, and counts for the ten before it.
         measured = 0 if is_first else answered - 9
         assert total(found, "fds_request_seconds_count", route) == measured
         seconds = total(found, "fds_request_seconds_sum", route)
