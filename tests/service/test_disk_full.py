@@ -1,8 +1,7 @@
-"""A full disk, and one that fails: an error that says so, reads that go on, nothing half stored.
+"""A full disk, and one that fails: a clear error, reads that still work, nothing half stored.
 
-How: a small file system in memory where this may be mounted (root), filled up by prices and by
-files of somebody else's; a limit on the size of files elsewhere; and for a disk that fails,
-stand-ins for what is asked of it.
+How: a small file system in memory if it may be mounted (root), filled by prices and by other files;
+otherwise a limit on the size of files. For a disk that fails, its functions are replaced.
 """
 
 from __future__ import annotations

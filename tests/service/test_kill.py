@@ -13,10 +13,9 @@ was under way, nothing else; every price held is right to the bit, over HTTP and
 window is that of the known series, exactly; nothing is degraded; the log has no line that is not
 expected.
 
-Moments are drawn from a seed, which is printed (``KILL_SEED=…`` draws others); what the processes
-are about at that moment is as the machine has it. ``tests/service/test_kill_lines.py`` leaves
-nothing to
-chance, but knows one process at a time and no HTTP.
+Moments are drawn from a seed, which is printed (``KILL_SEED=…`` draws others). What the processes
+do at that moment depends on the machine. ``tests/service/test_kill_lines.py`` leaves nothing to
+chance, but has one process at a time and no HTTP.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The head of a request by itself: what it says is told, what is not one head is None.
+"""The head of a request: all its parts are returned; anything but one whole head is None.
 
-The parser is the server's own; what is tested is that nothing gets lost or made up around it.
+The parser is the server's own. The tests check that nothing is lost or invented around it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Heads that ask for an upgrade: which may be a WebSocket's, and what stands in for the others.
+"""Heads that ask for an upgrade: which may be a WebSocket's, and the stand-in head for the others.
 
 The parser is the real one, fed without a socket; :mod:`test_http_protocol` and the tests of framing
 send the same over the wire.

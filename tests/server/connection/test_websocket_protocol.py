@@ -1,6 +1,6 @@
-"""The WebSocket protocol at the end of a wire that the test holds: time, slowness, the end.
+"""The WebSocket protocol without sockets: time limits, slow clients, the end.
 
-No sockets, no clock: the test says what time it is and how much of what was written is unsent.
+The test sets the time, and how many of the written bytes are unsent.
 """
 
 from __future__ import annotations

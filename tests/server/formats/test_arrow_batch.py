@@ -1,5 +1,5 @@
-"""Arrow streams as they come from PyArrow and Polars are read to the bit; whatever else comes, be
-it changed in any way, is refused with a reason, and no byte beyond the body is read.
+"""Arrow streams from PyArrow and Polars are read to the bit. Anything else, a damaged stream
+included, is refused with a reason, and no byte beyond the body is read.
 """
 
 from __future__ import annotations

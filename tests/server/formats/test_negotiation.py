@@ -1,5 +1,5 @@
-"""The ``Accept`` header: a table of what is asked for and what comes of it, from RFC 9110 and from
-what browsers and libraries send.
+"""The ``Accept`` header: a table of headers and results, from RFC 9110 and from what browsers and
+libraries send.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Server-sent events: what comes, with which id, from where it goes on, and how it ends."""
+"""Server-sent events: their content and ids, how a client resumes, and how a stream ends."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""The hub without sockets and without a clock: what is told to whom, and when.
+"""The hub without sockets and without a clock: which updates each client gets, and when.
 
-A model that knows nothing of feeds and topics goes through the same subscriptions, appends,
-deletions and passing of time. The clock stands still unless the test moves it, and changes are
-looked for when the test says so.
+A model without feeds and topics gets the same subscriptions, appends, deletions and times. Only the
+test moves the clock, and only the test lets the hub look for changes.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""`/stream` over real sockets, against the real service of one and of two workers: what is told, in
-which order, how often; what becomes of clients that are slow, many, or wrong; how it all ends.
+"""`/stream` over real sockets, against the real service with one and with two workers: the updates,
+their order and rate; slow clients, many clients, invalid commands; the end of a stream.
 """
 
 from __future__ import annotations
