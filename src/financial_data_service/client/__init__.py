@@ -12,7 +12,8 @@ input or output). ``blocking`` and ``sync_client``, ``async_client``, ``subscrip
 ``ingest`` carry them out. ``asking`` and ``blocking`` do without NumPy. The commands and the
 monitor use this package too. It loads neither the engine nor Numba, and pandas, polars and pyarrow
 only for their objects; it may import ``errors``, ``prices``, ``symbols``, ``windows`` and
-``wire``. A new call of the service goes here.
+``wire``. A new call of the service goes here, and so does a new field of a reply (``results``,
+``replies``).
 """
 
 from __future__ import annotations
