@@ -25,6 +25,7 @@ DEFAULTS = {
     "log_format": "human",
     "access_log": False,
     "root_path": "",
+    "forwarded_allow_ips": ("127.0.0.1", "::1"),
     "api_key": None,
     "in_flight_max": 1000,
     "cors_origins": (),
@@ -51,6 +52,25 @@ def error_of(**values: Any) -> Any:
         Settings(**values)
     (error,) = raised.value.errors()
     return error
+
+
+@pytest.mark.parametrize(
+    ("text", "proxies"),
+    [
+        ("", ()),
+        ("*", ("*",)),
+        ("10.0.0.0/8, 192.0.2.7,::1", ("10.0.0.0/8", "192.0.2.7", "::1")),
+    ],
+)
+def test_trusted_proxies(text: str, proxies: tuple[str, ...]) -> None:
+    assert Settings(forwarded_allow_ips=text).forwarded_allow_ips == proxies  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", ["proxy.example", "10.0.0.1/8", "127.0.0.1,x", "/var/run/x"])
+def test_a_proxy_is_an_address_or_a_network(text: str) -> None:
+    error = error_of(forwarded_allow_ips=text)
+    assert error["loc"] == ("forwarded_allow_ips",)
+    assert "addresses and networks (192.0.2.7, 10.0.0.0/8, ::1)" in error["msg"]
 
 
 def test_defaults() -> None:

@@ -62,13 +62,15 @@ def _default(field: FieldInfo) -> str:
         return "on" if field.default else "off"
     if field.default in (None, (), ""):
         return "none"
-    return code(field.default)
+    return code(",".join(field.default) if isinstance(field.default, tuple) else field.default)
 
 
 def _range(field: FieldInfo) -> str:
     if get_origin(field.annotation) is not None and not _is_optional(field):
         choices = [str(choice) for choice in get_args(field.annotation) if choice is not Ellipsis]
-        return ", ".join(map(code, choices)) if isinstance(field.default, str) else "origins"
+        if isinstance(field.default, str):
+            return ", ".join(map(code, choices))
+        return "addresses, networks" if field.default else "origins"
     if Path in get_args(field.annotation):
         return "a path"
     bounds = {type(bound).__name__: bound for bound in field.metadata}

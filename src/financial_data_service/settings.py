@@ -12,6 +12,7 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -107,6 +108,11 @@ class Settings(BaseSettings):
         pattern="^(/[^?#]*[^/?#])?$",
         description="Path prefix under which a proxy publishes the service.",
     )
+    forwarded_allow_ips: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("127.0.0.1", "::1"),
+        description="Addresses or networks of trusted proxies, separated by commas. Only their "
+        "X-Forwarded-For and X-Forwarded-Proto are believed. * trusts every client.",
+    )
     api_key: SecretStr | None = Field(
         default=None,
         description="Key that every request must carry, 16 characters or more. Pass it in the "
@@ -175,7 +181,7 @@ class Settings(BaseSettings):
             )
         return value
 
-    @field_validator("cors_origins", mode="before")
+    @field_validator("cors_origins", "forwarded_allow_ips", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if not isinstance(value, str):
@@ -192,6 +198,21 @@ class Settings(BaseSettings):
                     "must be * or origins as browsers send them (https://host or "
                     "https://host:port, lower-case, nothing behind), separated by commas",
                 )
+        return value
+
+    @field_validator("forwarded_allow_ips")
+    @classmethod
+    def _check_proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in value:
+            try:
+                if proxy != "*":
+                    ip_network(proxy)
+            except ValueError:
+                raise PydanticCustomError(
+                    "proxy",
+                    "must be * or addresses and networks (192.0.2.7, 10.0.0.0/8, ::1), separated "
+                    "by commas",
+                ) from None
         return value
 
     @model_validator(mode="after")

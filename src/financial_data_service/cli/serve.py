@@ -24,7 +24,7 @@ __all__ = ["serve", "settings_from"]
 _METAVARS: dict[Any, str] = {int: "INTEGER", float: "NUMBER"}
 
 _PANELS = {
-    "Address": ("host", "port", "root_path"),
+    "Address": ("host", "port", "root_path", "forwarded_allow_ips"),
     "Prices": ("max_symbols", "largest_window", "batch_max", "data_dir", "durability"),
     "Processes": ("workers", "fast_lane"),
     "Who may ask": ("api_key", "cors_origins"),
@@ -131,8 +131,10 @@ def _help(name: str, field: FieldInfo) -> str:
         text += f" One of {', '.join(get_args(field.annotation))}."
     if isinstance(field.default, bool):
         default = "on" if field.default else "off"
+    elif isinstance(field.default, tuple):
+        default = ",".join(field.default) or "none"
     else:
-        default = "none" if field.default in (None, ()) else str(field.default) or "empty"
+        default = "none" if field.default is None else str(field.default) or "empty"
     source = f"[yellow]{_variable(name)}[/yellow][dim], default {_escaped(default)}[/dim]"
     return f"{_escaped(text)}\n\n{source}"
 

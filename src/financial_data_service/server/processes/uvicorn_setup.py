@@ -188,6 +188,7 @@ def config_of(
         log_level=settings.log_level,
         access_log=False,  # telemetry/logs.py writes one for both lanes.
         root_path=settings.root_path,
+        forwarded_allow_ips=[*settings.forwarded_allow_ips],
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=DRAIN_SECONDS,
