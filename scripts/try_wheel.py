@@ -24,7 +24,7 @@ def try_the_command(directory: str) -> None:
     printed = subprocess.run(
         [BIN / "fds", "--help"], check=True, cwd=directory, capture_output=True, text=True
     ).stdout
-    for command in ("serve", "load", "stats", "inspect", "verify", "export"):
+    for command in ("serve", "load", "stats", "inspect", "verify", "export", "doctor"):
         assert command in printed, printed
 
 

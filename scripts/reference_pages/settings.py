@@ -28,7 +28,7 @@ _OTHERS = """\
 
 | variable | meaning |
 |---|---|
-| `FDS_URL` | the service that `fds load`, `fds stats` and the monitor talk to; `http://127.0.0.1:8000` by default |
+| `FDS_URL` | the service that `fds load`, `fds stats`, `fds doctor` and the monitor talk to; `http://127.0.0.1:8000` by default |
 | `FDS_API_KEY` | the key that they send |
 | `FDS_DATA_DIR` | the data directory of `fds inspect`, `fds verify` and `fds export` |
 | `FDS_DEBUG=1` | show the traceback of an error instead of one sentence |

@@ -45,7 +45,9 @@ class TestHelp:
             assert field.description
             assert field.description in text
 
-    @pytest.mark.parametrize("command", ["serve", "load", "stats", "inspect", "verify", "export"])
+    @pytest.mark.parametrize(
+        "command", ["serve", "load", "stats", "inspect", "verify", "export", "doctor"]
+    )
     def test_help_on_a_narrow_terminal_cuts_no_name_off(
         self, command: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -1,8 +1,9 @@
 """The command ``fds``: run the service, load files, read statistics, check data directories.
 
-One module per command (``serve``, ``load``, ``stats``, ``inspect``, ``verify``, ``export``) and per
-thing they share: ``console`` prints, ``options`` holds common options, ``service`` speaks HTTP,
-``price_files`` reads CSV and Parquet. It may import everything below. A new command goes here.
+One module per command (``serve``, ``load``, ``stats``, ``inspect``, ``verify``, ``export``,
+``doctor``) and per thing they share: ``console`` prints, ``options`` holds common options,
+``price_files`` reads CSV and Parquet. ``machine`` and ``diagnosis`` gather what ``doctor`` prints.
+It may import everything below. A new command goes here.
 
 Invariants: every failure is one sentence on stderr and an exit code (1: it failed, 2: wrong usage,
 130: interrupted), and never a traceback unless ``FDS_DEBUG=1``. Commands that use the service never
@@ -19,6 +20,7 @@ from typing import Annotated
 import typer
 
 from financial_data_service.cli.console import Command, Commands, examples, paragraphs
+from financial_data_service.cli.doctor import doctor
 from financial_data_service.cli.export import export
 from financial_data_service.cli.inspect import inspect
 from financial_data_service.cli.load import load
@@ -74,6 +76,11 @@ _COMMANDS: dict[Callable[..., None], tuple[str, ...]] = {
         "fds export BTCUSDT --to last.csv --last 1000000",
         "FDS_DATA_DIR=/var/lib/fds fds export BTCUSDT --to btcusdt.npy --force",
     ),
+    doctor: (
+        "fds doctor",
+        "fds doctor --data-dir /var/lib/fds --workers 2",
+        "fds doctor --json",
+    ),
 }
 for _command, _examples in _COMMANDS.items():
     app.command(
@@ -108,6 +115,7 @@ def _fds(
     Start the service with [bold]fds serve[/bold], put prices in with [bold]fds load[/bold], read
     the statistics with [bold]fds stats[/bold]. With a data directory, [bold]fds inspect[/bold],
     [bold]fds verify[/bold] and [bold]fds export[/bold] look at its files, service or no service.
+    If something goes wrong, start with [bold]fds doctor[/bold].
     """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())

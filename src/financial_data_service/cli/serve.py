@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 from financial_data_service.cli.console import UsageError
 from financial_data_service.settings import Settings
 
-__all__ = ["serve", "settings_from"]
+__all__ = ["FLAGS", "flag_of", "is_secret", "serve", "settings_from", "variable_of"]
 
 _METAVARS: dict[Any, str] = {int: "INTEGER", float: "NUMBER"}
 
@@ -77,27 +77,30 @@ def _sentence(detail: Any, given: dict[str, str | bool]) -> str:
     if not detail["loc"]:  # Several settings contradict each other; the message names them.
         return re.sub("`(.+?)`", lambda name: _source(name[1], given), complaint) + "."
     name = str(detail["loc"][0])
-    got = "" if _is_secret(name) else f", got {detail['input']!r}"
+    got = "" if is_secret(name) else f", got {detail['input']!r}"
     return f"{_source(name, given)} {complaint}{got}."
 
 
-def _is_secret(name: str) -> bool:
+def is_secret(name: str) -> bool:
+    """Whether the value of a setting must not be shown."""
     field = Settings.model_fields.get(name)
     return field is not None and SecretStr in get_args(field.annotation)
 
 
 def _source(name: str, given: dict[str, str | bool]) -> str:
     """Return the source of a setting, or its flag."""
-    variable = _variable(name)
+    variable = variable_of(name)
     is_set = variable in map(str.upper, os.environ)
-    return variable if is_set and name not in given else _flag(name)
+    return variable if is_set and name not in given else flag_of(name)
 
 
-def _flag(name: str) -> str:
+def flag_of(name: str) -> str:
+    """Return the flag of a setting."""
     return "--" + name.replace("_", "-")
 
 
-def _variable(name: str) -> str:
+def variable_of(name: str) -> str:
+    """Return the environment variable of a setting."""
     return f"{Settings.model_config['env_prefix']}{name}".upper()
 
 
@@ -108,7 +111,7 @@ def _parameter(panel: str, name: str) -> Parameter:
     # A setting that is on by default needs a flag that turns it off.
     off = f"/--no-{name.replace('_', '-')}" if is_switch and field.default else ""
     option = typer.Option(
-        _flag(name) + off,
+        flag_of(name) + off,
         metavar="" if is_switch else _metavar(name, field),
         show_default=False,
         help=_help(name, field),
@@ -135,7 +138,7 @@ def _help(name: str, field: FieldInfo) -> str:
         default = ",".join(field.default) or "none"
     else:
         default = "none" if field.default is None else str(field.default) or "empty"
-    source = f"[yellow]{_variable(name)}[/yellow][dim], default {_escaped(default)}[/dim]"
+    source = f"[yellow]{variable_of(name)}[/yellow][dim], default {_escaped(default)}[/dim]"
     return f"{_escaped(text)}\n\n{source}"
 
 
@@ -144,7 +147,9 @@ def _escaped(text: str) -> str:
     return re.sub(r"\[(?=[a-z#/@])", r"\\[", text)
 
 
-_PARAMETERS = [_parameter(panel, name) for panel, names in _PANELS.items() for name in names]
+FLAGS = [_parameter(panel, name) for panel, names in _PANELS.items() for name in names]
+"""The flags, a setting each, as parameters of a command."""
+
 # Typer reads the signature of a command, here the list of settings.
-serve.__signature__ = Signature(_PARAMETERS)  # type: ignore[attr-defined]
-serve.__annotations__ = {parameter.name: parameter.annotation for parameter in _PARAMETERS}
+serve.__signature__ = Signature(FLAGS)  # type: ignore[attr-defined]
+serve.__annotations__ = {parameter.name: parameter.annotation for parameter in FLAGS}

@@ -9,7 +9,7 @@ import sys
 
 from financial_data_service.settings import Settings
 
-__all__ = ["BACKLOG", "announce", "bound_socket", "print_error"]
+__all__ = ["BACKLOG", "address_fault", "announce", "bound_socket", "print_error"]
 
 BACKLOG = 2048  # connections the kernel holds while the event loop is busy; uvicorn's default
 
@@ -24,6 +24,15 @@ def bound_socket(settings: Settings) -> socket.socket | None:
     except OSError as error:
         print_error(error, settings)
         return None
+
+
+def address_fault(settings: Settings) -> str | None:
+    """Return why the address cannot be used; None if it can. The socket is closed again."""
+    try:
+        _bind(settings.host, settings.port).close()
+    except OSError as error:
+        return _reason(error, settings)
+    return None
 
 
 def print_error(error: OSError, settings: Settings) -> None:

@@ -18,6 +18,8 @@ from financial_data_service.settings import Settings
 
 __all__ = [
     "DRAIN_SECONDS",
+    "certificate_fault",
+    "descriptors_for",
     "gc_paused",
     "has_fit_certificate",
     "raise_descriptor_limit",
@@ -37,13 +39,21 @@ logger = logging.getLogger("financial_data_service.processes")
 
 
 def has_fit_certificate(settings: Settings) -> bool:
-    """Tell whether the certificate can be used, if there is one; stderr has the reason if not.
+    """Tell whether the certificate can be used, if there is one; stderr has the reason if not."""
+    fault = certificate_fault(settings)
+    if fault is not None:
+        print(fault, file=sys.stderr)
+    return fault is None
+
+
+def certificate_fault(settings: Settings) -> str | None:
+    """Return why the certificate cannot be used; None if it can, or if there is none.
 
     uvicorn reads the files again. Alone it would fail with a traceback, or ask the terminal for the
     password of the key.
     """
     if settings.ssl_certfile is None:
-        return True
+        return None
     certificate, key = settings.ssl_certfile, settings.ssl_keyfile or settings.ssl_certfile
     secret = settings.ssl_keyfile_password
     password = "" if secret is None else secret.get_secret_value()
@@ -52,9 +62,8 @@ def has_fit_certificate(settings: Settings) -> bool:
             path.open("rb").close()  # OpenSSL does not say which it cannot read.
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, lambda: password)
     except (OSError, ValueError) as error:
-        print(_tls_reason(error, certificate, key), file=sys.stderr)
-        return False
-    return True
+        return _tls_reason(error, certificate, key)
+    return None
 
 
 def raise_descriptor_limit(settings: Settings) -> None:
@@ -69,7 +78,7 @@ def raise_descriptor_limit(settings: Settings) -> None:
         with suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
             soft = hard
-    needed = _descriptors_for(settings)
+    needed = descriptors_for(settings)
     if soft != resource.RLIM_INFINITY and soft < needed:
         logger.warning(
             "A process may open %d files, but %d symbols and the connections of "
@@ -79,7 +88,7 @@ def raise_descriptor_limit(settings: Settings) -> None:
         )
 
 
-def _descriptors_for(settings: Settings) -> int:
+def descriptors_for(settings: Settings) -> int:
     """Return how many file descriptors one process may need."""
     has_files = settings.data_dir is not None or settings.workers > 1
     return (

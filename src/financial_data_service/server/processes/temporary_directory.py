@@ -23,7 +23,7 @@ from typing import Self
 from financial_data_service.engine.layout import Geometry
 from financial_data_service.settings import Settings
 
-__all__ = ["TemporaryDirectory", "remove_stale"]
+__all__ = ["SHARED_MEMORY", "TemporaryDirectory", "place_for", "remove_stale"]
 
 PREFIX = "fds-"
 MARK = "temporary"  # the file whose lock shows that the directory is in use
@@ -48,7 +48,7 @@ class TemporaryDirectory:
         self._lock = -1
 
     def __enter__(self) -> Self:
-        self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=_place_for(self._settings)))
+        self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place_for(self._settings)))
         self._mark = os.open(self.path / MARK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._mark, fcntl.LOCK_EX)
         return self
@@ -110,7 +110,7 @@ def _remove_if_stale(path: Path) -> None:
         os.close(mark)
 
 
-def _place_for(settings: Settings) -> Path | None:
+def place_for(settings: Settings) -> Path | None:
     """Return where there is room for every symbol at full size; None is the system's default."""
     geometry = Geometry(settings.largest_window, batch_max=settings.batch_max)
     try:
