@@ -24,7 +24,11 @@ ADDED = {
     "SECURITY.md": "project/security.md",
     "CHANGELOG.md": "project/changelog.md",
     "README.md": "index.md",
-} | {f"deploy/{path.name}": f"deploy/{path.name}" for path in (ROOT / "deploy").iterdir()}
+} | {
+    f"deploy/{path.name}": f"deploy/{path.name}"
+    for path in (ROOT / "deploy").iterdir()
+    if path.is_file()
+}
 """Path in the repository → path in the site."""
 
 _ROLE = re.compile(r":\w+:<code>~?(?:[\w.]+\.)?(\w+)</code>")  # :class:`~package.module.Name`

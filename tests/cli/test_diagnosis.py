@@ -178,6 +178,13 @@ def test_kernels_are_looked_up_and_not_compiled(tmp_path: Path) -> None:
     assert kernels(NUMBA_DISABLE_JIT="1")[2] == NOTE
 
 
+def test_kernels_for_another_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NUMBA_CPU_NAME", "x86-64-v3")
+    monkeypatch.setattr(machine, "processor_flags", lambda: {"sse4_2", "fma"})
+    finding = found("kernels")
+    assert (finding.state, "lacks avx2" in finding.value) == (FAULT, True)
+
+
 def test_kernels_that_are_compiled() -> None:
     from financial_data_service.engine.running_stats import warm_up
 

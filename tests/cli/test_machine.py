@@ -53,6 +53,9 @@ def test_huge_pages_and_processor(tmp_path: Path) -> None:
     write(tmp_path / "proc/cpuinfo", "processor\t: 0\nmodel name\t: Some CPU @ 3 GHz\n")
     assert machine.huge_pages(tmp_path) == "madvise"
     assert machine.processor(tmp_path) == "Some CPU @ 3 GHz"
+    assert machine.processor_flags(tmp_path) == set()
+    write(tmp_path / "proc/cpuinfo", "processor\t: 0\nflags\t\t: fpu avx2\n\nflags\t\t: fpu\n")
+    assert machine.processor_flags(tmp_path) == {"fpu", "avx2"}
 
 
 def test_the_innermost_and_newest_mount_counts(tmp_path: Path) -> None:

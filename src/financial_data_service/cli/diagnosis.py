@@ -112,11 +112,28 @@ def _variables(_settings: Settings) -> Finding | None:
     return Finding("variables", ", ".join(names), NOTE, advice)
 
 
+# What processors of a level have, as far as kernels may use it.
+LEVELS = {
+    "x86-64-v2": {"sse4_2", "ssse3", "popcnt"},
+    "x86-64-v3": {"avx2", "fma", "bmi1", "bmi2", "f16c", "movbe"},
+}
+
+
+def _kernels(settings: Settings) -> Finding:
+    level = os.environ.get("NUMBA_CPU_NAME", "")
+    missing = LEVELS.get(level, set()) - machine.processor_flags()
+    if missing:  # Loading them would end this process too.
+        what = f"for {level}, but the processor lacks {', '.join(sorted(missing))}"
+        advice = "Use another NUMBA_CPU_NAME; for an image, build it with another KERNEL_CPU."
+        return Finding("kernels", what, FAULT, advice)
+    return _loaded_kernels(settings)
+
+
 class _NotCachedError(Exception):
     """A kernel would be compiled."""
 
 
-def _kernels(_settings: Settings) -> Finding:
+def _loaded_kernels(_settings: Settings) -> Finding:
     try:
         from financial_data_service.engine import kernels
         from financial_data_service.engine.compile_notice import announce_compilation

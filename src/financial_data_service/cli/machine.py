@@ -24,6 +24,7 @@ __all__ = [
     "nearest",
     "open_files",
     "processor",
+    "processor_flags",
     "space_of",
 ]
 
@@ -97,6 +98,12 @@ def processor(root: Path = ROOT) -> str | None:
     """Return the name of the processor."""
     name = re.search(r"^model name\s*: (.+)$", _read(root / "proc/cpuinfo"), re.MULTILINE)
     return name[1] if name else None
+
+
+def processor_flags(root: Path = ROOT) -> set[str]:
+    """Return the extensions of the processor as the kernel names them; empty if it does not."""
+    flags = re.search(r"^flags\s*: (.+)$", _read(root / "proc/cpuinfo"), re.MULTILINE)
+    return set(flags[1].split()) if flags else set()
 
 
 def cores() -> int:
