@@ -32,6 +32,7 @@ _OTHERS = """\
 | `FDS_API_KEY` | the key that they send |
 | `FDS_DATA_DIR` | the data directory of `fds inspect`, `fds verify` and `fds export` |
 | `FDS_DEBUG=1` | show the traceback of an error instead of one sentence |
+| `NOTIFY_SOCKET`, `WATCHDOG_USEC`, `WATCHDOG_PID` | set by systemd: where `fds serve` says that it serves, lives and ends |
 | `NUMBA_CACHE_DIR` | the directory of the compiled kernels, if the installed package is read-only |
 """  # noqa: E501
 

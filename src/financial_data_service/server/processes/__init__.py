@@ -2,6 +2,7 @@
 
 ``serve`` runs one process. ``supervisor`` runs several: a ``worker`` in each ``worker_slot``. Both
 use ``startup``, ``listener`` and ``uvicorn_setup``. ``temporary_directory`` holds the prices that
-workers share when there is no data directory. The package may import everything in ``server``. A
-change of start, stop or supervision goes here.
+workers share when there is no data directory. ``service_manager`` tells systemd that the service
+serves, lives and ends. The package may import everything in ``server``. A change of start, stop or
+supervision goes here.
 """

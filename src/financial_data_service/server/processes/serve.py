@@ -7,8 +7,12 @@ requests in flight finish, and exit with 0. Several processes are run by
 
 from __future__ import annotations
 
+import socket
+from contextlib import closing
+
 from financial_data_service.server.app import create_app
 from financial_data_service.server.processes.listener import bound_socket
+from financial_data_service.server.processes.service_manager import ServiceManager
 from financial_data_service.server.processes.startup import (
     has_fit_certificate,
     raise_descriptor_limit,
@@ -41,8 +45,13 @@ def serve(settings: Settings) -> int:
         return 1
     with listener:
         app = create_app(settings)
-        server = GracefulServer(config_of(app), app.state.service)
-        raise_descriptor_limit(settings)
-        stop_on_signals(server)
-        remove_stale()
-        return run(server, [listener])
+        config = config_of(app)  # It sets up the log.
+        with closing(ServiceManager.of_environment()) as manager:
+            return _serve(settings, GracefulServer(config, app.state.service, manager), listener)
+
+
+def _serve(settings: Settings, server: GracefulServer, listener: socket.socket) -> int:
+    raise_descriptor_limit(settings)
+    stop_on_signals(server)
+    remove_stale()
+    return run(server, [listener])

@@ -23,7 +23,8 @@ Invariants
 ----------
 * A worker is forked in one place, waited for in one place and forgotten in one place, so there are
   no zombies and no unknown workers.
-* The loop waits for signals and pipes; it never polls.
+* The loop waits for signals and pipes; it never polls. Where a service manager expects signs of
+  life, it wakes up to send them.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ import uvicorn
 
 from financial_data_service.server.connection.acceptor import WorkerLoad
 from financial_data_service.server.processes.listener import announce, bound_socket
+from financial_data_service.server.processes.service_manager import ServiceManager
 from financial_data_service.server.processes.signals import STOP_SIGNALS, caught_signals
 from financial_data_service.server.processes.startup import (
     DRAIN_SECONDS,
@@ -125,6 +127,7 @@ class _Supervisor:
         self._is_announced = False
         self._is_stopping = False
         self._kill_at = float("inf")
+        self._manager = ServiceManager.of_environment()
         self._exit_code = 0
         self._killed = ""  # the last worker to end, if it was killed and left the files open
 
@@ -134,6 +137,7 @@ class _Supervisor:
             self._start_due()
             while self._living() or self._to_start():
                 self._wait()
+                self._manager.sign(time.monotonic())
                 self._reap()
                 if not self._is_stopping:
                     self._start_due()
@@ -147,6 +151,7 @@ class _Supervisor:
                 os.waitpid(worker.pid, 0)
             os.close(self._parent_reader)
             os.close(self._parent_writer)
+            self._manager.close()
         return self._exit_code
 
     def _living(self) -> list[WorkerSlot]:
@@ -155,7 +160,11 @@ class _Supervisor:
     def _wait(self) -> None:
         """Wait for a signal, for a worker that serves, or for the next thing due."""
         now = time.monotonic()
-        due = [self._kill_at, *(worker.start_at for worker in self._to_start())]
+        due = [
+            self._kill_at,
+            self._manager.next_sign,
+            *(worker.start_at for worker in self._to_start()),
+        ]
         seconds = max(0.0, min(due) - now)
         timeout = None if seconds == float("inf") else seconds
         for key, _ in self._selector.select(timeout):
@@ -211,6 +220,7 @@ class _Supervisor:
             # The server lets SIGTERM through once it can end in good order.
             signal.pthread_sigmask(signal.SIG_SETMASK, {*mask, signal.SIGTERM})
             os.close(self._parent_writer)
+            self._manager.close()
             if self._temporary is not None:
                 self._temporary.release_lock()
             for other in self._workers:
@@ -263,6 +273,7 @@ class _Supervisor:
         if all(each.is_serving for each in self._workers):
             self._is_announced = True
             announce(self._listener, is_tls=self._settings.ssl_certfile is not None)
+            self._manager.ready(time.monotonic())
 
     def _reap(self) -> None:
         """Wait for the workers that have ended, and decide what follows for each."""
@@ -304,6 +315,7 @@ class _Supervisor:
         is_first = not self._is_stopping
         if is_first:
             self._is_stopping = True
+            self._manager.stopping()
             # Otherwise clients would wait in a queue from which no process accepts.
             self._listener.close()
         if number == signal.SIGQUIT or (number == signal.SIGINT and not is_first):

@@ -7,6 +7,7 @@ import logging
 import signal
 import socket
 import sys
+import time
 from typing import Any
 
 import uvicorn
@@ -31,6 +32,7 @@ from financial_data_service.server.processes.listener import (
     announce,
     print_error,
 )
+from financial_data_service.server.processes.service_manager import ServiceManager
 from financial_data_service.server.processes.startup import (
     DRAIN_SECONDS,
     resume_gc,
@@ -64,15 +66,21 @@ class GracefulServer(uvicorn.Server):
         With the application.
     service : Service
         What it serves from.
+    manager : ServiceManager, optional
+        Who is told that it serves. Of several workers none tells; their parent does.
     """
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    def __init__(
+        self, config: uvicorn.Config, service: Service, manager: ServiceManager | None = None
+    ) -> None:
         super().__init__(config)
         self.service = service
+        self._manager = manager or ServiceManager()
         service.metrics.connections = lambda: len(self.server_state.connections)
 
     async def on_tick(self, counter: int) -> bool:
         """Flush the metrics ten times a second; check connections and prices once a second."""
+        self._manager.sign(time.monotonic())
         self.service.metrics.flush()
         if counter % 10 == 0:
             sweep(self.server_state.connections, asyncio.get_running_loop().time())
@@ -88,6 +96,7 @@ class GracefulServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End the streams, then shut down as uvicorn does."""
+        self._manager.stopping()
         # uvicorn waits for requests under way, and an event stream does not end by itself.
         self.service.hub.stop()
         await super().shutdown(sockets)
@@ -97,8 +106,9 @@ class GracefulServer(uvicorn.Server):
             await self.lifespan.shutdown()
 
     def on_started(self, sockets: list[socket.socket]) -> None:
-        """Print the line that says where the service is."""
+        """Print the line that says where the service is, and tell the service manager."""
         announce(sockets[0], is_tls=self.config.is_ssl)
+        self._manager.ready(time.monotonic())
 
 
 def run(server: GracefulServer, sockets: list[socket.socket], *, quiet: bool = False) -> int:
