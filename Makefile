@@ -150,7 +150,7 @@ DEV_LOCK := requirements/dev.txt
 lock: $(DEV)  ## solve pyproject.toml into requirements/*.txt (args=--upgrade for newer versions)
 	@$(UV_LOCK) --all-extras --group dev --output-file $(DEV_LOCK) $(args)
 	@$(UV_LOCK) --constraint $(DEV_LOCK) --output-file requirements/run.txt
-	@$(UV_LOCK) --constraint $(DEV_LOCK) --extra load --extra arrow --output-file requirements/load.txt
+	@$(UV_LOCK) --constraint $(DEV_LOCK) --extra load --extra arrow --extra files --output-file requirements/load.txt
 	@$(UV_LOCK) --constraint $(DEV_LOCK) --extra monitor --output-file requirements/monitor.txt
 	@git --no-pager diff --stat -- requirements 2>/dev/null || true
 

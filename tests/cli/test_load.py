@@ -135,17 +135,15 @@ class TestLoad:
         assert result.exit_code == 2
         assert "exclude each other" in result.stderr
 
-    def test_a_bad_cell_leaves_all_batches_before_its_own(
+    def test_a_bad_cell_is_met_before_anything_is_stored(
         self, stub: StubService, trades: Path
     ) -> None:
         trades.write_text(trades.read_text().replace("\n17,", "\n17,x"))
         result = load(trades, "--symbol", "S", "--batch-size", 5, "--url", stub.url)
         assert result.exit_code == 1
-        assert stub.prices["S"] == TRADES[:15]
+        assert stub.prices == {}
         assert f"{trades}, line 19, column 'price': 'x" in result.stderr
-        assert "Broken off after row 15; all prices up to it are stored. To go on: fds load" in (
-            result.stderr
-        )
+        assert "Broken off" not in result.stderr
 
     def test_a_file_without_prices(self, stub: StubService, tmp_path: Path) -> None:
         (tmp_path / "p.csv").write_text("price\n")

@@ -1,9 +1,10 @@
 """The command ``fds``: run the service, load files, read statistics, check data directories.
 
 One module per command (``serve``, ``load``, ``stats``, ``inspect``, ``verify``, ``export``,
-``doctor``) and per thing they share: ``console`` prints, ``options`` holds common options,
-``price_files`` reads CSV and Parquet. ``machine`` and ``diagnosis`` gather what ``doctor`` prints.
-It may import everything below. A new command goes here.
+``doctor``). ``console`` prints, ``progress`` draws bars, ``options`` holds common options.
+``load`` has ``load_options``, ``load_report`` and the package ``price_files``, which reads files.
+``machine`` and ``diagnosis`` gather what ``doctor`` prints. It may import everything below. A new
+command goes here.
 
 Invariants: every failure is one sentence on stderr and an exit code (1: it failed, 2: wrong usage,
 130: interrupted), and never a traceback unless ``FDS_DEBUG=1``. Commands that use the service never
@@ -54,9 +55,11 @@ _COMMANDS: dict[Callable[..., None], tuple[str, ...]] = {
     load: (
         "fds load trades.csv --symbol AAPL",
         "fds load quotes.csv --symbol EURUSD --column 2",
-        "fds load bars.csv.gz --symbol BTCPERP --column close",
+        "fds load 'BTCUSDT-trades-2026-*.zip' --symbol BTC/USDT --column 2",
+        "fds load kurse.csv --symbol SAP --column Kurs --decimal , --thousands .",
+        "fds load bars.parquet --symbol-column ticker --dry-run",
         "fds load today.parquet --symbol AAPL --append",
-        "zstdcat trades.csv.zst | fds load - --symbol AAPL",
+        "xzcat trades.csv.xz | fds load - --symbol AAPL",
     ),
     stats: (
         "fds stats",

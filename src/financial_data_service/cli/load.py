@@ -1,20 +1,21 @@
-"""``fds load``: store the prices of a file in the service.
+"""``fds load``: store the prices of files in the service.
 
-Row *i* of the file is price ``base + i`` of the symbol, and every batch carries its
-``from_sequence``. So a load may be interrupted anywhere and repeated: the service compares the
-stored prices with the file, and adds the rest.
+All files are read and checked first, into a temporary file of float64 for each symbol. Row *i* of
+the files is price ``base + i`` of the symbol, and every batch carries its ``from_sequence``. So a
+load may be interrupted anywhere and repeated: the service compares the stored prices with the
+files, and adds the rest.
 
 Rows that have left the service's window can no longer be compared. A repeated load skips them.
 """
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
-from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import islice
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -28,7 +29,28 @@ from financial_data_service.cli.console import (
     rate,
     sentence_of,
 )
-from financial_data_service.cli.options import DEFAULT_URL, Column, Url, check_symbol, connect
+from financial_data_service.cli.load_options import (
+    Append,
+    BatchSize,
+    Decimal,
+    DryRun,
+    FromSequence,
+    GapChoice,
+    Gaps,
+    LoadColumn,
+    LoadSymbol,
+    Member,
+    Order,
+    PriceFiles,
+    RowOrderChoice,
+    SkipLines,
+    SymbolColumn,
+    Thousands,
+)
+from financial_data_service.cli.load_report import notes_of, print_dry_run
+from financial_data_service.cli.options import DEFAULT_URL, Url, connect
+from financial_data_service.cli.price_files.numbers import NumberForm
+from financial_data_service.cli.price_files.options import STANDARD_INPUT, ReadingOptions
 from financial_data_service.errors import (
     FdsError,
     InvalidBatchError,
@@ -38,8 +60,12 @@ from financial_data_service.errors import (
 )
 
 if TYPE_CHECKING:
-    from financial_data_service.cli.price_files import PriceFile
-    from financial_data_service.cli.progress import LoadProgress
+    import numpy as np
+    import numpy.typing as npt
+
+    from financial_data_service.cli.price_files.reading import Reading
+    from financial_data_service.cli.price_files.sources import Bytes, PriceSource
+    from financial_data_service.cli.price_files.spool import Spool
     from financial_data_service.client import Client
 
 __all__ = ["load"]
@@ -53,19 +79,28 @@ RETRY_SECONDS = 30.0
 class LoadArguments:
     """The arguments of the command."""
 
-    file: str
-    symbol: str
-    column: str | None
+    files: list[str]
+    symbol: str | None
+    options: ReadingOptions
+    member: str | None
     url: str
     append: bool
     from_sequence: int | None
     batch_size: int
 
+    @property
+    def name(self) -> str:
+        """What sentences call the files."""
+        if self.files == [STANDARD_INPUT]:
+            return "the standard input"
+        return self.files[0] if len(self.files) == 1 else f"{len(self.files)} files"
+
     def resume_command(self, base: int) -> str:
         """Return the command that continues this load, whose row 0 is price ``base``."""
-        words = ["fds", "load", self.file, "--symbol", self.symbol]
-        if self.column is not None:
-            words += ["--column", self.column]
+        words = ["fds", "load", *self.files]
+        if self.symbol is not None:
+            words += ["--symbol", self.symbol]
+        words += self._reading_words()
         if self.append or self.from_sequence is not None:
             words += ["--from-sequence", str(base)]
         if self.url != DEFAULT_URL:
@@ -74,17 +109,33 @@ class LoadArguments:
             words += ["--batch-size", str(self.batch_size)]
         return shlex.join(words)
 
+    def _reading_words(self) -> list[str]:
+        options, form = self.options, self.options.number_form
+        given = [
+            ("--column", options.column),
+            ("--symbol-column", options.symbol_column),
+            ("--member", self.member),
+            ("--decimal", None if form.decimal == "." else form.decimal),
+            ("--thousands", form.thousands),
+            ("--gaps", "skip" if options.skips_gaps else None),
+            ("--skip-lines", str(options.skip_lines) if options.skip_lines else None),
+            ("--order", "file" if options.keeps_file_order else None),
+        ]
+        return [word for option, value in given if value is not None for word in (option, value)]
+
 
 class Transfer:
-    """The transfer of the rows of one file to one symbol.
+    """The transfer of the rows of all files to one symbol.
 
-    Invariant: rows 0 … ``rows`` - 1 of the file are stored, or were and have left the window.
+    Invariant: rows 0 … ``rows`` - 1 of the files are stored, or were and have left the window.
     """
 
-    def __init__(self, service: Client, arguments: LoadArguments) -> None:
+    def __init__(self, service: Client, arguments: LoadArguments, symbol: str) -> None:
         self._service = service
         self._arguments = arguments
-        state = next((each for each in service.symbols() if each.symbol == arguments.symbol), None)
+        self.symbol = symbol
+        """The symbol they are stored for."""
+        state = next((each for each in service.symbols() if each.symbol == symbol), None)
         self.batch_size = min(arguments.batch_size, service.limits().batch_max)
         """Prices sent at once."""
         self.sequence = state.sequence if state else 0
@@ -102,32 +153,29 @@ class Transfer:
         """Number of processed rows of the file."""
         return self.skipped + self.already_stored + self.added
 
-    def skip(self, prices: Iterator[float], rows_max: int) -> bool:
-        """Skip some of the rows that can no longer be compared; return whether there were any."""
-        rows_max = min(rows_max, self.to_skip - self.skipped)
-        rows = sum(1 for _ in islice(prices, rows_max))
-        self.skipped += rows
-        return rows > 0
+    def skip(self, rows: int) -> None:
+        """Leave out leading rows, since they can no longer be compared."""
+        self.skipped = min(rows, self.to_skip)
 
-    def send(self, batch: list[float]) -> None:
+    def send(self, batch: npt.NDArray[np.float64]) -> None:
         """Store the next rows of the file."""
         self.is_started = True
         start = self.base + self.rows
         try:
-            receipt = self._service.add_batch(self._arguments.symbol, batch, start)
+            receipt = self._service.add_batch(self.symbol, batch, start)
         except ServiceUnavailableError:
             raise
         except (InvalidBatchError, ServiceError) as error:
             if isinstance(error, ServiceError) and isinstance(error, SequenceConflictError):
                 raise self._explained(error.detail, error.sequence) from None
-            rows = f"Rows {self.rows + 1:,} to {self.rows + len(batch):,} of {self._arguments.file}"
+            rows = f"Rows {self.rows + 1:,} to {self.rows + len(batch):,} of {self._arguments.name}"
             raise CliError(f"{rows} cannot be stored: {sentence_of(error)}") from None
         self.sequence = receipt.sequence
         self.added += receipt.added
         self.already_stored += len(batch) - receipt.added
 
     def _explained(self, reason: str, sequence: int) -> CliError:
-        symbol, file = self._arguments.symbol, self._arguments.file
+        symbol, file = self.symbol, self._arguments.name
         start = self.base + self.rows
         if sequence >= start:
             way_out = (
@@ -163,70 +211,66 @@ class NotResumableError(CliError):
 
 
 def load(
-    file: Annotated[
-        str,
-        typer.Argument(
-            metavar="FILE", help="CSV (.gz too) or Parquet; - reads CSV from standard input."
-        ),
-    ],
-    symbol: Annotated[
-        str,
-        typer.Option(
-            "--symbol",
-            "-s",
-            metavar="SYMBOL",
-            callback=check_symbol,
-            help="Symbol to store the prices for.",
-        ),
-    ],
-    column: Column = None,
+    files: PriceFiles,
+    symbol: LoadSymbol = None,
+    column: LoadColumn = None,
+    symbol_column: SymbolColumn = None,
+    order: Order = RowOrderChoice.TIME,
+    gaps: Gaps = GapChoice.REFUSE,
+    decimal: Decimal = ".",
+    thousands: Thousands = None,
+    skip_lines: SkipLines = 0,
+    member: Member = None,
+    dry_run: DryRun = False,
     url: Url = DEFAULT_URL,
-    append: Annotated[
-        bool,
-        typer.Option(
-            "--append", metavar="", help="Put the file's prices after those the symbol has."
-        ),
-    ] = False,
-    from_sequence: Annotated[
-        int | None,
-        typer.Option(
-            "--from-sequence",
-            min=0,
-            metavar="N",
-            help="The first row of the file is price N of the symbol, counted from 0.",
-            show_default=False,
-        ),
-    ] = None,
-    batch_size: Annotated[
-        int, typer.Option("--batch-size", min=1, metavar="N", help="Prices sent at once.")
-    ] = BATCH_SIZE,
+    append: Append = False,
+    from_sequence: FromSequence = None,
+    batch_size: BatchSize = BATCH_SIZE,
 ) -> None:
-    """Load the prices of a file into the service, oldest first.
+    """Load the prices of files into the service, oldest first.
+
+    All files are read and checked before anything is stored. A file whose rows are newest first is
+    turned round; one in no order of time is refused.
 
     The command may be interrupted (Ctrl-C) and run again. The service compares its prices with the
-    file and adds only the rest. The first row of the file is the symbol's first price, unless
+    files and adds only the rest. The first row of the files is the symbol's first price, unless
     --append or --from-sequence is given.
     """
     if append and from_sequence is not None:
         raise UsageError("--append and --from-sequence exclude each other: give one of them.")
-    run(LoadArguments(file, symbol, column, url, append, from_sequence, batch_size))
+    if symbol is None and (append or from_sequence is not None):
+        raise UsageError("--append and --from-sequence need --symbol: each symbol has its own end.")
+    if decimal == thousands:
+        raise UsageError(f"--decimal and --thousands cannot both be {decimal!r}.")
+    options = ReadingOptions(
+        column,
+        symbol_column,
+        NumberForm(decimal, thousands),
+        skips_gaps=gaps is GapChoice.SKIP,
+        skip_lines=skip_lines,
+        keeps_file_order=order is RowOrderChoice.FILE,
+    )
+    arguments = LoadArguments(
+        files, symbol, options, member, url, append, from_sequence, batch_size
+    )
+    run(arguments, is_dry=dry_run)
 
 
-def run(arguments: LoadArguments) -> None:
-    """Load the file and print the result."""
-    from financial_data_service.cli.price_files import open_prices
-    from financial_data_service.client import Client
-
+def run(arguments: LoadArguments, *, is_dry: bool = False) -> None:
+    """Load the files and print the result."""
     transfer = None
     try:
-        with (
-            open_prices(arguments.file, arguments.column) as prices,
-            connect(Client, arguments.url, RETRY_SECONDS) as service,
-        ):
-            transfer = Transfer(service, arguments)
-            started = time.perf_counter()
-            _transfer(prices, transfer, arguments)
-            _summarise(prices, transfer, arguments, time.perf_counter() - started)
+        with ExitStack() as stack:
+            reading = _read(arguments, stack)
+            if is_dry:
+                print_dry_run(reading)
+                return
+            service = stack.enter_context(_connected(arguments))
+            for symbol, spool in reading.spools.items():
+                transfer = Transfer(service, arguments, symbol)
+                started = time.perf_counter()
+                _transfer(spool, transfer)
+                _summarise(reading, transfer, arguments, time.perf_counter() - started)
     except KeyboardInterrupt:
         print_error(f"Interrupted{_resumption(transfer, arguments) or '; nothing was stored.'}")
         raise typer.Exit(EXIT_INTERRUPTED) from None
@@ -236,35 +280,64 @@ def run(arguments: LoadArguments) -> None:
         raise CliError(_ending(error, transfer, arguments)) from error
 
 
-def _transfer(prices: PriceFile, transfer: Transfer, arguments: LoadArguments) -> None:
+def _connected(arguments: LoadArguments) -> Client:
+    from financial_data_service.client import Client
+
+    return connect(Client, arguments.url, RETRY_SECONDS)
+
+
+def _read(arguments: LoadArguments, stack: ExitStack) -> Reading:
+    """Read all files; nothing is stored until the last row is known to be good."""
+    from financial_data_service.cli.price_files.reading import Reading
+    from financial_data_service.cli.price_files.sources import find_sources
     from financial_data_service.cli.progress import LoadProgress
 
-    rows = iter(prices)
-    with LoadProgress(arguments.symbol, prices.size) as progress:
-        while transfer.skip(rows, transfer.batch_size):
-            _show(progress, prices, transfer)
-        for batch in _batches(rows, transfer.batch_size):
+    sources = find_sources(arguments.files, arguments.member)
+    reading = Reading(stack, arguments.options, arguments.symbol)
+    sizes = _sizes(sources)
+    with LoadProgress("Reading", sum(sizes.values()) if sizes else None) as progress:
+        done = 0
+        for index, source in enumerate(sources):
+
+            def show(content: Bytes, done: int = done) -> None:
+                progress.show(done + content.position, reading.rows, reading.rows)
+
+            reading.read(source, show)
+            is_last_member = index + 1 == len(sources) or sources[index + 1].path != source.path
+            done += sizes.get(source.path, 0) if is_last_member else 0
+    if not reading.rows:
+        raise CliError(f"{arguments.name} holds no prices.")
+    for note in notes_of(reading):
+        print_error(note)
+    return reading
+
+
+def _sizes(sources: list[PriceSource]) -> dict[str, int]:
+    """Return the size of each file in bytes, or nothing if one has no end in sight."""
+    paths = {source.path for source in sources}
+    if not all(os.path.isfile(path) for path in paths):
+        return {}
+    return {path: os.path.getsize(path) for path in paths}
+
+
+def _transfer(spool: Spool, transfer: Transfer) -> None:
+    from financial_data_service.cli.progress import LoadProgress
+
+    transfer.skip(len(spool))
+    with LoadProgress(transfer.symbol, len(spool)) as progress:
+        for batch in spool.batches(transfer.skipped, transfer.batch_size):
             transfer.send(batch)
-            _show(progress, prices, transfer)
-
-
-def _show(progress: LoadProgress, prices: PriceFile, transfer: Transfer) -> None:
-    progress.show(prices.position, transfer.rows, transfer.rows - transfer.skipped)
-
-
-def _batches(prices: Iterator[float], size: int) -> Iterator[list[float]]:
-    while batch := list(islice(prices, size)):
-        yield batch
+            progress.show(transfer.rows, transfer.rows, transfer.rows - transfer.skipped)
 
 
 def _summarise(
-    prices: PriceFile, transfer: Transfer, arguments: LoadArguments, elapsed_seconds: float
+    reading: Reading, transfer: Transfer, arguments: LoadArguments, elapsed_seconds: float
 ) -> None:
-    if not transfer.rows:
-        raise CliError(f"{prices.name} holds no prices.")
     sent = transfer.rows - transfer.skipped
+    columns = {report.price for report in reading.reports}
+    column = f", {columns.pop()}" if len(columns) == 1 else ""
     line = (
-        f"{arguments.symbol}: {transfer.state()} from {prices.name}, {prices.column}, "
+        f"{transfer.symbol}: {transfer.state()} from {arguments.name}{column}, "
         f"in {elapsed_seconds:.2f} s{rate(sent, elapsed_seconds)}; "
         f"{counted(transfer.sequence, 'price')} in all."
     )
@@ -293,7 +366,7 @@ def _resumption(transfer: Transfer | None, arguments: LoadArguments) -> str | No
     """Describe how far the load came and how to resume it, or return None."""
     if transfer is None or not transfer.is_started:
         return None
-    again = "the same input and " if arguments.file == "-" else ""
+    again = "the same input and " if arguments.files == [STANDARD_INPUT] else ""
     return (
         f" after row {transfer.rows:,}; all prices up to it are stored. "
         f"To go on: {again}{arguments.resume_command(transfer.base)}"

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_URL",
-    "Column",
     "DataDirectory",
     "Url",
     "check_symbol",
@@ -169,16 +168,3 @@ def required(data_dir: Path | None) -> Path:
     if data_dir is None:
         raise UsageError("Which data directory? Give --data-dir DIRECTORY or set FDS_DATA_DIR.")
     return data_dir
-
-
-Column = Annotated[
-    str | None,
-    typer.Option(
-        "--column",
-        "-c",
-        metavar="NAME|NUMBER",
-        help="Column of the prices: its name in the header, or its number from 1. "
-        "Without it: 'price', or the only column.",
-        show_default=False,
-    ),
-]
