@@ -252,7 +252,7 @@ def test_power_lost(count: int) -> None:
             assert planned(ring) == expected
         else:
             assert refused(ring) == (
-                f"expected at most {believed + 6} prices behind a durable record of {believed}, "
+                f"expected a count of at most {believed + 6} after a durable record of {believed}, "
                 f"got {count}: it is damaged"
             )
 

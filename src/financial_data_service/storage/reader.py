@@ -283,9 +283,9 @@ class SymbolReader:
 
         Without `copy` the result is a view on the mapped file, in O(1). It stays valid if no
         service uses the directory. Otherwise newer prices overwrite the first price of the view
-        after ``capacity - batch_max`` further prices: at the default sizes 650,000 after a view on
-        the largest window, and 10^8 after a view on a small one. Use `copy` for prices that do not
-        change, or :meth:`prices` and :meth:`is_held` to check.
+        after ``capacity - batch_max - n`` further prices, for a view of ``n``: at the default sizes
+        650,000 after a view on the largest window, and 10^8 after a view on a small one. Use `copy`
+        for prices that do not change, or :meth:`prices` and :meth:`is_held` to check.
 
         If the prices wrap around the end of the ring, the result is a copy.
 

@@ -192,7 +192,7 @@ def _power_lost(
     limit = newest.sequence + unsynced_max(geometry)
     if count > limit:  # A newer record was put on disk before that.
         raise HeaderError(
-            f"expected at most {limit} prices behind a durable record of {newest.sequence}, got "
+            f"expected a count of at most {limit} after a durable record of {newest.sequence}, got "
             f"{count}: it is damaged"
         )
     return RecoveryPlan(FileState.POWER_LOST, newest.sequence, floor, limit, newest.generation)

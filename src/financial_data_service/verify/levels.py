@@ -125,7 +125,7 @@ def _steps(view: RingView, level: int, advance: Advance) -> Iterator[tuple[int, 
 
 
 def _compare(view: RingView, level: int, first: int, end: int) -> list[Block]:
-    """Return the blocks of a run that differ from their prices and are still view."""
+    """Return the blocks of a run that differ from their prices and are still held."""
     geometry = view.geometry
     shift = geometry.fanout_shift * level
     stored = view.summaries(level, first, end)

@@ -4,9 +4,9 @@
 * The sum of a block: the same value of the pair, if its prices are close enough together for the
   sum of the engine to be exact (:data:`EXACT_BELOW`). Otherwise within 2^-80 of the largest price,
   times their count.
-* ``m2`` of a block, ``var`` of a window: within 1e-14, or four times the smallest double per price.
-  Squares round, and a processor with other vectors adds them in another order. 1e-14 is what the
-  service promises.
+* ``m2`` of a block, ``var`` of a window: within 1e-14 of it, plus four times the smallest double
+  per price. Squares round, and a processor with other vectors adds them in another order. 1e-14 is
+  what the service promises.
 * ``avg``: within 1 ulp of the exact mean or, if prices of both signs cancel, within 2^-80 of the
   largest price. That is the promise too.
 """

@@ -1,7 +1,8 @@
 """The routes of the service, each a thin call of the engine.
 
-Handlers are coroutines that never wait. An append takes microseconds, so the event loop ensures a
-single writer per symbol. The exception is verification, which reads millions of prices in a thread.
+Handlers are coroutines that never wait: the event loop runs one at a time, so a symbol has a single
+writer. They may, because an append takes microseconds. The exception is verification, which reads
+millions of prices in a thread.
 """
 
 from __future__ import annotations

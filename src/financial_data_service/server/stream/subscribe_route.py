@@ -20,7 +20,7 @@ from financial_data_service.settings import Settings
 
 __all__ = ["RETRY_AFTER", "add_stream_route", "full"]
 
-RETRY_AFTER = "5"  # seconds; refused clients come back over some time, not all at once
+RETRY_AFTER = "5"  # seconds
 
 
 def full(settings: Settings) -> str:

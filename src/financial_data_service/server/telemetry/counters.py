@@ -13,8 +13,7 @@ Invariants
 ----------
 * A row has one writer: the thread of the event loop of one process.
 * A word is aligned, and read and written as a whole. A sum over words that are being written
-belongs
-  to no single moment, but each part is right.
+  belongs to no single moment, but each part is right.
 * Nothing here loads the engine or prometheus_client, because the parent of the workers imports it.
 """
 
