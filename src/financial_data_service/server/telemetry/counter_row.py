@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from financial_data_service.server.telemetry.counters import GAUGE_WORDS, ROW_WORDS
+from financial_data_service.server.telemetry.resident import ResidentBytes
 
 __all__ = ["FAST", "SAMPLED_ONE_IN", "SLOW", "FastCounter", "Scrape"]
 
@@ -66,6 +67,10 @@ class Histogram:
         """Count a duration, or several equal ones."""
         row[self.begin + bisect_left(self._nanoseconds, nanoseconds)] += times
         row[self.end - 1] += nanoseconds * times
+
+    def holds_any(self, rows: Iterable[memoryview]) -> bool:
+        """Return whether a duration was ever counted."""
+        return any(any(row[self.begin : self.end - 1]) for row in rows)
 
     def read(self, rows: Iterable[memoryview]) -> tuple[list[tuple[float, int]], float]:
         """Return the bounds of the buckets with cumulative counts, and the sum in seconds."""
@@ -152,6 +157,14 @@ class RowLayout:
         index = _STATUS_INDEX.get(status, _OTHER_STATUS)
         return self._requests + self._index(route, lane) * len(STATUSES) + index
 
+    def read_requests(
+        self, route: tuple[str, str], lane: int, rows: Iterable[memoryview]
+    ) -> list[int]:
+        """Return the counts of all rows together, for each of :data:`STATUSES`."""
+        begin = self._requests + self._index(route, lane) * len(STATUSES)
+        columns = zip(*(row[begin : begin + len(STATUSES)] for row in rows), strict=True)
+        return [sum(column) for column in columns]
+
     def seconds(self, route: tuple[str, str], lane: int) -> Histogram:
         """Return the histogram of a route in a lane."""
         return self._histograms[self._index(route, lane)]
@@ -187,6 +200,8 @@ class Scrape(NamedTuple):
         Exponent of the largest window.
     max_symbols, refused : int
         Maximum number of symbols; number of files that cannot be served.
+    resident : ResidentBytes
+        Counts how much of the symbols' rings is in memory.
     """
 
     layout: RowLayout
@@ -195,6 +210,7 @@ class Scrape(NamedTuple):
     k_max: int
     max_symbols: int
     refused: int
+    resident: ResidentBytes
 
 
 def label(path: str) -> str:

@@ -6,14 +6,11 @@ start of the service.
 
 from __future__ import annotations
 
-import ctypes
-import mmap
 import platform
+import time
 from collections.abc import Iterator
-from typing import Any
+from functools import cache
 
-import numpy as np
-import numpy.typing as npt
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import (
@@ -77,7 +74,16 @@ class _Exposition(Collector):
         self._rows = scrape.rows
 
     def collect(self) -> Iterator[Metric]:
-        """Return every family, each with its samples."""
+        """Return every family, each with its samples.
+
+        After each the interpreter's lock is free for a moment. Otherwise the event loop would get
+        it only after 5 ms.
+        """
+        for family in self._families():
+            yield family
+            time.sleep(0)
+
+    def _families(self) -> Iterator[Metric]:
         yield self._requests()
         yield self._seconds()
         yield from self._of_workers()
@@ -98,9 +104,8 @@ class _Exposition(Collector):
             labels=("method", "route", "lane", "status"),
         )
         for route, lane in self._kinds():
-            for status in STATUSES:
-                word = self._layout.word(route, lane, status)
-                count = sum(row[word] for row in self._rows)
+            counts = self._layout.read_requests(route, lane, self._rows)
+            for status, count in zip(STATUSES, counts, strict=True):
                 if count:
                     family.add_metric([*route, LANES[lane], str(status)], count)
         return family
@@ -116,9 +121,9 @@ class _Exposition(Collector):
             labels=("method", "route", "lane"),
         )
         for route, lane in self._kinds():
-            buckets, seconds = _read(self._layout.seconds(route, lane), self._rows)
-            if buckets[-1][1]:
-                family.add_metric([*route, LANES[lane]], buckets, seconds)
+            histogram = self._layout.seconds(route, lane)
+            if histogram.holds_any(self._rows):
+                family.add_metric([*route, LANES[lane]], *_read(histogram, self._rows))
         return family
 
     def _kinds(self) -> Iterator[tuple[tuple[str, str], int]]:
@@ -188,18 +193,20 @@ class _Exposition(Collector):
         )
         resident = GaugeMetricFamily(
             "fds_resident_bytes",
-            "The part of fds_mapped_bytes in memory. It grows as the ring fills. With a data "
-            "directory it is page cache, which the system may reclaim.",
+            "The part of fds_mapped_bytes in memory, for large rings counted every 30 s at most. "
+            "It grows as the ring fills. With a data directory it is page cache, which the system "
+            "may reclaim.",
             labels=("symbol",),
         )
+        regions = {symbol.name: symbol.region for symbol in scrape.symbols}
+        resident_bytes = scrape.resident.of(regions)
         for symbol in scrape.symbols:
             prices.add_metric([symbol.name], symbol.sequence)
             for k in range(1, scrape.k_max + 1):
                 fill.add_metric([symbol.name, str(k)], min(1.0, symbol.sequence / 10**k))
             mapped.add_metric([symbol.name], symbol.size_bytes)
-            resident_bytes = _resident_bytes(symbol.region)
-            if resident_bytes is not None:
-                resident.add_metric([symbol.name], resident_bytes)
+            if symbol.name in resident_bytes:
+                resident.add_metric([symbol.name], resident_bytes[symbol.name])
         yield from (prices, fill, mapped, resident)
 
     def _syncs(self) -> Metric:
@@ -233,29 +240,12 @@ def _processes(rows: list[memoryview]) -> Iterator[Metric]:
     yield from families.values()
 
 
-def _resident_bytes(region: npt.NDArray[np.float64]) -> int | None:
-    """Return how much of a mapped region is in memory; None if the system does not say."""
-    if _mincore is None or region.nbytes == 0:
-        return None
-    page_bytes = mmap.PAGESIZE
-    pages = np.zeros(-(-region.nbytes // page_bytes), dtype=np.uint8)
-    address = region.ctypes.data
-    if _mincore(address, region.nbytes, pages.ctypes.data) != 0:
-        return None
-    return int(np.count_nonzero(pages & 1)) * page_bytes
-
-
-def _find_mincore() -> Any:
-    function = getattr(ctypes.CDLL(None), "mincore", None)
-    if function is not None:
-        function.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
-    return function
-
-
-_mincore = _find_mincore()
-
-
 def _read(histogram: Histogram, rows: list[memoryview]) -> tuple[list[tuple[str, float]], float]:
     """Return a histogram of all workers in the form that prometheus_client expects."""
     buckets, seconds = histogram.read(rows)
-    return [(str(floatToGoString(bound)), count) for bound, count in buckets], seconds  # type: ignore[no-untyped-call]
+    return [(_bound(bound), count) for bound, count in buckets], seconds
+
+
+@cache
+def _bound(bound: float) -> str:
+    return str(floatToGoString(bound))  # type: ignore[no-untyped-call]

@@ -53,6 +53,7 @@ from financial_data_service.server.telemetry.counter_row import (
     label,
 )
 from financial_data_service.server.telemetry.counters import GAUGE_WORDS, Counters
+from financial_data_service.server.telemetry.resident import ResidentBytes
 
 __all__ = ["PATH", "Metrics", "StreamCounts", "router_for"]
 
@@ -115,6 +116,7 @@ class Metrics:
         self.connections: Callable[[], int] = int
         self.fast_lane: Callable[[], None] = lambda: None
         self.in_flight = 0
+        self.resident = ResidentBytes()
 
     def start(self) -> None:
         """Record that this process serves, and observe syncs to disk."""
@@ -124,6 +126,7 @@ class Metrics:
     def stop(self) -> None:
         """Count the last requests, and record that this process has ended."""
         self._manager.observe_syncs(None)
+        self.resident.wait()  # It reads the page tables of rings that are closed after this.
         self.flush()
         self._row[:GAUGE_WORDS] = memoryview(bytes(8 * GAUGE_WORDS)).cast("q")
 
@@ -178,6 +181,7 @@ class Metrics:
             manager.k_max,
             manager.max_symbols,
             len(manager.refused),
+            self.resident,
         )
 
 
