@@ -218,6 +218,12 @@ class TestFiles:
         path = load.write("p", "time,price\n" + "".join(rows))
         assert "line 399,997, column 'price': 'x' is not a number" in load.refused(path)
 
+    def test_a_line_with_more_cells_far_inside(self, load: Loader) -> None:
+        rows = [f"{i},{i}.5\n" for i in range(1000)]
+        rows[777] = "777,777,5\n"
+        path = load.write("p", "time,price\n" + "".join(rows))
+        assert "line 779: the line has 3 cells, more than the 2 columns" in load.refused(path)
+
     def test_json_that_is_not_lines(self, load: Loader) -> None:
         path = load.write("p.json", json.dumps([{"price": 1.5}]))
         assert "is one JSON document, not JSON lines" in load.refused(path)

@@ -52,7 +52,7 @@ def _one_sign(value: str | None) -> str | None:
 PriceFiles = Annotated[
     list[str],
     typer.Argument(
-        metavar="FILE...",
+        metavar="FILE",
         help="CSV, JSON lines, Parquet or Arrow (Feather), also as .gz, .bz2, .xz, .zst or "
         ".zip; a directory or a quoted pattern of them, in order of name. - reads standard "
         "input.",

@@ -28,6 +28,8 @@ __all__ = ["CsvRows", "Gathered"]
 
 BLOCK_BYTES = 4 << 20
 _HEAD_LINES = 50
+_HEAD_BYTES = 4096
+_STRAY_SHARE = 0.3
 _CAREFUL_ROWS = 50_000
 _UTF16_MAGIC = (b"\xff\xfe", b"\xfe\xff")
 _UTF8_MAGIC = b"\xef\xbb\xbf"
@@ -59,6 +61,7 @@ class CsvRows:
         head = list(islice(io.StringIO(first.decode(errors="replace"), newline=""), _HEAD_LINES))
         if first and len(first) >= BLOCK_BYTES and not head[0].endswith(("\n", "\r")):
             raise CliError(f"{name} is no text of lines: its first {len(first):,} bytes are one.")
+        self._refuse_binary(first)
         self._refuse_json(first)
         layout = find_layout(name, head, options.column, options.number_form, options.skip_lines)
         self.columns = find_columns(
@@ -70,13 +73,22 @@ class CsvRows:
         kinds = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar"}
         named = "a header" if layout.header else "no header"
         self.form = f"text, {kinds[layout.delimiter]}-separated, {named}"
-        width = max(map(len, [layout.header or [], *layout.sample]))
+        self._width = width = len(layout.header or max(layout.sample, key=len))
         # Names that no file has twice, whatever polars calls columns without names.
         self._made_header = self._delimiter.join(map(str, range(width))).encode() + b"\n"
         self._used = sorted({self.columns.price, *self.columns.time, *self._symbol_index()})
 
     def _symbol_index(self) -> list[int]:
         return [] if self.columns.symbol is None else [self.columns.symbol]
+
+    def _refuse_binary(self, first: bytes) -> None:
+        head = first[:_HEAD_BYTES]
+        text = head.decode(errors="replace")
+        if b"\0" in head or text.count("\ufffd") > _STRAY_SHARE * len(text):
+            raise CliError(
+                f"{self._name} is neither text nor Parquet, Arrow or a known archive: it begins "
+                f"with the bytes {head[:8].hex(' ')}."
+            )
 
     def _refuse_json(self, first: bytes) -> None:
         if first.lstrip()[:1] == b"[":
@@ -130,13 +142,13 @@ class CsvRows:
         try:
             frame = pl.read_csv(
                 self._made_header + block,
-                columns=[str(index) for index in self._used],
+                # With the last column polars notices a line that has more cells.
+                columns=[str(index) for index in {*self._used, self._width - 1}],
                 separator=self._delimiter,
                 quote_char=None,
                 schema_overrides=self._kinds(),
                 infer_schema=False,
                 ignore_errors=True,
-                truncate_ragged_lines=True,
                 decimal_comma=form.decimal == ",",
             )
         except pl.exceptions.PolarsError:
@@ -195,6 +207,11 @@ class CsvRows:
             raise CliError(
                 f"{self._name}, line {number:,}, {label}: the line has only {len(row)} of the "
                 "columns."
+            )
+        if any(cell.strip() for cell in row[self._width :]):
+            raise CliError(
+                f"{self._name}, line {number:,}: the line has {len(row)} cells, more than the "
+                f"{self._width} columns. If a comma is the sign before decimals, give --decimal ,"
             )
         cell = row[columns.price]
         try:
