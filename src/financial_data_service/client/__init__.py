@@ -1,4 +1,6 @@
-"""Clients of a service over HTTP and WebSocket: ``Client`` blocks, ``AsyncClient`` awaits.
+"""Clients of a service over HTTP and WebSocket.
+
+The calls of ``Client`` block; those of ``AsyncClient`` are awaited.
 
 >>> from financial_data_service import Client
 >>> with Client("http://127.0.0.1:8000") as client:  # doctest: +SKIP
@@ -10,10 +12,10 @@ Receipt(symbol='AAPL', added=3, sequence=3)
 Plans decide (``exchange``, ``asking``, ``reading``, ``adding``, ``retries``, ``stream_state``: no
 input or output). ``blocking`` and ``sync_client``, ``async_client``, ``subscription`` and
 ``ingest`` carry them out. ``asking`` and ``blocking`` do without NumPy. The commands and the
-monitor use this package too. It loads neither the engine nor Numba, and pandas, polars and pyarrow
-only for their objects; it may import ``errors``, ``prices``, ``symbols``, ``windows`` and
-``wire``. A new call of the service goes here, and so does a new field of a reply (``results``,
-``replies``).
+monitor use this package too. It does not load the engine or Numba. It loads pandas, polars and
+pyarrow only when one of their objects is used; it may import ``errors``, ``prices``, ``symbols``,
+``windows`` and ``wire``. Add new service calls here. Add new reply fields to ``results`` or
+``replies``.
 """
 
 from __future__ import annotations
@@ -76,5 +78,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """Return all names, those that are not loaded yet included: tab completion shows them."""
+    """Return all names, including those not loaded yet, so that tab completion shows them."""
     return sorted(globals().keys() | set(__all__))

@@ -1,4 +1,4 @@
-"""Adding prices: arrays checked, split into requests, sent so that a retry is safe."""
+"""Add prices: check arrays, split them into requests, and send these so that a retry is safe."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from financial_data_service.symbols import check_symbol
 
 __all__ = ["PIECE_MAX", "as_float64", "begin_ingest"]
 
-# A service may accept more at once, but a mebibyte per request is as fast, and below the usual
-# limits of bodies in services and proxies.
+# A service may accept larger batches. But requests of about 1 MiB are as fast as larger ones, and
+# stay below the usual body limits of services and proxies.
 PIECE_MAX = 100_000
 
 
@@ -49,7 +49,7 @@ def _is_null(values: Any, index: int) -> bool:
         value = values.iloc[index] if hasattr(values, "iloc") else values[index]
     except (LookupError, TypeError):  # Its only certain property is that NumPy can read it.
         return False
-    # pandas has a type for it, polars uses None, and Arrow has scalars with a flag.
+    # A null is `NAType` in pandas, None in polars, and a scalar with `is_valid` False in Arrow.
     is_valid = getattr(value, "is_valid", True)
     return value is None or type(value).__name__ == "NAType" or is_valid is False
 
@@ -69,8 +69,8 @@ def add_batch(
     limits = session.limits or (yield from get_limits(session))
     if is_appended and exclusive:
         start = yield from get_sequence(session, symbol)
-    # Before a sequence that the service gave, all prices are stored; before one that the caller
-    # gave, perhaps none.
+    # If the service gave the sequence, all prices before it are stored. If the caller gave it, they
+    # may not be stored.
     receipt = Receipt(symbol, 0, start) if is_appended and start is not None else None
     size = min(limits.batch_max, PIECE_MAX)
     for offset in range(0, prices.size, size):
@@ -134,7 +134,9 @@ def _add_piece(
             receipt.sequence,
             f"{session.url}{target}",
         )
-    # If other programs add to the symbol, only the reply gives the sequence after these prices.
+    # If other programs add to the symbol, the sequence after these prices is known only from the
+    # reply.
     end = receipt.sequence if from_sequence is None else from_sequence + prices.size
-    # After a sequence that the service gave, known prices come from an earlier attempt.
+    # If the service gave the sequence, prices that are already stored come from an earlier attempt
+    # of this call, so they count as added.
     return Receipt(symbol, prices.size if is_appended else receipt.added, end)

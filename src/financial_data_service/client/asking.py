@@ -39,7 +39,7 @@ VERIFY_SECONDS = 300.0
 def get_sequence(session: ClientSession, symbol: str) -> Plan[int]:
     """Return the number of prices ever appended to a symbol."""
     try:
-        # In the query, where no proxy mistakes a symbol for a part of the path.
+        # The symbol is sent in the query, because a proxy could change a path that contains it.
         state = yield from get_reply(session, path("stats", "", symbol=symbol, last=1), Stats)
     except errors.SymbolNotFoundError:
         return 0

@@ -1,4 +1,4 @@
-"""``AsyncClient``: the service in awaited calls, and its streams."""
+"""``AsyncClient``: a client with awaited calls and streams."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class AsyncClient:
         return await self._run(asking.all_stats(self._session, symbol, k))
 
     async def symbols(self) -> Table[Symbol]:
-        """Return all symbols, and the number of prices held of each."""
+        """Return all symbols, with the number of stored prices of each."""
         return await self._run(asking.symbols(self._session))
 
     async def limits(self) -> Limits:
@@ -122,7 +122,10 @@ class AsyncClient:
         return await self._run(reading.values(self._session, symbol, last))
 
     async def verify(self, symbol: str, k: int) -> Check:
-        """Have the service recompute one window and compare. See :meth:`Client.verify`."""
+        """Ask the service to recompute one window and compare the result with the served one.
+
+        See :meth:`Client.verify`.
+        """
         return await self._run(asking.verify(self._session, symbol, k))
 
     async def delete(self, symbol: str) -> None:
@@ -134,7 +137,10 @@ class AsyncClient:
         return await self._run(asking.alive(self._session))
 
     async def ready(self) -> Readiness:
-        """Return whether the service serves, and the files it rejects. One request, no retries."""
+        """Return whether the service is ready, and the files that it cannot serve.
+
+        One request, no retries.
+        """
         return await self._run(asking.ready(self._session))
 
     async def wait_until_ready(self, seconds: float = 30.0) -> Readiness:
@@ -151,12 +157,12 @@ class AsyncClient:
     ) -> AsyncSubscription:
         """Return statistics as they change, for ``async for``.
 
-        The first update of a window is its current state. The others are changes, as many as the
-        interval allows. A lost connection is made again, without a limit. What changed meanwhile
-        arrives as one update; what did not change does not arrive again. The sequences of a window
-        only grow, until its symbol is deleted. Leaving the loop closes the connection. Leaving the
-        ``async with`` block, or ``aclose`` of the subscription or the client, ends the loop in
-        another task.
+        The first update of a window is its current state. Each later update is a change; there is
+        at most one per interval. If the connection is lost, the client reconnects, without a limit
+        on attempts. A window that changed in the meantime produces one update. A window that did
+        not change produces none. The sequence of a window increases with every update, until its
+        symbol is deleted. Leaving the loop closes the connection. A loop in another task ends when
+        the ``async with`` block is left, or when the subscription or the client is closed.
 
         Parameters
         ----------
@@ -169,7 +175,7 @@ class AsyncClient:
         on_lost : callable, optional
             Called with the reason when the connection is lost or cannot be made.
         on_restored : callable, optional
-            Called when there is a connection again after a loss.
+            Called when the connection is restored.
         on_deleted : callable, optional
             Called with a symbol when it is deleted, or has started again from its first price. The
             service does not report symbols that were deleted while the connection was lost. For
@@ -181,7 +187,7 @@ class AsyncClient:
         TypeError, ValueError
             When no stream is named, a name is invalid, or the client is closed.
         ServiceError
-            From the loop, when the service refuses a stream or the key.
+            Raised by the loop if the service refuses a stream or the key.
 
         Examples
         --------
@@ -199,11 +205,12 @@ class AsyncClient:
         return subscription
 
     def ingest(self, symbol: str, from_sequence: int | None = None) -> AsyncIngest:
-        """Return a stream for adding prices: batches follow each other without waiting for replies.
+        """Return a stream for adding prices. It sends batches without waiting for the replies.
 
-        Batches without a reply are sent again when the connection breaks, and stored once. No other
-        program may add to the symbol meanwhile. Leaving the block waits for all replies, unless an
-        error leaves it. The client's `retries` limit the time.
+        If the connection breaks, batches without a reply are sent again. Each batch is stored only
+        once. No other program may add to the symbol meanwhile. At the end of the block the client
+        waits for all replies, unless the block ends with an exception. The client's `retries` limit
+        how long it tries to reconnect.
 
         Parameters
         ----------

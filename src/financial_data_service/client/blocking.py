@@ -1,4 +1,4 @@
-"""``PlanRunner``: plans carried out in blocking calls, over one pool of HTTP connections.
+"""``PlanRunner`` executes plans in blocking calls. It uses one pool of HTTP connections.
 
 It is the part of :class:`~financial_data_service.client.sync_client.Client` that needs no NumPy.
 ``fds stats`` uses it directly.
@@ -41,7 +41,7 @@ class PlanRunner:
     ) -> None:
         self._connection = Connection(url, api_key, timeout, verify)
         self.session = ClientSession(self._connection.url, Retries.of(retries))
-        """What is known about the service; every plan is given it."""
+        """What the client knows about the service. It is passed to every plan."""
         self.on_pause: Callable[[Pause], object] = ignore
         """Called before each pause between two attempts at a request."""
         self._http = httpx.Client(transport=transport, **self._connection.http_options())
@@ -72,7 +72,7 @@ class PlanRunner:
         ValueError
             When it is closed.
         ServiceError
-            Of the subclass that fits.
+            The matching subclass for the error.
         """
         outcome: Outcome = None
         while True:

@@ -1,4 +1,4 @@
-"""How to reach a service, and what can happen to a request on the way."""
+"""How to reach a service, and how transport errors are classified."""
 
 from __future__ import annotations
 
@@ -45,25 +45,27 @@ class HttpOptions(TypedDict):
 
 
 class Connection:
-    """URL, key, timeout and trust of a service. It holds no connection.
+    """URL, API key, timeout and trusted certificates for a service.
+
+    It does not hold an open connection.
 
     Parameters
     ----------
     url : str
-        A path in it is the prefix of a proxy.
+        It may contain a path, the prefix under which a proxy publishes the service.
     api_key : str or None
         Sent with every request.
     timeout : float or httpx.Timeout
-        Seconds that the service may be silent.
+        Timeout in seconds for each network operation: the longest wait for data from the service.
     verify : ssl.SSLContext or bool
-        Trusted certificates. True for those of the system; ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``
-        replace them.
+        Trusted certificates. True uses the certificates of the system; ``SSL_CERT_FILE`` and
+        ``SSL_CERT_DIR`` replace them.
 
     Raises
     ------
     ValueError
         When `url` is not the URL of a web server, `timeout` is not a time, or `api_key` is not a
-        valid key. The key is not quoted.
+        valid key. The message does not contain the key.
     """
 
     def __init__(
@@ -99,7 +101,7 @@ class Connection:
             "auth": (self._url.username, self._url.password) if self._url.username else None,
             # A proxy for other networks cannot reach this machine.
             "trust_env": not self.is_local,
-            # Plain http verifies nothing, but httpx would read the certificates all the same.
+            # Plain http needs no certificates, but httpx would load them anyway.
             "verify": self._trust if self._is_secure else False,
         }
 
@@ -109,7 +111,9 @@ class Connection:
 
     @cached_property
     def _trust(self) -> ssl.SSLContext:
-        """The trusted certificates, for HTTP and WebSockets alike: their libraries use two stores.
+        """The trusted certificates for HTTP and WebSockets.
+
+        One context is used for both, because the two libraries have different certificate stores.
 
         Made at the first use: reading the certificates of the system takes longer than a request.
         """
@@ -142,7 +146,8 @@ class Connection:
             "additional_headers": headers,
             "open_timeout": CONNECT_SECONDS,
             "close_timeout": 1.0,
-            # Updates are small and go to a machine nearby: compression costs more than it saves.
+            # Updates are small and the network is usually fast, so compression costs more time than
+            # it saves.
             "compression": None,
         }
         if self._is_secure:

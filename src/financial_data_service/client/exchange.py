@@ -29,14 +29,15 @@ Result = TypeVar("Result")
 class ClientSession:
     """What a client knows about its service.
 
-    Threads may share it. Each attribute is replaced as a whole; losing a race costs one request.
+    Threads may share it. Each attribute is assigned atomically. A race between threads costs at
+    most one extra request.
 
     Attributes
     ----------
     url : str
         URL of the service, without credentials and without a slash at the end.
     has_answered : bool
-        Whether there was ever a reply.
+        Whether the service has ever replied.
     limits : Limits or None
         Limits of the service, once known.
     """
@@ -96,8 +97,9 @@ def exchange(
 def _is_address_wrong(session: ClientSession, outcome: Reply | Lost, before: Outcome) -> bool:
     """Whether the address is probably wrong, rather than the service unavailable.
 
-    That is so if there was never a reply, and the first connection is refused, or two in a row are
-    closed without any HTTP. A single one may have been a service that was killed.
+    The address is probably wrong if there has never been a reply, and either the first connection
+    was refused or two consecutive connections were closed without a reply. One such connection is
+    not enough: the service may have been killed.
     """
     if session.has_answered or isinstance(outcome, Reply):
         return False
@@ -138,7 +140,7 @@ def decode_reply(session: ClientSession, reply: Reply, kind: type[Result]) -> Re
     Raises
     ------
     ServiceError
-        When it has another shape: something else than the service answered.
+        When the JSON does not have the expected fields. Then the reply is not from this service.
     """
     try:
         return msgspec.json.decode(reply.content, type=kind)

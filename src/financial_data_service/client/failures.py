@@ -1,6 +1,8 @@
-"""Error replies as exceptions: each a ``ServiceError`` and, if possible, the specific error too.
+"""Converts error replies to exceptions.
 
-The classes here have the names of their second base classes. ``except
+Each is a ``ServiceError`` and, if there is one, also the specific error class.
+
+Each class here has the same name as its second base class. ``except
 financial_data_service.SymbolNotFoundError`` catches both the local error and that of a service.
 """
 
@@ -47,7 +49,10 @@ class SymbolLimitError(ServiceError, errors.SymbolLimitError):
 
 
 class SequenceConflictError(ServiceError, errors.SequenceConflictError):
-    """A batch contradicts the stored prices; ``sequence`` is their number."""
+    """A batch contradicts the stored prices.
+
+    ``sequence`` is the number of prices ever appended to the symbol.
+    """
 
     sequence: int = 0
 
@@ -65,7 +70,7 @@ _BY_STATUS: dict[int, type[ServiceError]] = {
     HTTPStatus.INSUFFICIENT_STORAGE: InsufficientStorageError,
 }
 UNAVAILABLE = frozenset((408, 429, 502, 503, 504))
-"""Statuses of a service, or of a proxy before it, that may answer a moment later."""
+"""Statuses, from the service or a proxy, that mean a retry may succeed."""
 
 _BY_TYPE = {"invalid_batch": InvalidBatchError, "invalid_symbol": InvalidSymbolError}
 
@@ -81,7 +86,7 @@ def refusal(reply: Reply, url: str) -> ServiceError:
     Parameters
     ----------
     reply : Reply
-        With any status but 2xx.
+        A reply whose status is not 2xx.
     url : str
         The request, for the message.
     """
@@ -162,7 +167,8 @@ def _phrase(reply: Reply) -> str:
 
 
 def _kind(status: int, detail: str) -> type[ServiceError]:
-    # Two errors share 422 and 400 with plain mistakes in a request.
+    # Statuses 422 and 400 are also used for ordinary mistakes in a request. So these two errors are
+    # recognised by their message.
     if status == HTTPStatus.UNPROCESSABLE_ENTITY and "window" in detail.lower():
         return WindowSizeError
     if status == HTTPStatus.BAD_REQUEST and detail.startswith("Maximum number of symbols"):

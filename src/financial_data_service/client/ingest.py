@@ -1,8 +1,8 @@
 """Prices sent as a stream: ``WS /ingest/{symbol}`` kept connected, batches without waiting.
 
-A batch is sent at once, and kept until its reply. If the connection breaks, the next one begins
-after the last reply and sends everything without one again. The service compares what it has stored
-already. So every batch is stored once, in its place.
+A batch is sent at once, and kept until its reply. If the connection breaks, the client reconnects
+at the sequence of the last reply and resends all batches without a reply. The service compares the
+prices that are already stored. So each batch is stored exactly once and in order.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ from financial_data_service.prices import LITTLE_ENDIAN
 __all__ = ["AsyncIngest", "Frames"]
 
 UNANSWERED_MAX = 64
-"""Batches on their way at once: enough to hide a round trip, few enough to send again."""
+"""Maximum number of batches without a reply.
+
+It is large enough to hide the round-trip time, and small enough to resend.
+"""
 
 
 @dataclass
@@ -51,10 +54,10 @@ class _IngestReply(msgspec.Struct):
 
 
 class Frames:
-    """The frames of one symbol without a reply yet; knows no socket.
+    """The frames of one symbol that have no reply yet. It does no input or output.
 
     Invariant: all prices before `position` are stored, the waiting frames follow it without a gap,
-    and the first `sent` of them were sent on the present connection.
+    and the first `sent` of them were sent on the current connection.
 
     Parameters
     ----------
@@ -63,8 +66,8 @@ class Frames:
     position : int
         Number of prices appended to the symbol before the first frame.
     is_asked : bool
-        Whether the service gave `position`, and not the caller. Then only prices that were sent
-        before can be stored there.
+        True if `position` came from the service, False if the caller gave it. If it came from the
+        service, prices that are already stored there must be from this stream.
     url : str
         For error messages.
     """
@@ -90,7 +93,7 @@ class Frames:
         self._waiting.append(Frame(content, prices.size))
 
     def next(self) -> bytes | None:
-        """Return the next frame to send, which then counts as sent, or None."""
+        """Return the next frame to send and mark it as sent, or return None."""
         if self.sent == len(self._waiting):
             return None
         self.sent += 1
@@ -127,7 +130,8 @@ class Frames:
                     self.url,
                 )
             )
-        # If the service gave the position, known prices were added by this very frame.
+        # If the service gave the position, prices that were already stored were added by an earlier
+        # attempt with this frame.
         self.added += frame.count if self._is_asked else answer.added
         self.position += frame.count
 
@@ -145,7 +149,8 @@ class Frames:
 class AsyncIngest:
     """A stream for adding prices to one symbol; made by :meth:`AsyncClient.ingest`.
 
-    Use it with ``async with``, which waits for all replies at its end. For one task.
+    Use it with ``async with``; the end of the block waits for all replies. Only one task may use
+    it.
 
     Parameters
     ----------
@@ -199,7 +204,7 @@ class AsyncIngest:
                 await self._keeper
 
     async def send(self, values: npt.ArrayLike) -> None:
-        """Send prices, oldest first. Waits only while many batches have no reply yet.
+        """Send prices, oldest first. It waits only while 64 batches have no reply.
 
         Parameters
         ----------
@@ -209,11 +214,11 @@ class AsyncIngest:
         Raises
         ------
         InvalidBatchError
-            When a price is invalid. None of them was sent.
+            When a price is invalid. Then none of the prices is sent.
         ValueError
             Outside the block of ``async with``.
         ServiceError
-            When an earlier batch was refused, or the service stays unavailable. All prices before
+            When an earlier batch was refused, or all retries failed. All prices before
             ``receipt.sequence`` are stored.
         """
         self._must_be_open()

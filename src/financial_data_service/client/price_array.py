@@ -46,7 +46,9 @@ class Prices(np.ndarray[tuple[int], np.dtype[np.float64]]):
         return self.first + self.size
 
     def to_pandas(self) -> pd.Series[float]:
-        """Return a :class:`pandas.Series` named after the symbol, numbered as appended, from 0.
+        """Return a :class:`pandas.Series` with the symbol as its name.
+
+        Its index is the sequence of each price; the first price ever appended has 0.
 
         Raises
         ------

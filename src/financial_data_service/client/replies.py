@@ -1,4 +1,4 @@
-"""The shapes of the service's JSON replies, where no result of the client has the same shape.
+"""Structs for the service's JSON replies that have no matching result class.
 
 :class:`~financial_data_service.client.results.Stats`, ``Symbol``, ``Check`` and ``Receipt`` are
 decoded directly. A field of a reply that the client does not know is ignored.

@@ -1,4 +1,4 @@
-"""The results of a client: frozen values, with the names of the service's replies."""
+"""Results of the client: frozen dataclasses, with the field names of the service's replies."""
 
 from __future__ import annotations
 

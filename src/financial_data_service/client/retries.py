@@ -17,22 +17,23 @@ __all__ = ["DEFAULT", "NEVER", "Retries", "Tries", "is_untouched", "may_repeat",
 class Retries:
     """The schedule of retries of a request.
 
-    Retried are requests that got no connection, a broken one, a timeout, or a service that is busy,
-    starting or stopping (408, 429, 502, 503, 504), and only if a retry is safe. The pause doubles
-    with each retry, is reduced at random by up to a half, and is never shorter than the
-    ``Retry-After`` of the service.
+    A request is retried only if a retry is safe. It is retried if the connection was refused or
+    broken, if it timed out, or if the service was busy, starting or stopping (408, 429, 502, 503,
+    504). The pause doubles with each retry. It is reduced at random by up to half. It is never
+    shorter than the ``Retry-After`` of the service.
 
     A client that has never had a reply gives up at once if its first connection is refused. Over
-    http it gives up after two connections in a row that were closed without a reply, as a server of
-    https does. So a wrong address shows. ``wait_until_ready`` waits for a service that is starting.
+    http it gives up after two consecutive connections that were closed without a reply; an https
+    server closes http connections in this way. So a wrong address is reported quickly.
+    ``wait_until_ready`` waits for a service that is starting.
 
     Attributes
     ----------
     count : int
         Maximum number of retries of one request; 0 for none.
     seconds : float
-        Time after the first attempt within which a retry begins. Each request of a long
-        ``add_batch`` has all of it.
+        No retry starts later than this many seconds after the first attempt. It applies to each
+        request of a long ``add_batch`` separately.
     pause_seconds, pause_seconds_max : float
         First and longest pause.
 
@@ -57,7 +58,7 @@ class Retries:
 
     def pause(self, repetition: int) -> float:
         """Return the pause before a retry, counted from 0, in seconds: exponential, with jitter."""
-        # 2**1000 would overflow; the longest pause is reached long before.
+        # 2**1000 would overflow; the pause reaches its maximum long before that.
         longest: float = min(self.pause_seconds * 2 ** min(repetition, 30), self.pause_seconds_max)
         return longest * (0.5 + random() / 2)
 
@@ -80,7 +81,7 @@ class Tries:
         self._started = time.monotonic()
 
     def next_pause(self, at_least: float = 0.0) -> float | None:
-        """Return the seconds before the next attempt, or None if there is to be none."""
+        """Return the seconds before the next attempt, or None if there is no further attempt."""
         if self._count >= self._retries.count:
             return None
         pause = max(self._retries.pause(self._count), at_least)

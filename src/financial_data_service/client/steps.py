@@ -1,8 +1,9 @@
-"""Requests, replies and pauses: the vocabulary of plans, without input or output.
+"""Types for plans: requests, replies and pauses. No input or output here.
 
 A *plan* is a generator. It yields a :class:`Request` and receives its outcome, or yields a
-:class:`Pause` and is resumed after it. Its return value is the result of the call. Plans make all
-decisions; the two clients only carry out the steps, one blocking, one awaiting.
+:class:`Pause` and is resumed after it. Its return value is the result of the call. Plans contain
+all logic. The two clients only execute the steps: one with blocking calls, the other with awaited
+calls.
 """
 
 from __future__ import annotations
@@ -69,8 +70,8 @@ class Lost:
     is_final : bool
         Whether a retry is useless, as with an untrusted certificate.
     is_silent : bool
-        Whether a connection was made and closed without any HTTP. A server of https looks like that
-        to a client of http; so does a service that is killed.
+        Whether a connection was made and closed without any HTTP. An http client sees this when it
+        connects to an https server, and also when a service is killed.
     """
 
     detail: str
@@ -88,7 +89,7 @@ class Pause:
     seconds : float
         Its length.
     reason : str
-        Why the request has no answer yet, without a period.
+        Why the request has no reply yet; a sentence without the final period.
     """
 
     seconds: float

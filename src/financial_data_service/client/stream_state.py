@@ -1,7 +1,9 @@
-"""The client's side of ``WS /stream`` without a socket: what to send, and what is new.
+"""Client side of the ``WS /stream`` protocol, without input or output.
 
-Invariant: the sequences that are passed on for a window of a symbol only grow, also across
-connections, until the symbol is deleted.
+It decides which commands to send and which messages are new.
+
+Invariant: for each window, the sequence of successive updates strictly increases until the symbol
+is deleted, even after a reconnect.
 """
 
 from __future__ import annotations
@@ -28,14 +30,14 @@ __all__ = [
     "stream_name",
 ]
 
-# Commands stay far below the 64 KiB that a service accepts: the 128 characters of a symbol are at
-# most 1536 bytes, percent-encoded.
+# With this number a command stays far below the 64 KiB that a service accepts. A symbol of 128
+# characters has at most 1536 bytes when percent-encoded.
 STREAMS_PER_MESSAGE = 20
 
 _ENCODED = str.maketrans({character: f"%{ord(character):02X}" for character in ".@*%"})
 
-# Codes of RFC 6455 that another attempt would get again. 4000 plus an HTTP status is the
-# service's own.
+# Close codes of RFC 6455 for which a retry is useless. Codes of 4000 plus an HTTP status are
+# defined by the service.
 _FINAL_CLOSE_CODES = frozenset((1003, 1007, 1008, 1009, 1010))
 _PASSING_STATUSES = frozenset((408, 429, 500, 502, 503, 504))
 
@@ -69,7 +71,7 @@ def names_of(streams: Iterable[str | Iterable[str]]) -> list[str]:
     Raises
     ------
     TypeError
-        When one of them is neither.
+        When an item is neither a string nor an iterable of strings.
     """
     names: list[str] = []
     for each in streams:
@@ -100,8 +102,8 @@ class News(NamedTuple):
     update : Update or None
         The update to pass on.
     deleted : str or None
-        A symbol that was deleted, perhaps before it was created again. Deletions between two
-        connections cannot be detected: no snapshot says that it is the last.
+        A symbol that was deleted. It may have been created again since. If a symbol is deleted
+        while there is no connection, the client cannot detect it until the symbol exists again.
     """
 
     update: Update | None = None
@@ -147,7 +149,7 @@ class StreamState:
 
     def __init__(self, streams: Iterable[str], url: str) -> None:
         self.url = url
-        # To the service a stream is a window of a symbol, whatever its interval.
+        # The service identifies a stream by symbol and window; the interval does not matter.
         self._streams = {_bare(stream): stream for stream in streams}
         self._known: dict[tuple[str, int], int] = {}
         self._id = 0
@@ -172,7 +174,7 @@ class StreamState:
         """Remove streams of any interval; return the commands for an open connection."""
         bare = dict.fromkeys(_bare(stream) for stream in streams)
         dropped = {each: self._streams.pop(each) for each in bare if each in self._streams}
-        # A stream that is subscribed to again begins with a snapshot again.
+        # A new subscription to the same stream starts with a snapshot, so forget its sequence.
         for symbol, k in list(self._known):
             if {stream_name(symbol, k), stream_name(None, k)} & dropped.keys():
                 del self._known[symbol, k]
@@ -184,7 +186,7 @@ class StreamState:
         Raises
         ------
         ServiceError
-            When it is an error, or not a message of the service.
+            When the message is an error, or does not come from this service.
         """
         try:
             told = _decoder.decode(message)
@@ -199,7 +201,7 @@ class StreamState:
         return News()
 
     def _deleted(self, symbol: str) -> News:
-        # Each of its streams reports it; only the first report is new.
+        # The service reports the deletion once per stream. Only the first report is passed on.
         gone = [key for key in self._known if key[0] == symbol]
         for key in gone:
             del self._known[key]
@@ -244,7 +246,7 @@ def _bare(stream: str) -> str:
     """Return the name without its interval, with the symbol encoded as by :func:`stream_name`."""
     bare = stream.partition("@")[0]
     parts = bare.split(".")
-    # For all symbols, or a name that the service will refuse.
+    # `*` and invalid names are kept as they are; the service refuses the latter.
     if len(parts) != 3 or parts[1] == "*":
         return bare
     return f"{parts[0]}.{unquote(parts[1]).translate(_ENCODED)}.{parts[2]}"

@@ -1,10 +1,12 @@
-"""Statistics as they change: ``WS /stream`` kept connected, for ``for`` and ``async for``.
+"""Iterators over the updates of ``WS /stream``, for ``for`` and ``async for``.
+
+They reconnect when necessary.
 
 Each subscription has at most one connection, made when the loop begins and closed when it ends.
 :class:`~financial_data_service.client.stream_state.StreamState` decides what is new.
 
-Hanging up ends a connection. Closing ends the subscription: its loop, which may wait in another
-thread or task, ends and connects no more.
+`_hang_up` closes the current connection. `close` ends the subscription: its loop ends, even in
+another thread or task, and does not reconnect.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ __all__ = [
 
 FAILURES = (OSError, WebSocketException)
 
-# The longest wait that a service may ask for.
+# Upper limit for a ``Retry-After``.
 ASKED_SECONDS_MAX = 86_400.0
 
 
@@ -105,8 +107,8 @@ class _SubscriptionBase:
 class AsyncSubscription(_SubscriptionBase):
     """Updates for ``async for``; made by :meth:`AsyncClient.subscribe`.
 
-    ``async with`` keeps the connection between loops and closes the subscription at its end; a loop
-    without it closes the connection when it is left.
+    Inside ``async with``, the connection stays open between loops. The subscription is closed at
+    the end of the block. Without ``async with``, leaving the loop closes the connection.
     """
 
     _socket: ClientConnection | None = None
@@ -183,7 +185,9 @@ class AsyncSubscription(_SubscriptionBase):
 
 
 class Subscription(_SubscriptionBase):
-    """Updates for ``for``; made by :meth:`Client.subscribe`. One thread; any thread may close it.
+    """Updates for ``for``; created by :meth:`Client.subscribe`.
+
+    Only one thread may iterate. Any thread may close it.
 
     ``with`` keeps the connection between loops and closes the subscription at its end; a loop
     without it closes the connection when it is left.
@@ -223,7 +227,8 @@ class Subscription(_SubscriptionBase):
     def close(self) -> None:
         """End the loop in any thread, and close the connection permanently. Idempotent.
 
-        A loop that is connecting ends when that has succeeded or failed, within 5 seconds.
+        If the loop is connecting, it ends when the attempt has succeeded or failed, at most 5
+        seconds later.
         """
         self._closed.set()
         self._hang_up()

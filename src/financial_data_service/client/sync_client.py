@@ -1,4 +1,4 @@
-"""``Client``: the service in blocking calls."""
+"""``Client``: a client with blocking calls."""
 
 from __future__ import annotations
 
@@ -38,32 +38,32 @@ class Client(PlanRunner):
     """A client whose calls block. Threads may share it; processes may not.
 
     A request that only reads is retried for some time if the service is unavailable or busy. A
-    change is retried only if that cannot make it twice (see
+    request that changes something is retried only if the change cannot be made twice (see
     :class:`~financial_data_service.client.retries.Retries`).
 
     Parameters
     ----------
     url : str
-        URL of the service. A path in it is the prefix of a proxy. A user and a password in it are
-        sent as HTTP basic authentication.
+        URL of the service. A path in it is the prefix of a proxy. If it contains a user name and a
+        password, they are sent as HTTP basic authentication.
     api_key : str, optional
         Sent as ``X-API-Key``: 16 to 256 printable ASCII characters.
     timeout : float or httpx.Timeout
         Seconds that the service may be silent.
     retries : Retries or int
-        The schedule of retries, or their number.
+        The retry schedule, or the maximum number of retries.
     verify : ssl.SSLContext or bool
         Trusted certificates. Those of the system by default; ``SSL_CERT_FILE`` and
         ``SSL_CERT_DIR`` replace them.
     transport : httpx.BaseTransport, optional
-        Carries the requests, such as a proxy or a Unix socket. By default the proxies of the
-        environment are used, and none for this machine.
+        The httpx transport, for instance for a proxy or a Unix socket. By default the client uses
+        the proxies of the environment, except for services on this machine.
 
     Raises
     ------
     ValueError
-        When an argument is invalid (an API key is not quoted), and from every call of a closed
-        client.
+        When an argument is invalid. The message does not contain the API key. Also raised by every
+        call of a closed client.
     ServiceError
         From every call, of the subclass that fits: ``SymbolNotFoundError``,
         ``ServiceUnavailableError``, … ``status`` and ``detail`` are those of the service.
@@ -122,10 +122,11 @@ class Client(PlanRunner):
 
         - With `from_sequence` it does. Prices that are stored there already are compared and not
           added again, so the same call may be repeated at any time.
-        - Without it the client asks for the sequence first, and numbers every batch. Prices that
-          another program adds to the symbol meanwhile are a ``SequenceConflictError``.
+        - Without it the client asks for the sequence first, and numbers every batch. If another
+          program adds prices to the symbol during the call, ``SequenceConflictError`` is raised.
         - With ``exclusive=False`` batches carry no number, and other programs may add prices in
-          between. If a reply is lost, the batch is not sent again: ``UnconfirmedError``.
+          between. If a reply is lost, the client does not resend the batch and raises
+          ``UnconfirmedError``.
 
         Parameters
         ----------
@@ -141,20 +142,21 @@ class Client(PlanRunner):
         Returns
         -------
         Receipt
-            ``added`` is the number of prices that were not stored before. With `from_sequence` and
-            a lost reply it may be less than this call has added. ``sequence`` is the
-            `from_sequence` of the next prices.
+            ``added`` is the number of prices that this call added. If `from_sequence` is given and
+            a reply was lost, it may be too low. Pass ``sequence`` as `from_sequence` of the next
+            call.
 
         Raises
         ------
         InvalidSymbolError, InvalidBatchError
-            When an argument is invalid; ``index`` is the position of the price. Nothing was sent.
+            When an argument is invalid; ``index`` is the position of the invalid price. Nothing was
+            sent.
         SequenceConflictError
-            When other prices are stored there, or fewer than `from_sequence`; ``sequence`` is their
-            number.
+            When different prices are stored at `from_sequence`, or when fewer than `from_sequence`
+            prices are stored. ``sequence`` is the number of prices ever appended.
         ServiceError
-            Of any kind. All prices before ``receipt.sequence`` are stored; ``receipt`` is None if
-            none are.
+            On any other failure. All prices before ``receipt.sequence`` are stored. ``receipt`` is
+            None if no price was acknowledged.
 
         Examples
         --------
@@ -192,7 +194,9 @@ class Client(PlanRunner):
         return self.run(asking.stats(self.session, symbol, k, last))
 
     def all_stats(self, symbol: str | None = None, *, k: int | None = None) -> Table[Stats]:
-        """Return the statistics of every window of a symbol or, without one, of all symbols.
+        """Return the statistics of every window of a symbol.
+
+        If `symbol` is not given, return those of all symbols.
 
         Parameters
         ----------
@@ -223,14 +227,14 @@ class Client(PlanRunner):
         symbol : str
             The symbol.
         last : int, optional
-            Number of prices, up to the largest window; 1,000 if not given, or the largest window
+            Number of prices, up to the largest window. By default 1,000, or the largest window
             if that is smaller.
 
         Returns
         -------
         Prices
-            A read-only float64 array, oldest price first. ``first`` and ``sequence`` are the
-            sequence before its first and at its last price.
+            A read-only float64 array, oldest price first. ``first`` is the number of prices before
+            its first price. ``sequence`` is the number of prices up to its last price.
 
         Examples
         --------
@@ -253,7 +257,8 @@ class Client(PlanRunner):
         SymbolNotFoundError
             When the symbol does not exist.
         UnconfirmedError
-            When the reply was lost. The client does not retry: a new symbol of that name may exist.
+            When the reply was lost. The client does not retry, because the symbol may have been
+            created again.
         """
         return self.run(asking.delete(self.session, symbol))
 
@@ -283,7 +288,9 @@ class Client(PlanRunner):
         on_restored: Callable[[], object] = ignore,
         on_deleted: Callable[[str], object] = ignore,
     ) -> Subscription:
-        """Return statistics as they change; ``for`` waits. See :meth:`AsyncClient.subscribe`.
+        """Return an iterator over statistics as they change.
+
+        Each step of ``for`` blocks until the next update. See :meth:`AsyncClient.subscribe`.
 
         Closing the subscription or the client, in any thread, ends the loop.
 

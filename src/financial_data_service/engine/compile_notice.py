@@ -1,7 +1,7 @@
-"""A notice while Numba compiles: the first start on a machine takes some ten seconds.
+"""A notice while Numba compiles: the first start on a machine takes about ten seconds.
 
-Numba reports each kernel that it compiles, and none that it loads from its cache. So nothing is
-announced where nothing takes long.
+Numba emits an event for each kernel that it compiles, but none for kernels that it loads from its
+cache. So there is no notice if the kernels are cached.
 """
 
 from __future__ import annotations
@@ -44,4 +44,4 @@ class _FirstCompilation(event.Listener):  # type: ignore[misc]  # Numba has no t
             self._announce(SENTENCE)
 
     def on_end(self, _event: Any) -> None:
-        """Announce nothing: the next log line shows that the compilation is over."""
+        """Do nothing. The next log line shows that compilation has finished."""

@@ -1,14 +1,14 @@
 """LLVM operations that Numba does not offer: reductions, a prefetch, atomics and fences.
 
-A loop ``total = total + x[i]`` or ``least = min(least, x[i])`` over doubles must run in order, and
-so cannot be vectorised, unless the compiler may reorder it. Numba's ``fastmath`` permits that for a
-whole function; it would also let the compiler simplify the error-free transformations of the
-kernels away. The functions here permit it for one operation. In plain Python, without Numba, they
-compute the same.
+A reduction over doubles, such as ``total = total + x[i]`` or ``least = min(least, x[i])``, must run
+in order. The compiler can vectorise it only if it may reorder the operations. Numba's ``fastmath``
+permits reordering in a whole function, but then the compiler could also remove the error-free
+transformations of the kernels. The functions here permit reordering for a single operation. Without
+Numba, as plain Python functions, they return the same results.
 
 ``add_in_any_order`` is used only where every partial sum is exact or all terms are non-negative,
 ``smaller`` and ``larger`` only on finite values. Zeros of either sign count as equal.
-``prefetch_for_write`` changes nothing but the time.
+``prefetch_for_write`` affects only the speed.
 
 ``load_acquire``, ``store_release``, ``fence_acquire`` and ``fence_release`` have the meaning of
 their C++ namesakes: compiler and processor do not move reads and writes of shared memory across
@@ -91,7 +91,7 @@ def _reassociable_add(_typing_context: Any, _a: Any, _b: Any) -> Any:
 
 
 def _llvm_intrinsic(name: str) -> Callable[..., float]:
-    """Return an LLVM intrinsic of two doubles, flagged as free of NaN and signed zero.
+    """Return an LLVM intrinsic of two doubles, with the fast-math flags nnan and nsz.
 
     The vectoriser recognises a reduction only with these flags on the call itself. Numba compiles
     ``min`` to a compare and a select, which runs at a quarter of the speed.

@@ -1,16 +1,18 @@
-"""The hot loops, compiled by Numba: append a batch, summarise a run, answer a window.
+"""The performance-critical loops, compiled by Numba.
 
-Every kernel is a function of arrays and scalars, releases the GIL, is cached on disk, and runs as
-plain Python too (``.py_func``). Kernels do not check their arguments:
+They append a batch, summarise a run and compute the statistics of a window.
+
+Every kernel takes arrays and scalars. It releases the GIL. Its machine code is cached on disk. It
+also runs as plain Python (``.py_func``). Kernels do not check their arguments:
 :mod:`~financial_data_service.engine.running_stats` checks batches and windows before the call.
 ``header`` is the header of a region as ``int64[512]``, ``region`` the whole region as
 ``float64[:]`` (:mod:`~financial_data_service.engine.layout`).
 
 A summary is passed as the tuple ``(count, min, max, sum_high, sum_low, m2)``, the fields of
-:class:`~financial_data_service.engine.summary.Summary`. The reference combines prices one by one.
-The kernels make two passes over a run instead: the sum first, then the squares of the deviations
-from the mean. That takes fewer roundings, and the compiler turns each pass into vector instructions
-(:mod:`~financial_data_service.engine.intrinsics`).
+:class:`~financial_data_service.engine.summary.Summary`. The reference (module ``summary``) combines
+prices one by one. The kernels make two passes over a run instead: first the sum, then the squared
+deviations from the mean. This rounds less often, and the compiler turns each pass into vector
+instructions (:mod:`~financial_data_service.engine.intrinsics`).
 
 The sum of a run is exact because every term is split at a common grid (Rump, Ogita, Oishi: Accurate
 floating-point summation part I, SIAM J. Sci. Comput. 31(1), 2008, doi:10.1137/050645671). The parts
@@ -70,9 +72,11 @@ double. A literal, as the module docstring explains; ``running_stats`` asserts t
 ``prices.PRICE_MAX``."""
 
 PREFETCH_AHEAD = 512
-"""Distance between the copy and the prefetch of the ring's memory, in prices: 4 KiB, about 150 ns
-of work. Without the prefetch an append of 10,000 takes 15 % longer. Distances from 256 to 1024 are
-within 5 % of each other."""
+"""How far ahead of the copy the ring's memory is prefetched, in prices.
+
+512 prices are 4 KiB, about 150 ns of work. Without the prefetch an append of 10,000 takes 15 %
+longer. Distances from 256 to 1024 are within 5 % of each other.
+"""
 
 EMPTY = (0, math.inf, -math.inf, 0.0, 0.0, 0.0)
 
@@ -95,8 +99,9 @@ def copy_prices(source, target):  # type: ignore[no-untyped-def]
     Returns
     -------
     tuple
-        ``(invalid, min, max)``: the number of values that are not finite or beyond ``PRICE_MAX``,
-        and the bounds of all values, which are meaningful only if that number is 0.
+        ``(invalid, min, max)``: the number of values that are not finite or are larger than
+        ``PRICE_MAX``, and the minimum and maximum of all values. The minimum and maximum are valid
+        only if that number is 0.
     """
     invalid = 0
     least = source[0]
@@ -125,7 +130,10 @@ def divide_pair(high, low, count):  # type: ignore[no-untyped-def]
 
 @compiled
 def mean_of(sum_high, sum_low, count):  # type: ignore[no-untyped-def]
-    """Return a sum divided by a count, as a pair. A count that is a power of two only scales."""
+    """Return a sum divided by a count, as a pair.
+
+    If the count is a power of two, the division is exact.
+    """
     if count & (count - 1) == 0:
         scale = 1.0 / count
         return sum_high * scale, sum_low * scale
@@ -152,14 +160,14 @@ def add_pairs(a_high, a_low, b_high, b_low):  # type: ignore[no-untyped-def]
 def grid_for(magnitude, count):  # type: ignore[no-untyped-def]
     """Return a power of two of at least ``2 * magnitude * count`` (Rump's NextPowerTwo).
 
-    Up to `count` doubles of at most `magnitude`, each rounded to the last bit of the grid, add up
-    without rounding. The grid is 0 if the magnitude is 0.
+    Up to `count` doubles of at most `magnitude`, each rounded to a multiple of the last bit of the
+    grid, add up without rounding. The grid is 0 if the magnitude is 0.
     """
     bound = magnitude * (2.0 * count)
     scaled = bound * 9007199254740992.0  # 2^53
     grid = (scaled + bound) - scaled
-    # If the bound is a power of two, it is half of the last bit of `scaled`. The tie rounds to
-    # even, and the difference is zero.
+    # If the bound is a power of two, it equals half an ulp of `scaled`. The addition then rounds to
+    # even and the difference is 0, so the bound itself is returned.
     return grid if grid > 0.0 else bound
 
 
@@ -198,7 +206,7 @@ def summarise_prices(prices):  # type: ignore[no-untyped-def]
     Parameters
     ----------
     prices : float64[n]
-        At least one, finite, at most 10^8 of them.
+        1 to 10^8 finite prices.
     """
     least = prices[0]
     greatest = prices[0]
@@ -229,7 +237,7 @@ def summarise_blocks(minima, maxima, sums_high, sums_low, m2s, block_count):  # 
     Parameters
     ----------
     minima, maxima, sums_high, sums_low, m2s : float64[n]
-        Fields of the blocks' summaries, at least one.
+        Fields of the summaries of at least one block.
     block_count : int
         Prices in each block; a power of two, so that dividing by it does not round.
     """
@@ -253,7 +261,7 @@ def summarise_blocks(minima, maxima, sums_high, sums_low, m2s, block_count):  # 
 
 @compiled
 def combine(left, right):  # type: ignore[no-untyped-def]
-    """Return the summary of two disjoint blocks together; see ``summary.combine``."""
+    """Return the combined summary of two disjoint blocks; see ``summary.combine``."""
     left_count, left_min, left_max, left_high, left_low, left_m2 = left
     right_count, right_min, right_max, right_high, right_low, right_m2 = right
     if left_count == 0:
@@ -309,10 +317,11 @@ def summarise_run(header, region, level, begin, end):  # type: ignore[no-untyped
 def summarise_window(header, region, begin, end):  # type: ignore[no-untyped-def]
     """Return the summary of prices number ``begin`` to ``end``, at least one. O(log n).
 
-    The walk goes from the prices upwards. On each level it reads the items at either side that do
-    not fill a block of the next level, and leaves the whole blocks to that level. It reads at most
-    ``2 * fanout`` items per level and ``largest_window / fanout**levels`` at the top, so the cost
-    is bounded by the geometry and not by the length of the window.
+    The function starts with the prices and goes up level by level. On each level it reads the items
+    at both edges of the window that do not fill a block of the next level. The complete blocks
+    between them are read on that next level. It reads at most ``2 * fanout`` items per level and
+    ``largest_window / fanout**levels`` at the top, so the cost is bounded by the geometry and not
+    by the length of the window.
     """
     shift = header[WORD_FANOUT_SHIFT]
     levels = header[WORD_LEVELS]
@@ -333,10 +342,10 @@ def summarise_window(header, region, begin, end):  # type: ignore[no-untyped-def
 def window(header, region, length, as_of):  # type: ignore[no-untyped-def]
     """Return the statistics of the last `length` prices up to the newest, or up to an older one.
 
-    The kernel takes no lock although another process may append meanwhile. It reads first and
-    checks afterwards that the writer cannot have reached what was read; the writer may be at work
-    up to one batch beyond the count. If it can have, the newest window is read again (`as_of` is
-    -1) or the answer is "overwritten". O(1).
+    The kernel takes no lock, although another process may append at the same time. It first reads,
+    and then checks that the writer cannot have overwritten what it read. The writer may be writing
+    up to one batch beyond the count. If prices may have been overwritten, the kernel reads the
+    newest window again (`as_of` is -1), or returns "overwritten" (`values` is -1). O(1).
 
     Parameters
     ----------
@@ -374,7 +383,10 @@ def window(header, region, length, as_of):  # type: ignore[no-untyped-def]
 
 @compiled
 def store_summary(header, region, level, price_slot, summary):  # type: ignore[no-untyped-def]
-    """Store the summary of the block of a level that holds the price in a slot."""
+    """Store a summary of a level.
+
+    The block is the one that contains the price in slot `price_slot`.
+    """
     shift = header[WORD_FANOUT_SHIFT] * level
     blocks = header[WORD_CAPACITY] >> shift
     start = header[WORD_OFFSETS + level] + (price_slot >> shift)
@@ -401,15 +413,15 @@ def store_blocks(header, region, level, first, end):  # type: ignore[no-untyped-
 def store_prices(header, region, values):  # type: ignore[no-untyped-def]
     """Copy a batch into its slots, and store the summaries of the level-1 blocks it completes.
 
-    The kernel works block by block, so that one block is summarised while the memory of the next is
-    fetched. A block that lies in the batch as a whole is summarised from the batch: its copy in the
-    ring may not have reached the cache yet.
+    The kernel works block by block, so that the memory of the next block is fetched while one block
+    is summarised. A block that is entirely in the batch is summarised from the batch, because its
+    copy in the ring may not be in the cache yet.
 
     Returns
     -------
     bool
-        False if a value is not a price. What was written until then lies beyond the count, where
-        no window reads.
+        False if a value is not a price. The values written before that are beyond the count, so no
+        window reads them.
     """
     sequence = header[WORD_COUNT]
     capacity = header[WORD_CAPACITY]
@@ -452,10 +464,13 @@ def complete_blocks(header, region, lowest, sequence, new_sequence):  # type: ig
 
 @compiled
 def publish(header, sequence):  # type: ignore[no-untyped-def]
-    """Store a new count. From then on readers see what was stored before it.
+    """Store a new count.
+
+    A reader that sees the new count also sees everything that was stored before it.
 
     The two copies are stored first. They let recovery distinguish a count that a killed writer was
-    about to store from a damaged count. A deletion stores no copies: it is complete or not begun.
+    about to store from a damaged count. A deletion does not update the copies, because it is a
+    single store.
     """
     if sequence >= 0:
         header[WORD_COUNT_COPIES] = sequence
@@ -468,9 +483,9 @@ def append(header, region, values):  # type: ignore[no-untyped-def]
     """Append a batch and return the new sequence, or -1 if a value is not a price.
 
     The values are copied into their slots, the blocks that they complete are summarised level by
-    level, and the new count is published last. Until then nothing that a window reads has changed.
-    So a batch that turns out to be invalid half-way, or whose writer dies, has not happened. O(n),
-    independent of any window.
+    level, and the new count is published last. Until then no data that a window reads has changed.
+    So an invalid batch, or one whose writer is killed, has no effect. O(n), independent of any
+    window.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Byte layout of the region that holds one symbol: where each price and each summary lies.
+"""Byte layout of the memory region of one symbol: the position of each price and each summary.
 
 A region is one run of memory, mapped as a whole::
 
@@ -35,8 +35,8 @@ Invariants
 * ``capacity >= max(largest_window, batch_max) + batch_max``. So an append overwrites nothing that a
   window of the previous count reads, nor the previous batch, which a client may send again. Until
   the new count is stored, the append has not happened.
-* ``fanout`` is a power of two. So slots and block numbers are shifts and masks, and the mean of a
-  whole block is its sum scaled without rounding.
+* ``fanout`` is a power of two. So slots and block numbers are computed with shifts and masks. The
+  mean of a complete block is its sum divided by a power of two, which does not round.
 """
 
 from __future__ import annotations
@@ -86,18 +86,27 @@ DELETED = -1  # the count of a deleted symbol
 FIELDS = 5  # min, max, sum_high, sum_low, m2
 
 LARGEST_WINDOW_MAX = 10**8
-"""Longest window in prices. 10^8 squares of 10^150 add up to 10^308, close to the largest double.
-The exact division by the length of a window relies on a length of at most 27 bits."""
+"""Longest window in prices.
+
+The sum of 10^8 squares of 10^150 is 10^308, close to the largest double. Exact division by a window
+length requires a length of at most 27 bits.
+"""
 
 DEFAULT_FANOUT = 128
-"""Prices per block, and blocks per block of the next level. It trades memory for the work at the
-edges of a window: the levels add 40 bytes per `fanout` prices (fanout 128: 3.9 %, 64: 7.9 %, 32:
-16 %), and a query reads up to ``2 * (fanout - 1)`` items per level."""
+"""Prices per block, and blocks per block of the next level.
+
+A smaller fanout needs more memory, but a query reads fewer items at the edges of a window. The
+levels add 40 bytes per `fanout` prices: 3.9 % at 128, 7.9 % at 64, 16 % at 32. A query reads up to
+``2 * (fanout - 1)`` items per level.
+"""
 
 FANOUT_MAX = 1024
-"""Largest fanout. Squares of deviations are added up over runs of twice the fanout, in one double
-per vector lane. Alternating prices repeat the same rounding: the error of var is 1.4e-15 at 1024,
-and 1.6e-14, more than is promised, at 16384."""
+"""Largest fanout.
+
+Squared deviations are summed over up to twice the fanout, in one double per vector lane. If prices
+alternate, the same rounding error repeats. The error of var is then 1.4e-15 at a fanout of 1024,
+and 1.6e-14 at 16384. The documented bound is 1e-14.
+"""
 
 assert WORD_OFFSETS + LEVELS_MAX + 1 <= WORD_CREATED_NS
 assert WORD_COUNT // 8 != WORD_STATE // 8 != WORD_APPEND_LIMIT // 8  # cache lines of their own
@@ -115,9 +124,9 @@ class Geometry:
     largest_window : int
         Longest window that can be asked for, in prices; 10 to 10^8.
     fanout : int
-        Prices to a block and blocks to a higher block; a power of two, 2 to 1024.
+        Prices per block, and blocks per block of the next level; a power of two, 2 to 1024.
     batch_max : int
-        Prices in one append at most; at least 1.
+        Maximum number of prices in one append; 1 or more.
 
     Raises
     ------
@@ -154,7 +163,7 @@ class Geometry:
 
     @property
     def capacity(self) -> int:
-        """Prices in the ring: window or batch, and one more batch, in whole top-level blocks."""
+        """Prices in the ring: the larger of window and batch, and one more batch, in whole blocks."""
         top = 1 << (self.fanout_shift * self.levels)
         held = max(self.largest_window, self.batch_max)
         return -(-(held + self.batch_max) // top) * top

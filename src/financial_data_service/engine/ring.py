@@ -23,8 +23,8 @@ _MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if hasattr(mmap, "MAP_ANO
 class Ring:
     """One symbol's region of memory. It is released on close or at the end of the process.
 
-    One writer at a time. A new ring takes a page or two of memory, whatever its size; further pages
-    are taken when prices are written to them.
+    Only one writer at a time is allowed. A new ring uses one or two pages of memory, whatever its
+    size. Further pages are allocated when prices are written to them.
 
     Parameters
     ----------
@@ -67,9 +67,9 @@ class Ring:
     def oldest(self) -> int:
         """Sequence number of the oldest price that is still in the ring.
 
-        An invalid batch may have overwritten slots before it was refused. So the ``batch_max``
-        slots that the next batch may take do not count as held. Neither do prices below the floor:
-        they may have been overwritten by prices that a loss of power then took back.
+        A refused batch may have overwritten slots before it was refused. So the ``batch_max`` slots
+        after the newest price are treated as overwritten. Prices below the floor are treated in the
+        same way: newer prices, lost in a power failure, may have overwritten them.
         """
         floor = int(self.header[WORD_FLOOR])
         return max(floor, self.sequence - (self.geometry.capacity - self.geometry.batch_max))
@@ -77,7 +77,8 @@ class Ring:
     def read(self, begin: int, end: int) -> npt.NDArray[np.float64]:
         """Return prices number ``begin`` to ``end``, oldest first.
 
-        The result is a view on the ring, O(1), or a copy, O(n), if the prices wrap around its end.
+        The result is a view of the ring, O(1). If the prices wrap around the end of the ring, it is
+        a copy, O(n).
 
         Parameters
         ----------
@@ -98,12 +99,13 @@ class Ring:
         """Release the memory as soon as no array refers to it. Idempotent."""
         self._count = memoryview(b"\0" * 8).cast("q")
         self.region = np.empty(0)
-        # Kernels do not check bounds: an empty header keeps a late reader off unmapped memory.
+        # Kernels do not check bounds. A header of zeros prevents a late reader from accessing
+        # unmapped memory.
         self.header = np.zeros(HEADER_WORDS, dtype=np.int64)
         try:
             self._map.close()
         except BufferError:
-            # A view still refers to the mapping, which lives as long as the view.
+            # A view still refers to the mapping. The mapping is released together with the view.
             return
 
 

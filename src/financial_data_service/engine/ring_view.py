@@ -1,4 +1,4 @@
-"""RingView: prices and summaries of a symbol, read while another thread or process may append.
+"""RingView: reads prices and summaries of a symbol while another thread or process may append.
 
 Readers take no lock. A price stays in its slot until newer prices come round to it. So a reader
 reads first, and checks afterwards that the writer cannot have reached what was read. The writer may
@@ -31,14 +31,14 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 Result = TypeVar("Result")
 
 TRIES = 5
-"""Attempts to read prices that newer ones overwrite meanwhile."""
+"""Maximum number of attempts if newer prices overwrite those being read."""
 
 compiled: Any = njit(cache=True, nogil=True)
 
 
 @compiled
 def count_after(header):  # type: ignore[no-untyped-def]
-    """Return the count, read after everything that was read before."""
+    """Return the count. An acquire fence ensures that it is read after all earlier reads."""
     fence_acquire()
     return header[WORD_COUNT]
 
@@ -46,7 +46,7 @@ def count_after(header):  # type: ignore[no-untyped-def]
 class RingView:
     """A view on the prices and levels of a symbol, with or without a concurrent writer.
 
-    It keeps the memory of a symbol that is closed or deleted meanwhile, so any thread may use it.
+    It keeps the memory mapped even if the symbol is closed or deleted, so any thread may use it.
 
     Parameters
     ----------
@@ -85,7 +85,9 @@ class RingView:
 
     @property
     def oldest(self) -> int:
-        """Number of the oldest price that is certainly intact, and was when it was read before.
+        """Number of the oldest price that is certainly intact.
+
+        It was also intact during any earlier read.
 
         A batch beyond the count may be in progress.
         """
@@ -111,7 +113,7 @@ class RingView:
         Raises
         ------
         OverwrittenError
-            When all of ``TRIES`` attempts were overtaken.
+            When newer prices overwrote the range in all ``TRIES`` attempts.
         SymbolNotFoundError
             When the symbol was deleted.
         """

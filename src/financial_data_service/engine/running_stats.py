@@ -6,8 +6,8 @@ them.
 
 Invariants
 ----------
-* A batch is appended as a whole or not at all: nothing that a window reads is written before the
-  batch is known to be valid.
+* A batch is appended as a whole or not at all. Data that a window reads is not changed before the
+  whole batch has been checked.
 * An answer depends only on the prices in its window.
 """
 
@@ -32,7 +32,7 @@ __all__ = ["RunningStats", "raise_invalid", "warm_up"]
 
 _new_tuple = tuple.__new__
 
-# The kernels hold the limit as a literal of their own: see kernels.py.
+# The kernels define the limit as a separate literal; see kernels.py.
 assert PRICE_MAX == kernels.PRICE_MAX
 
 
@@ -114,7 +114,10 @@ class RunningStats:
         return sequence
 
     def writing(self) -> AbstractContextManager[object]:
-        """Return a context in which no other process appends. In memory no other process can."""
+        """Return a context manager that excludes other writers.
+
+        For a ring in memory it does nothing, because no other process can write to it.
+        """
         return nullcontext()
 
     def window(self, last: int) -> WindowStats:
@@ -148,7 +151,8 @@ class RunningStats:
         return self._window(10**k)
 
     def _window(self, length: int, as_of: int = -1) -> WindowStats:
-        # WindowStats._make without its check of the length, which takes 0.2 µs of 1 to 2.
+        # Like WindowStats._make, but without its length check. The check takes 0.2 µs of a query of
+        # 1 to 2 µs.
         return _new_tuple(
             WindowStats,
             (length, *kernels.window(self._ring.header, self._ring.region, length, as_of)),
@@ -161,8 +165,9 @@ class RunningStats:
     def windows_as_of(self, lengths: Iterable[int]) -> list[WindowStats]:
         """Return the statistics of several windows that all end at the same price.
 
-        That is the newest price at the time of the call. If another process appends so fast that
-        the longest window is overwritten meanwhile, the windows are read again at a later price.
+        They end at the newest price at the time of the call. If another process appends so fast
+        that the longest window is overwritten meanwhile, the windows are read again at a later
+        price.
 
         Parameters
         ----------
@@ -208,7 +213,8 @@ class RunningStats:
             begin = max(0, sequence - last)
             values = self._ring.read(begin, sequence).copy()
             oldest = self.oldest
-            # The count of a deleted symbol no longer tells which prices were overwritten.
+            # If the symbol was deleted, the count (-1) no longer shows which prices were
+            # overwritten.
             if (begin >= oldest and self.sequence >= 0) or sequence == 0:
                 return values
 
@@ -239,7 +245,10 @@ class RunningStats:
 
     @property
     def oldest(self) -> int:
-        """Number of the oldest price still held; more than the largest window's are."""
+        """Number of the oldest price still in the ring.
+
+        The ring holds more prices than the largest window.
+        """
         return self._ring.oldest
 
     @property

@@ -1,7 +1,9 @@
-"""Where the symbols of a manager are kept: in memory here, elsewhere in subclasses.
+"""Storage for the symbols of a manager.
 
-A store creates, finds and removes symbols, and enforces their number. The manager checks names and
-batches.
+``MemoryStore`` keeps them in memory; other subclasses of ``SymbolStore`` keep them elsewhere.
+
+A store creates, finds and removes symbols, and enforces their maximum number. The manager checks
+names and batches.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ __all__ = ["MemoryStore", "SymbolChangedError", "SymbolStore"]
 
 
 class SymbolChangedError(Exception):
-    """Another process has created or deleted the symbol meanwhile: the caller looks again.
+    """Another process has created or deleted the symbol in the meantime.
+
+    The caller must look it up again.
 
     It never reaches a user, so it is not a :class:`~financial_data_service.errors.FdsError`.
     """
@@ -58,7 +62,7 @@ class SymbolStore(ABC):
 
     @abstractmethod
     def find(self, symbol: str) -> RunningStats | None:
-        """Return a symbol that the caller does not hold yet, or None if it does not exist.
+        """Return a symbol that the caller has not opened yet, or None if it does not exist.
 
         Raises
         ------
@@ -73,7 +77,7 @@ class SymbolStore(ABC):
         Raises
         ------
         SymbolChangedError
-            When the symbol exists by now.
+            When another process has created the symbol in the meantime.
         SymbolLimitError
             When there are ``max_symbols`` already.
         InsufficientStorageError
@@ -100,14 +104,14 @@ class SymbolStore(ABC):
         Returns
         -------
         iterable of RunningStats
-            Symbols that disappeared without being deleted. The caller releases them.
+            Symbols whose file was removed or replaced without a delete. The caller closes them.
         """
         return ()
 
     def observe_syncs(self, observer: Callable[[int], object] | None) -> None:  # noqa: B027
         """Report how long each sync to disk takes, in nanoseconds; None ends that.
 
-        Memory has no syncs. The thread that waited for a sync calls the observer.
+        A memory store has no syncs. The observer is called in the thread that waited for the sync.
         """
 
     def close(self) -> None:  # noqa: B027 - a store may hold nothing
@@ -122,7 +126,7 @@ class MemoryStore(SymbolStore):
         self._names: dict[str, None] = {}  # in order of creation
 
     def find(self, symbol: str) -> RunningStats | None:
-        """Return None: the manager that created a symbol holds it already."""
+        """Always return None, because the manager already holds every symbol that it created."""
         return None
 
     def create(self, symbol: str, prices: npt.NDArray[np.float64]) -> RunningStats:

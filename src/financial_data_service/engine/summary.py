@@ -1,11 +1,12 @@
 """The algebra of a block of prices, in plain Python: the reference for the kernels.
 
-A :class:`Summary` holds what the statistics of a window need to know about a block of prices.
-Summaries form a commutative monoid under :func:`combine` with :data:`IDENTITY`, so a window can be
-answered from any partition of it into blocks (FlatFAT: Tangwongsan, Hirzel, Schneider, Wu: General
-incremental sliding-window aggregation, PVLDB 8(7), 2015, doi:10.14778/2752939.2752940). ``min`` and
-``max`` are associative bit for bit; the sum is if it fits the 106 bits of its pair; ``m2`` is
-within a few units in the last place.
+A :class:`Summary` contains the data about a block of prices from which window statistics are
+computed. Summaries form a commutative monoid under :func:`combine` with :data:`IDENTITY`, so a
+window can be answered from any partition of it into blocks (FlatFAT: Tangwongsan, Hirzel,
+Schneider, Wu: General incremental sliding-window aggregation, PVLDB 8(7), 2015,
+doi:10.14778/2752939.2752940). ``min`` and ``max`` are exactly associative. The sum is exactly
+associative if it fits in the 106 bits of its pair. ``m2`` is associative within a few units in the
+last place.
 
 Numerics
 --------
@@ -16,7 +17,7 @@ lies below its last bit, and with that the variance of prices that are large com
 spread. With the pair, the difference of two block means keeps its relative accuracy. Every term of
 ``m2`` is a square, so nothing cancels and the variance cannot be negative.
 
-Nothing is subtracted when a price leaves a window. So an answer depends only on the prices in the
+No price is ever subtracted from a running sum. So the statistics depend only on the prices in the
 window.
 """
 
@@ -106,7 +107,7 @@ def lower(summary: Summary) -> tuple[float, float, float, float]:
 
 
 def summarise(prices: Iterable[float]) -> Summary:
-    """Return the summary of `prices`, folded one at a time. O(n)."""
+    """Return the summary of `prices`, combined one at a time. O(n)."""
     return reduce(combine, map(lift, prices), IDENTITY)
 
 
@@ -124,7 +125,10 @@ def fast_two_sum(a: float, b: float) -> tuple[float, float]:
 
 
 def add_pairs(a_high: float, a_low: float, b_high: float, b_low: float) -> tuple[float, float]:
-    """Return the sum of two pairs as a pair. Relative error below 2^-104, also if they cancel."""
+    """Return the sum of two pairs as a pair.
+
+    The relative error is below 2^-104, even if the pairs cancel.
+    """
     high, error = two_sum(a_high, b_high)
     low, rest = two_sum(a_low, b_low)
     high, error = fast_two_sum(high, error + low)
@@ -134,8 +138,8 @@ def add_pairs(a_high: float, a_low: float, b_high: float, b_low: float) -> tuple
 def divide_pair(high: float, low: float, count: int) -> tuple[float, float]:
     """Return ``(high + low) / count`` as a pair, for a count of at most 27 bits.
 
-    The remainder of the first quotient is exact: the quotient is split into two halves of 26 bits
-    (Veltkamp), and each half times a count of 27 bits is a double.
+    The remainder of the first quotient is exact. The quotient is split into two halves of 26 bits
+    (Veltkamp). The product of a half and a count of 27 bits fits in a double.
     """
     quotient = high / count
     scaled = quotient * 134217729.0  # 2^27 + 1

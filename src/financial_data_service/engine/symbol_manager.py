@@ -1,6 +1,7 @@
 """SymbolManager: the symbols of a service, each with its rolling statistics.
 
-Invariant: a symbol exists from its first stored batch on. A refused batch creates nothing.
+Invariant: A symbol is created together with its first stored batch. A refused batch does not create
+a symbol.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ class SymbolManager:
     largest_window, batch_max, fanout : int
         As for :class:`~financial_data_service.engine.running_stats.RunningStats`.
     store : SymbolStore, optional
-        Where the symbols are kept, with its own sizes and limit. In memory if not given.
+        The storage for the symbols. It has its own sizes and limit, and then the other parameters
+        are ignored. By default symbols are kept in memory.
 
     Attributes
     ----------
@@ -107,7 +109,10 @@ class SymbolManager:
         self._store.observe_syncs(observer)
 
     def run_housekeeping(self) -> None:
-        """Do regular work: release symbols that are gone. Called about once a second."""
+        """Close symbols that were deleted or whose file has disappeared.
+
+        Called about once a second.
+        """
         for symbol in [name for name, stats in self._symbols.items() if stats.sequence < 0]:
             self._drop(symbol)
         gone = list(self._store.run_housekeeping())
@@ -302,7 +307,10 @@ def _add_missing(
     prices: npt.NDArray[np.float64],
     from_sequence: int,
 ) -> BatchReceipt:
-    """Append the part of a batch that is not stored yet, atomically among all writers."""
+    """Append the part of a batch that is not stored yet.
+
+    The comparison and the append are atomic with respect to other writers.
+    """
     # The whole batch is checked, not only the part that will be appended.
     if kernels.find_invalid(prices) >= 0:
         raise_invalid(prices)
@@ -321,7 +329,10 @@ def _not_yet_stored(
     prices: npt.NDArray[np.float64],
     from_sequence: int,
 ) -> npt.NDArray[np.float64]:
-    """Return the part of a batch after the stored prices. The part before must equal them."""
+    """Return the part of a batch that is not stored yet.
+
+    The part that is already stored must be equal to the stored prices.
+    """
     sequence = running_stats.sequence
     if from_sequence > sequence:
         raise _gap(symbol, sequence, from_sequence)
