@@ -163,7 +163,7 @@ class Geometry:
 
     @property
     def capacity(self) -> int:
-        """Prices in the ring: the larger of window and batch, and one more batch, in whole blocks."""
+        """Prices in the ring: the larger of window and batch, plus a batch, in whole blocks."""
         top = 1 << (self.fanout_shift * self.levels)
         held = max(self.largest_window, self.batch_max)
         return -(-(held + self.batch_max) // top) * top

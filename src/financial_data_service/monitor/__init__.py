@@ -6,8 +6,8 @@
                                                 │ a snapshot at each refresh
     page.py: Streamlit, a fragment per session ◀┘ model.py: the snapshot as JSON
 
-What a viewer sees is the view of the service's own page, embedded as a component: a change of what
-both pages show goes to ``server/page/static/view.js``. A change of what the monitor knows goes
-here. It knows the service by HTTP and WebSocket alone (``FDS_URL``, ``FDS_API_KEY``), and imports
-only ``client`` and the layers below.
+The page embeds the view of the service's own page as a component. Change what both pages show in
+``server/page/static/view.js``. Change what the monitor records in this package. The monitor uses
+the service only through HTTP and WebSocket (``FDS_URL``, ``FDS_API_KEY``). It imports only
+``client`` and the layers below it.
 """

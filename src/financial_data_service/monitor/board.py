@@ -1,7 +1,7 @@
 """What the monitor knows about the service: windows, histories, the state.
 
-It does no input or output: times are arguments. One thread feeds it, another samples it, and any
-thread may call :meth:`Board.snapshot`.
+The board does no I/O. The caller passes the current time as an argument. One thread feeds it,
+another samples it, and any thread may call :meth:`Board.snapshot`.
 """
 
 from __future__ import annotations
@@ -43,10 +43,11 @@ class Board:
         return self._state.is_online
 
     def begin(self, symbols: Iterable[Symbol], limits: Limits) -> None:
-        """Note that there is a connection, with these symbols and limits.
+        """Record that the monitor is connected, and which symbols and limits the service has.
 
-        Symbols that were deleted meanwhile are removed. The others may have started again from
-        their first price: they are shown as they were until their next update, and not sampled.
+        Symbols that were deleted meanwhile are removed. The other symbols may have been deleted and
+        created again. Until its next update, each is shown in its last known state and is not
+        sampled.
         """
         names = {each.symbol for each in symbols}
         with self._lock:
@@ -71,7 +72,10 @@ class Board:
             )
 
     def lose(self, problem: str, now: float, *, wants_key: bool = False) -> None:
-        """Note that the service cannot be reached, or not with this key. What was known stays."""
+        """Record that the service cannot be reached, or rejects this API key.
+
+        The last known state is kept.
+        """
         with self._lock:
             self._counted = None
             self._state = replace(
@@ -116,7 +120,10 @@ class Board:
             self._unset_since.setdefault(name, now)
 
     def _shown(self, name: str, now: float) -> SymbolSnapshot:
-        """Return a symbol; while windows of an update are missing, as it was before the update."""
+        """Return the snapshot of a symbol.
+
+        While an update is incomplete, return the snapshot from before that update.
+        """
         is_due = now - self._unset_since.get(name, -math.inf) < SET_SECONDS_MAX
         return self._sets.get(name, self._symbols[name]) if is_due else self._symbols[name]
 
@@ -130,7 +137,7 @@ class Board:
             self._state = replace(self._state, request_rate=rate, started_at=started_at)
 
     def unmeasured(self) -> None:
-        """Note that the service is alive and gives no metrics now."""
+        """Record that the service is alive but does not provide metrics now."""
         with self._lock:
             self._state = replace(self._state, request_rate=math.nan)
 
@@ -140,7 +147,7 @@ class Board:
             self._state = replace(self._state, refused=files)
 
     def sample(self, now: float) -> None:
-        """Add a sample to each history; a gap while the service cannot be reached."""
+        """Add a sample to each history. While the service cannot be reached, add a gap."""
         with self._lock:
             for name in self._symbols:
                 symbol = self._shown(name, now)
@@ -151,8 +158,9 @@ class Board:
     def snapshot(self, now: float = math.inf) -> Snapshot:
         """Return all that is known.
 
-        The windows of an update arrive one by one. With `now`, in seconds of the epoch, a symbol
-        is returned as it was before an update of which windows are still missing, for a short time.
+        The windows of an update arrive one by one. If `now` (seconds since the epoch) is given, a
+        symbol with an incomplete update is returned in its state from before that update, for at
+        most `SET_SECONDS_MAX`.
         """
         with self._lock:
             symbols = [

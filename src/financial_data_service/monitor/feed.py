@@ -31,16 +31,19 @@ if TYPE_CHECKING:
 __all__ = ["Feed"]
 
 INTERVAL_MS = 250
-"""Interval of updates: the page is not read faster."""
+"""Interval between updates. A viewer cannot read faster changes."""
 
 POLL_SECONDS = 2.0
 ANSWER_SECONDS_MAX = 5.0
 NO_FIGURES = (404, 429, 503)
-"""Statuses of ``/metrics`` from a live service: metrics are off, or it has too much to do."""
+"""Statuses with which a live service refuses ``/metrics``, as it is disabled or overloaded."""
 
 RETRIES = Retries(count=0, pause_seconds=0.25, pause_seconds_max=2.0)
 CLOCK_SECONDS_MAX = 2.0
-"""A larger difference of the two clocks is corrected. ``Date`` has whole seconds."""
+"""A larger difference between the two clocks is corrected.
+
+A smaller one is ignored, because the ``Date`` header has a resolution of one second.
+"""
 
 
 class Feed:
@@ -120,8 +123,8 @@ class Feed:
     def _receive(self) -> None:
         """Take in updates until the connection ends.
 
-        Each connection has a subscription of its own, which begins with the state of every window:
-        a service that was restarted may have other prices at the same sequence.
+        Each connection subscribes again and first receives the state of every window. This is
+        necessary because a restarted service may have other prices at the same sequence.
         """
         k_max = len(str(self._client.limits().largest_window)) - 1
         with self._client.subscribe(
@@ -196,7 +199,7 @@ class Feed:
         self.board.measured(requests, min(starts) - ahead if starts else None, now)
 
     def _read_refused(self) -> None:
-        """Ask which files are rejected: no stream has their symbols."""
+        """Read which files are rejected. No stream contains the symbols of these files."""
         readiness = self._client.ready()
         if readiness:  # Otherwise what was known holds.
             self.board.refuses(readiness.refused)

@@ -1,4 +1,4 @@
-"""The history of one symbol: a table of samples over time, NaN where nothing was known::
+"""The history of one symbol: a table of samples over time. A value that was not known is NaN.
 
 time | sequence | held | last | rate | avg std min max of k = 1 | of k = 2 | …
 """
@@ -16,12 +16,15 @@ from financial_data_service.monitor.snapshot import SymbolSnapshot
 
 __all__ = ["SAMPLES_MAX", "SAMPLE_SECONDS", "History", "columns"]
 
-# These three are the page's own, as board.js has them.
+# These three constants have the same values in the service's own page (board.js).
 SAMPLE_SECONDS = 0.5
 SAMPLES_MAX = 360
-"""Three minutes: as much as a plot of this width can show."""
+"""Maximum number of samples: three minutes, which is what a plot of this width can show."""
 RATE_SAMPLES = 4
-"""Samples of a rate. Fewer would show single batches, more would hide a standstill."""
+"""Number of sample intervals over which a rate is computed.
+
+With fewer, single batches would be visible. With more, a standstill would be hidden.
+"""
 
 DIGITS = 12
 """Significant digits of statistics in a plot; all 17 would double what is sent."""
@@ -48,7 +51,10 @@ class History:
         return self._count
 
     def add(self, now: float, symbol: SymbolSnapshot | None, largest_window: int) -> None:
-        """Add what is known at `now`, in seconds of the epoch; None if nothing is."""
+        """Add a sample at `now` (seconds since the epoch).
+
+        `symbol` is None if its state is not known.
+        """
         if self._count == SAMPLES_MAX:
             self._table[:-1] = self._table[1:]
             self._count -= 1
@@ -104,7 +110,7 @@ def columns(table: npt.NDArray[np.float64], ks: Sequence[int]) -> dict[str, Any]
 
 
 def _rounded(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Round to :data:`DIGITS` significant digits. What has no such scale is left as it is."""
+    """Round to :data:`DIGITS` significant digits. Zero, NaN and infinity are returned unchanged."""
     with np.errstate(all="ignore"):
         scale = 10.0 ** (DIGITS - 1 - np.floor(np.log10(np.abs(values))))
         rounded = np.round(values * scale) / scale

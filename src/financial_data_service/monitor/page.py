@@ -1,9 +1,9 @@
 """The Streamlit page: the view of the service's own page, fed by one subscription.
 
-The view (``view.js``, ``plots.js``, their styles) is the service's own. Here it is a component, so
-there is one source for what both pages show. Unlike the root page, this one keeps the API key in
-its own process, asks the service once for all its viewers, and has a history from before a viewer
-came.
+The view (``view.js``, ``plots.js``, their styles) is the service's own. This page embeds it as a
+component, so both pages show the same view. This page differs from the root page in three ways. It
+keeps the API key in its own process. It uses one subscription for all viewers. Its history begins
+before a viewer opens the page.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ export default function ({ data, parentElement, setStateValue }) {
   root.view.render(model);
 }
 """
-# The colours are Streamlit's, whose theme need not be that of the system, or such that either
-# theme can have.
+# The first colours come from Streamlit's theme, which may differ from the system's theme. The fixed
+# colours suit both a light and a dark theme.
 _THEME = """
 .root { --ink: var(--st-text-color); --back: var(--st-background-color); --muted: #8d96a5;
   --panel: var(--st-secondary-background-color); --line: #8883; --link: var(--st-link-color);
@@ -74,7 +74,7 @@ def live(feed: Feed) -> None:
     now = time.time()
     bands: list[int] | None = st.session_state.get(KEY, {}).get("bands")
     model = model_of(feed.board.snapshot(now), feed.url, bands or (), now)
-    # Encoded here, it takes a tenth of the time that Streamlit would take.
+    # Encoding the model here takes a tenth of the time that Streamlit needs.
     data: Any = encode(model | {"bands": bands}).decode()
     view_component()(data=data, key=KEY, on_bands_change=lambda: None)
 

@@ -25,13 +25,13 @@ class SymbolSnapshot:
     windows : dict
         The newest update of each window, by k; a window without an update is missing.
     sequence : int
-        Number of prices ever appended, by the newest update.
+        Number of prices ever appended, as of the newest update.
     last : float
         The newest price.
     history : array
         As :meth:`~financial_data_service.monitor.history.History.frozen` returns it.
     is_current : bool
-        Whether the service has confirmed it since the last connection.
+        Whether an update of the symbol has arrived since the monitor last connected.
     """
 
     symbol: str
@@ -49,7 +49,7 @@ class Snapshot:
     Attributes
     ----------
     symbols : list of SymbolSnapshot
-        By name.
+        Sorted by name.
     limits : Limits or None
         Limits of the service; None until it has answered.
     problem : str or None

@@ -1,7 +1,7 @@
-"""Disk space for the prices of a file, allocated ahead of their use.
+"""Allocation of disk space before prices are written.
 
-A store into a hole of a file on a full disk is a signal (SIGBUS), not an error. So the blocks are
-allocated before prices are written to them.
+On a full disk, a write through the mapping into a hole of the file raises the signal SIGBUS. It
+does not return an error. So the blocks are allocated before prices are written to them.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ __all__ = ["GROWTH_MAX", "GROWTH_MIN", "Allocation", "byte_ranges", "no_room"]
 
 GROWTH_MIN = 1 << 16
 GROWTH_MAX = 1 << 19
-"""An eighth of the prices there are is allocated ahead, within these bounds (in prices). That takes
-some 80 µs on ext4 each time, and a millisecond for at most 4 MiB on a file system in memory."""
+"""An eighth of the prices there are is allocated ahead, within these bounds (in prices).
+
+Each allocation takes about 80 µs on ext4. On an in-memory file system it takes at most a
+millisecond, for at most 4 MiB.
+"""
 
 _ALL = 1 << 62  # more prices than there will ever be
 
@@ -54,7 +57,7 @@ class Allocation:
         sequence : int
             Number of prices in the file.
         end : int
-            Number of prices that there is to be space for.
+            Number of prices for which space is needed.
 
         Raises
         ------
@@ -82,9 +85,10 @@ class Allocation:
         if end < capacity:
             self._end = end
             return
-        # Once around the ring all slots are in use, unless the file is a copy with holes where
-        # zeros were. Asking for that takes a second on some file systems. The block count may
-        # include blocks of the file system, so it says nothing about slots that were never used.
+        # After the ring has wrapped around, all slots have space, unless the file is a copy with
+        # holes in place of zeros. The check avoids an allocation of the whole file, which takes a
+        # second on some file systems. Before the wrap-around the check would not work, because
+        # st_blocks may include the file system's own blocks.
         if os.fstat(self._descriptor).st_blocks * 512 < self._geometry.size_bytes:
             disk.allocate(self._descriptor, 0, self._geometry.size_bytes)
         self._end = _ALL

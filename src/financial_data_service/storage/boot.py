@@ -1,4 +1,7 @@
-"""Which boot of the machine this is: what lies in the page cache outlives processes, not boots."""
+"""The id of the machine's current boot.
+
+The page cache survives the end of a process but not a reboot.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,8 @@ _LINUX = Path("/proc/sys/kernel/random/boot_id")
 def boot_id() -> bytes:
     """Return 16 bytes that stay the same until the machine restarts.
 
-    If the system has no such id, they differ in each process. Then every file that was not closed
-    cleanly counts as left by a loss of power.
+    If the system has no boot id, the bytes differ in each process. Then every file that was not
+    closed cleanly is treated as if the machine had lost power.
     """
     try:
         return uuid.UUID(_LINUX.read_text().strip()).bytes

@@ -2,8 +2,8 @@
 
 The lock of ``directory.json`` is held, shared, by every process that has the directory open. A
 process that gets it exclusively is alone: it recovers the files on opening, and marks them as
-closed cleanly on closing. The lock of the directory itself is held for the moment in which a symbol
-is created, adopted or deleted.
+closed cleanly on closing. The lock of the directory itself is held only while a symbol is created,
+adopted or deleted.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class DirectoryAccess:
     path : Path
         The directory.
     settings : dict
-        Settings of this process, with its ``pid``. All processes must have the same, but for that.
+        Settings of this process, with its ``pid``. All processes must have the same settings,
+        except for ``pid``.
     is_synced : bool
         Whether new names in directories are synced to disk.
 
@@ -79,7 +80,8 @@ class DirectoryAccess:
         Raises
         ------
         DataDirectoryError
-            When the directory cannot be used, or another process starts or ends there too long.
+            When the directory cannot be used, or another process takes too long to start or stop in
+            it.
         """
         while True:
             descriptor = self._make_directory()
@@ -93,13 +95,14 @@ class DirectoryAccess:
             os.close(descriptor)  # It was replaced meanwhile: other processes lock the new one.
 
     def announce(self, descriptor: int) -> None:
-        """Store the settings of this process, which is alone."""
+        """Store the settings of this process. No other process may have the directory open."""
         write_settings(descriptor, self._settings)
 
     def share(self, descriptor: int) -> None:
         """Let other processes open the directory too."""
         fcntl.flock(descriptor, fcntl.LOCK_SH)
-        # Between the two locks there is a moment without any: another process may have come.
+        # flock releases the exclusive lock before it takes the shared one. Another process may have
+        # taken its lock in between.
         self.check_settings(descriptor)
 
     def opened(self, descriptor: int) -> None:
@@ -121,7 +124,7 @@ class DirectoryAccess:
         Raises
         ------
         DataDirectoryError
-            When they have not; the message names both.
+            When the settings differ. The message names both.
         """
         theirs, ours = load_settings(descriptor), self._settings
         different = [key for key in ours if key != "pid" and theirs.get(key) != ours[key]]

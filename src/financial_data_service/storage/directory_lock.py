@@ -26,8 +26,10 @@ _LOOKS = 10
 _LOOK_SECONDS = 0.0005
 
 START_SECONDS = 30.0
-"""How long a service that starts waits for one that starts or ends: recovery takes 0.4 s for a
-symbol of 10**8 prices."""
+"""How long a starting service waits for another service that is starting or stopping.
+
+For scale: recovery takes 0.4 s for a symbol of 10**8 prices.
+"""
 
 _WAIT_SECONDS = 0.01  # between two attempts at the lock of a directory
 
@@ -46,7 +48,7 @@ def is_in_use(path: str | os.PathLike[str]) -> bool:
 
 
 def is_at(descriptor: int, path: Path) -> bool:
-    """Whether a path leads to the open file. True if the system cannot tell."""
+    """Whether a path refers to the open file. True if the system cannot determine it."""
     try:
         return os.path.samestat(os.stat(path), os.fstat(descriptor))
     except (FileNotFoundError, NotADirectoryError):
@@ -56,7 +58,7 @@ def is_at(descriptor: int, path: Path) -> bool:
 
 
 def holder_of(settings: dict[str, Any]) -> str:
-    """Return the process that has a directory open, as words for a message."""
+    """Return a description, for a message, of the process that has a directory open."""
     pid = settings.get("pid")
     try:
         if not isinstance(pid, int) or pid <= 0:
@@ -85,7 +87,8 @@ def lock_alone_or_shared(descriptor: int, path: Path) -> bool:
     """Take the exclusive lock if no process has the directory open, else a shared one.
 
     Returns whether the lock is exclusive. A process that recovers, closes or checks the directory
-    holds the lock exclusively for a moment. After that no process may be left.
+    holds the lock exclusively for a short time. When it releases the lock, no process may have the
+    directory open any more, so the exclusive lock is tried again.
     """
     if try_lock(descriptor):
         return True
@@ -117,7 +120,8 @@ def lock_alone_at_last(descriptor: int) -> bool:
     for look in range(_LOOKS):
         if try_lock(descriptor):
             return True
-        # At random intervals: two processes that check would find each other again and again.
+        # The intervals are random. Otherwise two processes that check at the same intervals would
+        # always find each other's lock.
         time.sleep(_LOOK_SECONDS * (look + random.random()))
     return False
 

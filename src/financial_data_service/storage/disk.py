@@ -28,7 +28,10 @@ __all__ = [
 NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 NO_DESCRIPTOR = frozenset((errno.EMFILE, errno.ENFILE))
-"""Neither file nor disk is at fault: the process, or the system, has too many files open."""
+"""Error codes of a process or system that has too many files open.
+
+The file and the disk are not the cause.
+"""
 
 
 _SYNC_FILE_RANGE_WRITE = 2
@@ -48,7 +51,9 @@ _start_writing = _sync_file_range()
 
 
 def allocate(descriptor: int, begin: int, end: int) -> None:
-    """Make sure that there is disk space for bytes ``begin`` to ``end`` of a file. Contents stay.
+    """Make sure that there is disk space for bytes ``begin`` to ``end`` of a file.
+
+    The contents do not change.
 
     Raises
     ------
@@ -64,9 +69,10 @@ def allocate(descriptor: int, begin: int, end: int) -> None:
 
 
 def start_writing(descriptor: int, offset: int, length: int) -> None:
-    """Start writing `length` bytes of a file from `offset` on to disk, without waiting.
+    """Start writing `length` bytes of a file, from `offset`, to disk. Do not wait for the end.
 
-    It guarantees nothing. A later sync does, has less work left, and reports errors.
+    This call does not guarantee that the bytes reach the disk. A later sync guarantees it, reports
+    errors, and has less left to write.
     """
     if _start_writing is not None:
         _start_writing(descriptor, offset, length, _SYNC_FILE_RANGE_WRITE)
@@ -80,7 +86,8 @@ def sync_file(descriptor: int) -> None:
 def sync_range(mapping: mmap.mmap, end: int) -> None:
     """Return once the first `end` bytes of a mapped file are on disk.
 
-    One flush of the device for any number of pages. Later bytes may follow later.
+    The device is flushed once for any number of pages. Bytes after `end` may be written at any
+    time.
     """
     mapping.flush(0, -(-end // PAGE_BYTES) * PAGE_BYTES)
 

@@ -5,11 +5,12 @@ because the page cache outlives the process; the file is synced in the backgroun
 
 Both modes keep one invariant: **nothing that the newest durable record on disk counts on has been
 overwritten.** Slots are reused, so at most ``unsynced_max`` prices may follow a durable record.
-Before that, `power` has written a newer record. `process` either has written one too, or revokes
-the records: it records on disk that nothing is durable, and need not touch the disk again.
+Before that limit, `power` writes a newer record. `process` also writes a newer record if its
+background sync is in time. Otherwise it revokes the records: it writes to disk that nothing is
+durable. After that, appends do not wait for the disk.
 
-The two records are written in turn, and never the one that is known to be on disk. So whatever
-happens to the new one, the old one is still there.
+The two records are written alternately. The record that is known to be on disk is never
+overwritten. So it stays valid if writing the new record fails.
 """
 
 from __future__ import annotations
@@ -50,14 +51,17 @@ __all__ = [
 Durability = Literal["process", "power"]
 
 SYNC_SECONDS = 10.0
-"""How often a file is synced in the background: what a loss of power may cost in `process` mode,
-as long as prices come no faster than half the slack in that time (33,000 a second by default)."""
+"""Interval of the background syncs of a file.
+
+In `process` mode a loss of power loses at most the prices of this interval, if prices arrive no
+faster than half the slack per interval (33,000 a second by default).
+"""
 
 
 def complete_record(file: SymbolFile) -> None:
     """Make sure that the newest published price has a record on disk. The lock is held.
 
-    It has none if the process that published it was killed before it wrote the record. Must be
+    The price has no record if the process that published it was killed before it wrote one. Must be
     called before the next prices are written, which might overwrite what the old record counts on.
 
     Raises
@@ -77,14 +81,14 @@ def commit(file: SymbolFile, new_sequence: int) -> None:
     Raises
     ------
     OSError
-        When the disk fails. Then the batch has not happened.
+        When the disk fails. Then no price of the batch is published.
     """
     base = file.sequence
     generation = _write_next(file, new_sequence, base, file.checksum_of(base, new_sequence))
     file.sync_prices(base, new_sequence)
     file.words[WORD_APPEND_LIMIT] = new_sequence + file.unsynced_max
     kernels.publish(file.header, new_sequence)
-    # Last: the record of an unpublished batch must not count.
+    # Mark the record as synced last, because the record of an unpublished batch must not be used.
     file.words[WORD_SYNCED_GENERATION] = generation
 
 
@@ -121,7 +125,8 @@ def renew(file: SymbolFile) -> None:
 def close_cleanly(file: SymbolFile) -> None:
     """Put everything on disk and record that the file was closed cleanly. The lock is held.
 
-    For the last process that has the file open. That record is written last, after all the rest.
+    Only the last process that has the file open may call this. The record is written after
+    everything else.
 
     Raises
     ------
@@ -192,18 +197,22 @@ class BackgroundSync:
                 step[1].exception()
 
     def _write_record(self, sequence: int) -> None:
-        """Record that prices up to `sequence` are durable, unless too many have followed."""
+        """Write a record that prices up to `sequence` are durable.
+
+        Write none if too many prices were appended after them.
+        """
         file = self._file
         with file:
             limit = sequence + file.unsynced_max
-            # A refused batch may have been written behind the newest price.
+            # A rejected batch may have overwritten the slots after the newest price.
             overwritten = file.sequence + file.geometry.batch_max - file.geometry.slack
             if not max(_newest(file).sequence + 1, overwritten) <= sequence:
                 return
             if file.has_sync_failed or not sequence <= file.sequence <= limit:
                 return
-            # Until the record is known to be on disk, the one before it may be the truth there; and
-            # first, as the record may get there by itself once this process has been killed.
+            # Until the new record is known to be on disk, the previous one may be the newest on
+            # disk, so its limit still applies. The limit is set before the record is written,
+            # because the system may write the record to disk even after this process was killed.
             file.words[WORD_APPEND_LIMIT] = min(limit, file.append_limit)
             generation = _write_next(file, sequence)
         self._record = generation, self._executor.submit(file.sync)

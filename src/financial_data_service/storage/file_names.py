@@ -1,4 +1,4 @@
-"""The names of files for symbols: every symbol has one, also ``../x`` and emoji.
+"""File names of symbols. Every symbol has a valid file name, including ``../x`` and emoji.
 
 The name is the percent-encoded symbol and ``.ring``. A leading dot is encoded too, so that no file
 is hidden. A name that is too long for file systems is cut and made unique by a hash. The header of

@@ -93,8 +93,8 @@ class FileStats(RunningStats):
             complete_record(file)
             begin = end - prices.size
             file.write(begin, prices)
-            # While the disk writes. A refused batch lies behind the newest price, as if this
-            # process had been killed before it published the batch.
+            # Validate while the disk writes. An invalid batch stays in the slots after the newest
+            # price but is not published. This is the same state as after a kill before publishing.
             if kernels.find_invalid(prices) >= 0:
                 return -1
             if begin >> self._block_shift != end >> self._block_shift:

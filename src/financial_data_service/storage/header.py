@@ -1,4 +1,6 @@
-"""The header of a symbol's file: its identity, who has it open, what of it is on disk.
+"""The header of a symbol's file.
+
+It holds the file's identity, whether the file is in use, and which prices are on disk.
 
 :mod:`~financial_data_service.engine.layout` lists the words. There are three parts, each with a
 checksum (XXH3, 64 bits, of the bytes before it):
@@ -9,9 +11,9 @@ checksum (XXH3, 64 bits, of the bytes before it):
 
 A record is ``(generation, sequence, base, prices checksum, checksum)``. Prices up to ``base`` were
 on disk before the record was written. Prices from ``base`` to ``sequence`` may have been written
-together with it; they are on disk if their checksum matches. So one flush of the disk makes both
-durable, where prices first and the record afterwards would take two. The valid record of the higher
-generation counts; the other one is the state before it.
+together with it; they are on disk if their checksum matches. So one flush makes the prices and the
+record durable. Writing the prices first and the record afterwards would take two flushes. The valid
+record with the higher generation is used. The other one describes the state before it.
 """
 
 from __future__ import annotations
@@ -75,7 +77,10 @@ IN_USE = 1
 CLEAN = 2
 
 NOTHING_DURABLE = -1
-"""The sequence of a record by which newer prices may have overwritten what older records hold."""
+"""The sequence in a revoking record.
+
+After such a record, newer prices may overwrite the prices that older records cover.
+"""
 
 _SYMBOL_BYTES_MAX = 512  # 128 characters of up to 4 bytes
 _SLOTS = (WORD_RECORD_A, WORD_RECORD_B)
@@ -183,7 +188,10 @@ def _static_checksum(words: Words) -> int:
 
 
 def _is_whole_as(words: Words, version: int) -> bool:
-    """Whether only the version is wrong: a flipped bit, and not the file of a later version."""
+    """Whether the checksum matches with the current version number.
+
+    If so, the version word was damaged, and the file does not come from a later version.
+    """
     mended = words.copy()
     mended[WORD_VERSION] = version
     return bool(words[WORD_STATIC_CHECKSUM] == _static_checksum(mended))

@@ -1,4 +1,4 @@
-"""Which symbols the files of a directory hold, without opening a file twice."""
+"""The list of the symbols in a directory. The header of each file is read only once."""
 
 from __future__ import annotations
 
@@ -69,7 +69,8 @@ class Inventory:
                     if (known := self._entries.get(key) or self._read(entry.name)) is not None:
                         found[key] = known
         self._entries = found
-        # The clock of a file system ticks every few milliseconds. Changes within a tick look alike.
+        # A file system's clock advances every few milliseconds. Two changes within one tick have
+        # the same time, so a recent time is not trusted.
         self._changed_ns = changed_ns if time.time_ns() - changed_ns > _TICK_NS else -1
         return [entry.symbol for entry in sorted(found.values())]
 

@@ -1,7 +1,8 @@
 """Locks between processes: ``flock``, which the kernel releases when a process dies.
 
-A process that holds a lock may be stopped, and any program may take one by mistake. So waiting for
-a lock ends after a while, and the service continues with everything that does not need it.
+A process that holds a lock may be stopped, and any program may take one by mistake. So every wait
+for a lock has a time limit. After it, the service continues with everything that does not need the
+lock.
 """
 
 from __future__ import annotations

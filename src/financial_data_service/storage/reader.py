@@ -1,11 +1,11 @@
 """Reading a data directory from any process: a notebook, a script, the commands of ``fds``.
 
-Nothing is written and no lock is held, so services may use the directory, start and stop meanwhile.
-A statistic is checked against the count when it is complete. For a view on prices the caller checks
-(:meth:`SymbolReader.is_held`).
+A reader writes nothing and holds no lock. So services may start, run and stop while a reader has
+the directory open. After a statistic is computed, the reader checks that no price was overwritten
+meanwhile. For a view of prices, the caller must check this with :meth:`SymbolReader.is_held`.
 
-A file that a process left without closing it is not read. Only a service can decide what of it is
-sound, when it starts.
+A file that a process left without closing it is not read. Only a starting service decides which of
+its prices are valid.
 """
 
 from __future__ import annotations

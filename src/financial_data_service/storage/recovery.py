@@ -65,7 +65,7 @@ class FileState(Enum):
 
 
 class RecoveryPlan(NamedTuple):
-    """What is believed of a file, and so what a recovery will make of it.
+    """Which contents of a file are valid, and therefore the state that a recovery produces.
 
     Attributes
     ----------
@@ -94,8 +94,8 @@ NO_LIMIT = 1 << 62
 def unsynced_max(geometry: Geometry) -> int:
     """Return how many prices may follow a durable record before it must be renewed or revoked.
 
-    Half the slack: until then nothing that the durable record counts on has been overwritten. At
-    least one batch, which the slack always has room for.
+    The limit is half the slack. Up to this limit no price that the durable record covers is
+    overwritten. The limit is at least one batch, and the slack always holds at least one batch.
     """
     return max(geometry.batch_max, geometry.slack // 2)
 
@@ -110,7 +110,7 @@ def plan_recovery(ring: Ring, boot_id: bytes) -> RecoveryPlan:
     HeaderError
         When nothing can be believed. The message gives the reason.
     """
-    # Read at once: another process may be writing.
+    # Read all words with one copy, because another process may be writing.
     counts = ring.header[WORD_COUNT : WORD_COUNT_COPIES + 2].tolist()
     session = read_session(ring.header)
     records = [record for record in read_records(ring.header) if record is not None]
@@ -126,8 +126,9 @@ def plan_recovery(ring: Ring, boot_id: bytes) -> RecoveryPlan:
 def _published(counts: list[int], ahead_max: int) -> int:
     """Return the count that a writer had published, or was publishing when it was killed.
 
-    A writer stores the two copies and then the count. So one copy or both may be a batch ahead, and
-    nothing else may differ. If both are, the batch is complete.
+    A writer stores the two copies of the count and then the count. So one or both copies may be
+    ahead of the count by one batch. Any other difference is damage. If both copies are ahead, the
+    batch is complete.
     """
     count, (least, greatest) = counts[0], sorted(counts[1:])
     is_between = count <= least <= greatest <= count + ahead_max
@@ -162,7 +163,8 @@ def _killed(ring: Ring, session: Session, count: int, records: list[DurableRecor
             f"{[each.generation for each in records]}: it is damaged"
         )
     limit = int(ring.header[WORD_APPEND_LIMIT])
-    # A record is written before the count it describes, at most one batch ahead.
+    # A record is written before its count is published. So it may be at most one batch ahead of the
+    # count.
     least = max(session.floor, 0, *(each.sequence - ring.geometry.batch_max for each in records))
     if not least <= count <= limit:
         raise HeaderError(
@@ -187,7 +189,8 @@ def _power_lost(
             "the file away to start again"
         )
     geometry = ring.geometry
-    # Later prices may have overwritten slots that none of its windows reads.
+    # Later prices may have overwritten older slots. The windows of this record read none of those
+    # slots.
     floor = max(session.floor, newest.sequence - max(geometry.largest_window, geometry.batch_max))
     limit = newest.sequence + unsynced_max(geometry)
     if count > limit:  # A newer record was put on disk before that.
@@ -208,7 +211,7 @@ def _holds(ring: Ring, record: DurableRecord) -> bool:
 
 
 def rebuild_levels(ring: Ring, count: int) -> None:
-    """Recompute every block summary that prices up to number `count` complete. O(capacity)."""
+    """Recompute the summary of every block that is complete at `count` prices. O(capacity)."""
     geometry = ring.geometry
     oldest = max(0, count - geometry.capacity)
     for level in range(1, geometry.levels + 1):
@@ -223,8 +226,8 @@ def apply_recovery(ring: Ring, plan: RecoveryPlan, boot_id: bytes) -> None:
     The header must be synced before anything is appended. Until then, and until the append limit is
     set to that of the plan, every append has to write and sync a durable record first.
 
-    A durable record newer than the plan is erased. It describes a batch that has not happened from
-    now on, and that must not appear when its prices reach the disk later.
+    A durable record newer than the plan is erased. It describes a batch that this recovery
+    discards. The batch must not become valid again if its prices reach the disk later.
     """
     header = ring.header
     if plan.state is not FileState.CLEAN:

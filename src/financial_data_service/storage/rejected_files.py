@@ -25,7 +25,7 @@ class RejectedFiles:
         self._stamps: dict[str, tuple[int, ...] | None] = {}
 
     def reject(self, path: Path, reason: str) -> None:
-        """Reject a file as it is now."""
+        """Record a file as rejected, with its current state."""
         self._reasons[path.name] = reason
         self._stamps[path.name] = _stamp_of(path)
 
@@ -50,7 +50,10 @@ class RejectedFiles:
 
 
 def _stamp_of(path: Path) -> tuple[int, ...] | None:
-    """Return what changes when a file is repaired, moved or replaced; None if it is gone."""
+    """Return a value that changes when a file is repaired, moved or replaced.
+
+    Return None if the file does not exist.
+    """
     try:
         status = os.stat(path)
     except FileNotFoundError:

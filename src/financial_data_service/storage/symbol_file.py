@@ -1,9 +1,9 @@
 """SymbolFile: the ring of one symbol in a memory-mapped file.
 
 The bytes are those of a region (:mod:`~financial_data_service.engine.layout`), and the parts of the
-header those of :mod:`~financial_data_service.storage.header`. The file has its full length from the
-start, with holes where there are no prices: ``ls -l`` shows 837 MB at the default sizes, ``du`` the
-space that it takes.
+header those of :mod:`~financial_data_service.storage.header`. The file is sparse and has its full
+length from the start. At the default sizes ``ls -l`` shows 837 MB. ``du`` shows the disk space in
+use.
 
 Threads and processes
 ---------------------
@@ -62,10 +62,12 @@ from financial_data_service.storage.sync_times import SyncTimes
 __all__ = ["SymbolFile"]
 
 _START_BYTES_MIN = 1 << 15
-"""From this size on, writing starts before the sync is requested. Below it, the call costs more
-than it saves."""
+"""A write of at least this size is started before the sync.
 
-# The mapping needs no second descriptor of the file.
+For a smaller one, the extra call takes longer than it saves.
+"""
+
+# Prevents mmap from keeping a second descriptor of the file.
 _MMAP_OPTIONS: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
 
 
@@ -116,15 +118,17 @@ class SymbolFile(Ring):
                 raise no_descriptor(path, error) from error
             reason = f"no address space for a symbol of {size_bytes} bytes: {error.strerror}"
             raise InsufficientStorageError(f"{path}: {reason}") from error
-        # The header gets a page of its own, without read-ahead. As part of a large page, its few
-        # words would write other pages whenever they go to disk. The advice is then withdrawn,
-        # because the system syncs every range of a mapping with its own advice separately.
+        # MADV_RANDOM stops read-ahead, so the header is loaded into a small page of its own. If the
+        # header were part of a large page, each sync of a few header words would write the whole
+        # large page. The advice is then removed. Otherwise the system would sync the header and the
+        # rest separately, because they have different advice.
         mapping.madvise(mmap.MADV_RANDOM, 0, HEADER_BYTES)
         assert mapping[0] == MAGIC & 0xFF or not read_only
         mapping.madvise(mmap.MADV_NORMAL, 0, HEADER_BYTES)
         super().__init__(identity.geometry, mapping)
         self.words = self.header.data  # single words, three times as fast as from the array
-        # The geometry computes these at each access, which takes longer than a batch of one.
+        # These are cached, because the geometry computes them at each access. That takes longer
+        # than storing a batch of one price.
         self.unsynced_max = unsynced_max(identity.geometry)
         self._capacity = identity.geometry.capacity
         self.path = path
@@ -238,7 +242,7 @@ class SymbolFile(Ring):
         self._lock_depth += 1
 
     def _wait_for_lock(self) -> None:
-        # After one wait without success, later requests wait only a hundredth of the time.
+        # After one wait has timed out, later calls wait only a hundredth of the time.
         seconds = LOCK_SECONDS / 100 if self._is_stuck else LOCK_SECONDS
         self._is_stuck = not lock_within(self._descriptor, seconds)
         if self._is_stuck:
@@ -266,8 +270,8 @@ class SymbolFile(Ring):
     def write(self, begin: int, prices: npt.NDArray[np.float64]) -> None:
         """Write prices from number `begin` on into their slots, by a system call.
 
-        Every process that has the file mapped sees them at once. The system then knows the blocks
-        to write. Stores through a mapping count in pages, which may be large.
+        Every process that has the file mapped sees them at once. The system then tracks which
+        blocks to write. For writes through a mapping it tracks only pages, which may be large.
         """
         first = begin % self._capacity
         before_wrap = self._capacity - first
@@ -323,8 +327,8 @@ class SymbolFile(Ring):
     def make_dirty(self) -> None:
         """Make the next sync write the whole file again. The lock is held. O(pages).
 
-        A page that the system failed to write counts as written afterwards: the next sync succeeds
-        without it (https://wiki.postgresql.org/wiki/Fsync_Errors). So every used page is modified
+        After a failed write the system marks the page as clean, so the next sync succeeds without
+        writing it (https://wiki.postgresql.org/wiki/Fsync_Errors). So every used page is modified
         here, and has to be written.
         """
         self.words[WORD_SYNC_FAILED] = 0  # First, so that a failure from now on is recorded.

@@ -38,7 +38,7 @@ _logger = logging.getLogger("financial_data_service.storage")
 
 
 class SymbolFiles:
-    """The files of symbols of one directory, as one process creates, opens and removes them.
+    """Creates, opens and removes the symbols' files in one directory, for one process.
 
     Parameters
     ----------
@@ -94,8 +94,8 @@ class SymbolFiles:
     def _make(self, path: Path, symbol: str, prices: npt.NDArray[np.float64]) -> SymbolFile:
         """Make a file under another name, and rename it once the batch in it is on disk.
 
-        It is synced for `process` durability too: a symbol without a price must not be found, not
-        even after a loss of power.
+        The file is synced with `process` durability too. Otherwise a loss of power could leave a
+        symbol without prices.
         """
         unfinished = path.with_name(f".{path.name}{_NEW}")
         unfinished.unlink(missing_ok=True)
@@ -124,8 +124,8 @@ class SymbolFiles:
         path : Path
             The file.
         is_left : bool
-            Whether no process has the file open. If its header says that it is in use, its
-            processes were killed.
+            Whether it is known that no process has the file open. Then a header that says "in use"
+            means that its processes were killed.
 
         Raises
         ------
@@ -249,5 +249,5 @@ def _counted(prices: int) -> str:
 
 
 def disk_fails(path: Path, error: OSError, outcome: str) -> SymbolFileError:
-    """Return the error for a disk that fails, with what became of the request."""
+    """Return the error for a failed disk operation. `outcome` says what happened to the request."""
     return SymbolFileError(str(path), f"the disk fails ({error.strerror}): {outcome}")

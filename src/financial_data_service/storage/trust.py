@@ -1,4 +1,4 @@
-"""What a reader believes of a file: in use, closed cleanly, or left by a crash.
+"""How a reader classifies a file: in use, closed cleanly or left by a crash.
 
 Only a service recovers files. A reader serves a file that is in use, or that was closed cleanly.
 """
@@ -86,14 +86,14 @@ def _is_live(file: SymbolFile) -> bool:
     is_used = session.state == IN_USE and session.boot_id == boot_id()
     if not is_used or not is_in_use(file.path.parent):
         return False
-    # A service with other settings has not adopted the file: it rejects it.
+    # If the running service has other sizes, it rejected this file and does not use it.
     settings, geometry = read_settings(file.path.parent), file.geometry
     sizes = ("largest_window", "batch_max", "fanout")
     return all(settings.get(size) in (None, getattr(geometry, size)) for size in sizes)
 
 
 def _check_live(file: SymbolFile) -> None:
-    """Reject a file that the service in its directory rejects too.
+    """Raise if the service that uses the directory would reject the file.
 
     A writer changes words of the header one after the other, so they may contradict each other for
     a moment.

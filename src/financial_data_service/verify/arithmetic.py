@@ -24,9 +24,9 @@ def add_up(prices):  # type: ignore[no-untyped-def]
     Returns
     -------
     tuple
-        ``(min, max, smallest, size, high, middle, low)``: the bounds, the smallest magnitude other
-        than 0 (infinite if there is none), the plain sum of the magnitudes, and the sum as three
-        doubles.
+        ``(min, max, smallest, size, high, middle, low)``: the minimum and the maximum; the smallest
+        nonzero magnitude (infinity if all prices are 0); the sum of the magnitudes, in ordinary
+        floating-point arithmetic; the sum as three doubles.
     """
     least = prices[0]
     greatest = prices[0]
@@ -53,7 +53,10 @@ def add_up(prices):  # type: ignore[no-untyped-def]
 
 @compiled
 def add_squares(prices, mean, rest):  # type: ignore[no-untyped-def]
-    """Return the sum of the squared deviations from a mean, itself a pair, added in order. O(n)."""
+    """Return the sum of the squared deviations from a mean, added in order.
+
+    The mean is given as a pair of doubles (`mean` + `rest`). O(n).
+    """
     high = low = 0.0
     for index in range(len(prices)):
         deviation = (prices[index] - mean) - rest

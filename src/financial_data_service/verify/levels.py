@@ -33,13 +33,13 @@ class Block(NamedTuple):
     level, number : int
         Level, and number of the block within the level, counted from the first ever.
     begin, end : int
-        The numbers of its prices.
+        The range of its prices, as numbers counted from the first price ever; `end` is exclusive.
     field : str
         The first field that differs: min, max, sum or m2.
     stored, expected : str
         The stored value, and the value recomputed from the prices.
     verdict : str
-        What has changed, as far as the other levels show.
+        Whether the summary or a price has changed, as far as the other levels allow to tell.
     """
 
     level: int
@@ -67,7 +67,7 @@ class LevelsReport(NamedTuple):
     blocks : int
         Number of summaries compared.
     wrong : list of Block
-        The summaries that differ, without those that only contain the fault of a lower one.
+        The summaries that differ. A summary above another one that differs is left out.
     """
 
     blocks: int
@@ -82,7 +82,7 @@ def work_of_levels(view: RingView) -> int:
 def verify_levels(view: RingView, advance: Advance = lambda _prices: None) -> LevelsReport:
     """Compare every summary of every level with its prices. O(prices × levels).
 
-    It reads from the oldest price on, faster than a writer can follow.
+    It reads from the oldest price onwards, faster than a writer can overwrite.
 
     Parameters
     ----------
@@ -106,7 +106,10 @@ def verify_levels(view: RingView, advance: Advance = lambda _prices: None) -> Le
 
 
 def _steps(view: RingView, level: int, advance: Advance) -> Iterator[tuple[int, int]]:
-    """Yield runs of the whole blocks of a level that are held when the level is begun."""
+    """Yield ranges of complete blocks of a level.
+
+    Only blocks that are held when the level starts are included.
+    """
     geometry = view.geometry
     shift = geometry.fanout_shift * level
     blocks = geometry.capacity >> shift
@@ -146,7 +149,8 @@ def _differences(
     """Return where min, max, sum and m2 differ by more than the tolerance, as bool[4, n]."""
     least, greatest, high, low, m2, smallest = expected
     magnitude = np.maximum(np.abs(least), np.abs(greatest))
-    # Stored values may be anything, NaN included: a value that is not close enough is wrong.
+    # A damaged stored value may be any bits, including NaN. So each test asks whether the value is
+    # close enough, which NaN never is.
     with np.errstate(all="ignore"):
         is_exact = magnitude / smallest * count * fanout < EXACT_BELOW
         sum_off = np.abs((stored[2] - high) + (stored[3] - low))
@@ -174,10 +178,11 @@ def _block(
 
 
 def _located(geometry: Geometry, sequence: int, oldest: int, wrong: list[Block]) -> list[Block]:
-    """Return the blocks where a fault lies, each with what must have changed.
+    """Return the lowest blocks that differ, each with a verdict on what has changed.
 
-    A summary is computed from the level below when its block is full. So a price that changes later
-    contradicts every level above it, and a summary that changes later contradicts only itself.
+    A summary is computed from the level below when its block is full. So if a price changes later,
+    the summaries of all levels above it differ from it. If a summary changes later, only that
+    summary differs.
     """
     shift = geometry.fanout_shift
     places = {(block.level, block.number) for block in wrong}

@@ -1,14 +1,14 @@
 """How far a stored or served number may be from its recomputed value, and in which steps to read.
 
-* ``min``, ``max``: the same number; zeros of either sign are one number. ``last``: the same bits.
-* The sum of a block: the same value of the pair, if its prices are close enough together for the
-  sum of the engine to be exact (:data:`EXACT_BELOW`). Otherwise within 2^-80 of the largest price,
-  times their count.
+* ``min`` and ``max`` must be equal; 0.0 and -0.0 are equal. ``last`` must have the same bits.
+* The sum of a block must be equal if the magnitudes of its prices are close enough for the engine's
+  sum to be exact (:data:`EXACT_BELOW`). The two doubles are compared by their sum. Otherwise the
+  error is at most 2^-80 times the largest magnitude times the number of prices.
 * ``m2`` of a block, ``var`` of a window: within 1e-14 of it, plus four times the smallest double
-  per price. Squares round, and a processor with other vectors adds them in another order. 1e-14 is
-  what the service promises.
-* ``avg``: within 1 ulp of the exact mean or, if prices of both signs cancel, within 2^-80 of the
-  largest price. That is the promise too.
+  per price. Squares are rounded, and processors with other vector sizes add them in another order.
+  The service guarantees 1e-14.
+* ``avg`` must be within 1 ulp of the exact mean. If prices of both signs cancel, it must be within
+  2^-80 times the largest magnitude. The service guarantees this too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ RELATIVE_MAX = 1e-14
 """Largest relative error of ``m2`` and ``var``."""
 
 SMALLEST_UNITS = 4
-"""Largest absolute error of ``m2``, in smallest doubles per price: smaller squares are lost."""
+"""Largest absolute error of ``m2``, in units of the smallest double per price.
+
+Smaller squares underflow.
+"""
 
 CANCELLED = 2.0**-40
 """If a mean is below this fraction of the mean magnitude, prices of both signs have cancelled."""
@@ -37,9 +40,9 @@ CANCELLED_MAX = 2.0**-80
 EXACT_BELOW = 2.0**50
 """The sum of a block is exact if largest / smallest magnitude × prices × fanout is below this.
 
-Then every price is a multiple of one unit, with so few bits above it that neither the grid of a
-level nor the remainders below the grid exceed 53 bits. By the derivation 2^52 would do; a factor of
-four is kept for its roundings upwards."""
+In that case every price is a multiple of one unit. The prices have so few bits above that unit that
+both the part on the grid of a level and the remainder below the grid fit 53 bits. The derivation
+allows 2^52. The bound is four times smaller, as a margin for rounding up."""
 
 RUN = 1 << 16  # prices per run; a run is read twice and fits the second-level cache
 

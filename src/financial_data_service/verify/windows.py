@@ -35,7 +35,7 @@ class Exact(NamedTuple):
         The prices themselves.
     avg, var : Fraction or None
         The exact mean, and the variance to within a few units in the last place of a double. None
-        if a value in the window is not a price.
+        if a stored value in the window is not a valid price (not finite, or too large).
     values, sequence : int
         Prices in the window, and the number of prices at its end.
     size : float
@@ -166,7 +166,10 @@ def _checked(
 
 
 def _recomputed(view: RingView, lengths: list[int], sequence: int, advance: Advance) -> list[Exact]:
-    """Return the windows that end at a sequence, each from the runs of prices it consists of."""
+    """Return the recomputed windows that end at a sequence.
+
+    Each is combined from its runs of prices.
+    """
     begins = [max(0, sequence - length) for length in lengths]
     runs = []
     for begin, end in _cuts(view.geometry.capacity, begins, sequence):
@@ -181,7 +184,10 @@ def _recomputed(view: RingView, lengths: list[int], sequence: int, advance: Adva
 
 
 def _cuts(capacity: int, begins: list[int], end: int) -> Iterator[tuple[int, int]]:
-    """Cut the longest window into runs, at the start of each window and of the ring."""
+    """Divide the longest window into runs.
+
+    A run ends where a window begins and where the ring wraps around.
+    """
     start = min(begins)
     wraps = range(-(-start // capacity) * capacity, end, capacity)
     return pairwise(sorted({*begins, end, *range(start, end, RUN), *wraps}))
@@ -200,7 +206,10 @@ def _add_up(view: RingView, begin: int, end: int) -> _Run:
 
 
 def _merge_runs(runs: list[_Run], last: float, sequence: int) -> Exact:
-    """Combine runs. In exact fractions the textbook formula for the variance loses nothing."""
+    """Combine runs.
+
+    With exact fractions the textbook formula for the variance has no rounding error.
+    """
     count = sum(run.length for run in runs)
     avg, var = _moments(runs, count)
     return Exact(
