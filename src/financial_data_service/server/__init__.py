@@ -1,6 +1,7 @@
 """The HTTP service around the engine: FastAPI on uvicorn.
 
-``app`` puts the wings together; ``processes`` runs the result. From the bottom: ``formats`` (bytes
-of prices and answers), ``telemetry`` (metrics and logs), ``middleware`` (around every route),
-``api``, ``page`` and ``stream`` (the routes), ``connection`` (bytes of a socket, the fast lane).
+``app`` puts the wings together; ``processes`` runs the result. The layers, lowest first:
+``formats`` (encoding of prices and replies), ``telemetry`` (metrics and logs), ``middleware``,
+``api``, ``page`` and ``stream`` (the routes), ``connection`` (HTTP and WebSocket protocols, the
+fast lane).
 """

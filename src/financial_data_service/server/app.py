@@ -70,7 +70,9 @@ _TAGS = [
 
 @dataclass(slots=True)
 class Service:
-    """What one process serves from. The application carries it as ``app.state.service``.
+    """The state of one process: settings, symbols, subscriptions and metrics.
+
+    The application carries it as ``app.state.service``.
 
     Attributes
     ----------
@@ -83,7 +85,7 @@ class Service:
     metrics : Metrics
         The counters of this process.
     is_open : bool
-        Whether the prices can be used: after :meth:`open`, until :meth:`close`.
+        Whether the store is open: true from :meth:`open` to :meth:`close`.
     """
 
     settings: Settings
@@ -98,7 +100,7 @@ class Service:
         Parameters
         ----------
         quiet : bool
-            Leave out the log: another process has written it.
+            Log nothing, because another process has logged the rejected files.
 
         Raises
         ------
@@ -203,14 +205,16 @@ def _routes(routers: Iterable[APIRouter]) -> Iterator[tuple[str, str]]:
         for route in router.routes:
             path = getattr(route, "path", None)
             if path is not None:
-                # A mount takes any method; a WebSocket has none.
+                # A mount accepts any method. A WebSocket route has no method.
                 kind = "WEBSOCKET" if isinstance(route, WebSocketRoute) else "GET"
                 for method in getattr(route, "methods", None) or (kind,):
                     yield method, path
 
 
 def store_for(settings: Settings, *, temporary: bool = False) -> SymbolStore | None:
-    """Return where the settings want the symbols to live; None is in memory. Touches no file.
+    """Return the store that the settings select.
+
+    None means that symbols are kept in memory. No file is accessed.
 
     Parameters
     ----------
@@ -227,7 +231,7 @@ def store_for(settings: Settings, *, temporary: bool = False) -> SymbolStore | N
         settings.max_symbols,
         settings.durability,
         temporary=temporary,
-        # A worker that is stopped is replaced: its parent is the one to stop.
+        # Name the parent as the process to stop, because a stopped worker is replaced.
         holder_pid=os.getppid() if settings.workers > 1 else None,
     )
 

@@ -1,4 +1,7 @@
-"""Reading a JSON body into a model; what does not fit is refused with its location."""
+"""Read a JSON body into a model.
+
+An invalid value is rejected with an error that names its location.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +21,15 @@ Model = TypeVar("Model", bound=BaseModel)
 def json_body(model: type[Model], bytes_max: int) -> Callable[[Request], Awaitable[Model]]:
     """Return a dependency that reads the body as JSON straight into a model.
 
-    FastAPI would parse it to Python objects first, and let ``NaN`` through on the way.
+    FastAPI would first parse the body into Python objects, and would accept ``NaN``.
 
     Raises
     ------
     HTTPException
-        415 when the body is compressed, or not declared to be JSON: a web page elsewhere may
-        send text to this address unasked, but not JSON. 413 when it is larger than ``bytes_max``,
-        before it is read where its length is declared.
+        415 when the body is compressed, or its Content-Type is not JSON. The check protects against
+        other web sites: a browser lets a page of another origin post text to this service without
+        asking, but not JSON. 413 when it is larger than ``bytes_max``, before it is read where its
+        length is declared.
     RequestValidationError
         When it is not JSON, or not what the model says.
     """
@@ -57,8 +61,8 @@ def request_body_schema(model: type[BaseModel]) -> dict[str, Any]:
 async def whole_request(request: Request) -> None:
     """Wait until the request has arrived as a whole (dependency).
 
-    A handler starts with the end of the head. What comes behind it may yet prove not to be HTTP,
-    and then nothing must have been done.
+    A handler starts at the end of the request's head. The bytes after the head may turn out to be
+    invalid HTTP. In that case the request must have had no effect.
     """
     try:
         async for _ in request.stream():
@@ -94,7 +98,8 @@ async def read_body(request: Request, bytes_max: int) -> bytes:
 
 
 def _cut_off() -> HTTPException:
-    # Nobody reads this; it keeps a client that went away from looking like an error of ours.
+    # The client has disconnected and does not read this reply. Without it, the log would show a
+    # server error.
     return HTTPException(400, "Expected the whole body, got a part of it")
 
 

@@ -1,4 +1,6 @@
-"""The body of a batch whose symbol is in the path: float64, Arrow or JSON, as its type says.
+"""The body of a batch whose symbol is in the path.
+
+`Content-Type` says whether it is float64, Arrow or JSON.
 
 Whatever the format, the place of an invalid price is ``["body", "values", i]``, counted from 0.
 """
@@ -31,7 +33,7 @@ _ARRAY: TypeAdapter[list[float]] = TypeAdapter(
 
 
 class BulkBatch(NamedTuple):
-    """Prices as they came; that they are fit is for the engine to say."""
+    """The prices as received. The engine validates them."""
 
     values: npt.ArrayLike
     from_sequence: int | None
@@ -46,7 +48,7 @@ def batch_body(bytes_max: int) -> Callable[..., Awaitable[BulkBatch]]:
         415 when its type is none of the three, or it is compressed; 413 when it is larger than
         ``bytes_max``.
     RequestValidationError
-        When it is not what its type says.
+        When the body is not valid for its `Content-Type`.
     """
 
     async def read_batch(
@@ -128,7 +130,10 @@ _READERS: dict[str, Callable[[bytes], BulkBatch]] = {
 
 
 def _located(entry: Any) -> dict[str, Any]:
-    """Return an error with its place in a body; of a bare array as if it had the name."""
+    """Return an error with its location in the body.
+
+    For a bare array, the location is `values[i]`, as if the array were in the field `values`.
+    """
     place = entry["loc"]
     named = ("values", *place) if place and isinstance(place[0], int) else place
     return {**entry, "loc": ("body", *named)}

@@ -1,4 +1,6 @@
-"""What the routes for bulk take and answer, for the OpenAPI document, with examples of each format.
+"""The OpenAPI description of the bulk routes.
+
+It has their request bodies and replies, with an example of each format.
 
 Bytes are shown in hexadecimal: an example is text.
 """

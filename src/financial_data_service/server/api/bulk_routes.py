@@ -1,4 +1,4 @@
-"""Batches and values in binary: the routes for float64, Arrow and CSV, and for JSON beside them."""
+"""The bulk routes: they read batches and return prices as float64, Arrow, CSV or JSON."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ __all__ = ["router_for"]
 FormatName = Literal["json", "csv", "float64", "arrow"]
 
 LAST_DEFAULT = 1000
-"""Number of prices returned by default: enough to look at, and cheap if it was a mistake."""
+"""Default number of prices returned.
+
+It is enough for a look, and small enough that a request without `last` is cheap.
+"""
 
 _ADD = """\
 Append up to {batch_max:,} prices to the symbol in the path, oldest first; all of them or none.

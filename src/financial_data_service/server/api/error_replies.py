@@ -55,7 +55,10 @@ def add_error_handlers(app: FastAPI) -> None:
 
 
 def status_of(error: FdsError) -> int:
-    """Return the status code of an error, for where there is no HTTP reply to carry it."""
+    """Return the status code of an error.
+
+    WebSocket routes need it, because they have no HTTP reply.
+    """
     return _STATUS[type(error)]
 
 
@@ -107,7 +110,10 @@ async def _answer_http_error(_request: Request, error: Exception) -> Response:
 
 
 def _shown(value: object) -> Any:
-    """Return a part of an input that is safe to quote: short, and of numbers that JSON has."""
+    """Return a part of an input that is safe to quote.
+
+    It is short, and contains only numbers that JSON can express.
+    """
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, float):

@@ -111,7 +111,7 @@ def events_replies(settings: Settings, full: str) -> Replies:
     settings : Settings
         Of the service.
     full : str
-        What is said when there are too many streams.
+        The error message for too many streams.
     """
     event = (
         'event: stats\ndata: {"symbol":"AAPL","k":1,"window":10,"min":189.5,"max":189.7,'

@@ -2,8 +2,8 @@
 
 Nothing is locked: other prices may be appended meanwhile. All pieces belong to the window at the
 time of the first. Each piece is copied, and then checked for overwritten prices
-(:mod:`~financial_data_service.engine.ring_view`). So what is sent is right, to the end or up to the
-point at which the connection is closed. Only one piece is in memory at a time.
+(:mod:`~financial_data_service.engine.ring_view`). So all prices that are sent are correct, even if
+the connection is closed early. Only one piece is in memory at a time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ logger = logging.getLogger("financial_data_service.api")
 
 
 def pieces(view: RingView, span: Span, piece_max: int) -> Iterator[tuple[int, Prices]]:
-    """Yield the prices of a span as checked copies, oldest first, each with its first number.
+    """Yield the prices of a span, oldest first, as checked copies.
+
+    Each copy comes with the number of its first price.
 
     Raises
     ------
@@ -88,7 +90,7 @@ def prices_response(view: RingView, last: int, kind: type[PriceFormat]) -> Respo
 def _response(
     written: PriceFormat, first: tuple[int, Prices], rest: Iterator[tuple[int, Prices]]
 ) -> Response:
-    """Return the reply, in one piece if that is all."""
+    """Return the reply. If the first piece holds all prices, the reply is sent as a whole."""
     span = written.span
     headers = {"X-First": str(span.first), "X-Sequence": str(span.sequence), "Vary": "Accept"}
     if len(first[1]) == span.length:

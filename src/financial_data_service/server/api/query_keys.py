@@ -1,4 +1,4 @@
-"""A query may contain only keys that the route knows, each once.
+"""Check that a query contains only keys that the route knows, each at most once.
 
 FastAPI ignores unknown keys and takes the last of repeated ones. A misspelt ``from_sequence`` would
 store prices a second time without notice.
@@ -27,7 +27,8 @@ async def only_known_keys(request: Request) -> None:
     Raises
     ------
     RequestValidationError
-        Naming the keys, and those that the route knows.
+        When the query has such a key. The message names the wrong keys and the keys that the route
+        knows.
     """
     query = request.scope["query_string"]
     if not query:

@@ -178,13 +178,13 @@ def _one_window(symbol: str, k: int | None, answer: WindowStats) -> Response:
 _VERIFY = """\
 Recompute one window from its prices, one by one, and compare it with what is served.
 
-The recomputation uses none of the arithmetic that serves statistics: prices are added in order, in
-three doubles, and combined in exact fractions. `equal` is true if min, max and last are the same,
-avg is within 1 unit in the last place of the exact mean, and var is within 1e-14. Both answers have
-the same `sequence`.
+The recomputation does not share arithmetic with the served statistics. It adds the prices in order,
+with three doubles per sum, and combines the sums as exact fractions. `equal` is true if min, max
+and last are the same, avg is within 1 unit in the last place of the exact mean, and var is within
+1e-14. Both answers have the same `sequence`.
 
-It takes some 5 ns per price, half a second for 10^8, in a separate thread: other requests are
-served meanwhile. One window is recomputed at a time.
+It takes about 5 ns per price, or half a second for 10^8 prices. It runs in a separate thread, so
+other requests are served meanwhile. One window is recomputed at a time.
 """
 
 

@@ -1,8 +1,8 @@
 """Request and reply bodies as Pydantic models.
 
 Request models are validated from the bytes, strictly: a price is a JSON number, not a string or a
-boolean. The engine decides, in one place, what a price is (finite, of limited magnitude), how many
-make a batch and what a symbol may be called. Reply models only document;
+boolean. The engine alone checks three limits: the value of a price (finite, of limited magnitude),
+the size of a batch, and the name of a symbol. Reply models only document;
 :mod:`~financial_data_service.server.api.replies` encodes the replies.
 """
 
@@ -48,8 +48,8 @@ class AddBatchRequest(BaseModel):
         description="1 to 128 characters, any Unicode but control characters.",
         json_schema_extra={"minLength": 1, "maxLength": 128},
     )
-    # The first invalid value is enough: a body of strings is wrong in 700,000 places, and listing
-    # them would delay all other requests for seconds.
+    # Stop at the first invalid value. An array of strings can have 700,000 invalid values, and
+    # listing them would delay all other requests for seconds.
     values: Annotated[list[float], FailFast()] = Field(
         description="Prices, oldest first: finite numbers of magnitude 1e150 at most.",
     )

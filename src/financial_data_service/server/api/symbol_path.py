@@ -29,8 +29,7 @@ async def symbol_in_path(
     symbol: Annotated[
         str,
         Path(
-            # Swagger encodes the name itself: a name that is encoded already would be encoded
-            # twice.
+            # Do not encode the example: Swagger encodes it, and it would be encoded twice.
             description="Name of the symbol (percent-encoded in the address; tools that build the "
             "address do so).",
             examples=["AAPL"],

@@ -1,12 +1,14 @@
 """Connections shared out among worker processes that listen on one socket.
 
 Every worker waits on the same listening socket, so any live worker can take a waiting connection.
-Without more, the worker that wakes first takes it: of 32 connections opened at once two workers of
-uvloop took 32 and 0 in three trials of six, 28 and 4 or worse in two more, for the life of these
-connections. One socket each (``SO_REUSEPORT``) distributes by hash: 22 and 10 at worst, 9 and 23
-one after the other, and connections waiting at a dead worker are lost. Here a worker with more
-connections than another pauses for a millisecond, and the other takes what is waiting: 16 and 16,
-give or take one. The rate of short connections is the same (10,300/s).
+By default the worker that wakes first takes the connection. Measured with 32 connections opened at
+once and two workers on uvloop, six trials: 32 and 0 in three of them, 28 and 4 or worse in two
+more. The imbalance lasts as long as the connections. With one socket per worker (``SO_REUSEPORT``),
+the kernel distributes connections by a hash. The worst result was 22 and 10, or 9 and 23 when the
+connections were opened one after the other. Connections that wait at a worker that dies are lost.
+Here a worker with more connections than another pauses for a millisecond. Meanwhile the other
+worker accepts the waiting connections. The result was 16 and 16, plus or minus one. The rate of
+short connections is the same (10,300/s).
 
 Invariant: a worker that could accept never waits longer than :data:`HOLD_BACK_SECONDS`, whatever
 the other workers do.
@@ -37,9 +39,12 @@ logger = logging.getLogger("financial_data_service.connection")
 
 
 class WorkerLoad:
-    """Open connections of each worker, in memory that a parent shares with the workers it forks.
+    """The number of open connections of each worker.
 
-    Each worker writes only its own count, one aligned word. The counts of others may be old.
+    The numbers are in shared memory, which the parent allocates before it forks the workers.
+
+    Each worker writes only its own count, one aligned word. The counts of the other workers may be
+    slightly out of date.
     """
 
     def __init__(self, workers: int) -> None:
@@ -64,7 +69,7 @@ class WorkerLoad:
 
 
 class Acceptor:
-    """Accepts the connections of one worker. For its event loop's thread.
+    """Accepts the connections of one worker. Only the thread of the worker's event loop may use it.
 
     Parameters
     ----------
@@ -91,7 +96,7 @@ class Acceptor:
         backlog: int,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """Listen, and make a protocol for each connection, behind TLS or not."""
+        """Start listening. Create a protocol for each connection, with or without TLS."""
         self._tls = tls
         self._loop = asyncio.get_running_loop()
         self._protocol = protocol
@@ -107,7 +112,10 @@ class Acceptor:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def forget(self) -> None:
-        """Count one connection less; called once for every one that was accepted."""
+        """Decrease the number of connections.
+
+        Called once for each accepted connection, when it ends.
+        """
         self._connections -= 1
         if self._listener.fileno() >= 0:
             self._counts.set(self._index, self._connections)
@@ -120,7 +128,7 @@ class Acceptor:
             self._loop.add_reader(self._listener, self._on_connection)
 
     def _pause(self, seconds: float | None) -> None:
-        """Stop watching the socket, for some seconds or, with None, for good."""
+        """Stop watching the socket for `seconds`. None means permanently."""
         if self._is_watching:
             self._is_watching = False
             self._loop.remove_reader(self._listener)

@@ -1,20 +1,23 @@
-"""The state machine of what arrives on an HTTP connection. It knows no socket and no parser.
+"""The state machine of the receiving side of an HTTP connection.
+
+It does not depend on a socket or a parser.
 
 Theory of operation
 -------------------
-A connection has two sides. What it *sends* belongs to uvicorn: one cycle a request, one reply a
-cycle, further requests waiting in a pipeline. This module is about what it *receives*. At any time
-the connection is in exactly one state:
+A connection has two sides. uvicorn controls the *sending* side. It creates one cycle per request,
+and each cycle sends one reply. Further requests wait in a pipeline. This module is about what it
+*receives*. At any time the connection is in exactly one state:
 
 ``IDLE``
-    No request is arriving: before the first, or between two. Replies may still be due. The idle
-    time of a connection runs here and nowhere else.
+    No request is arriving: before the first, or between two. Replies to earlier requests may still
+    be pending. The idle timeout runs only in this state.
 ``HEAD``
-    The first byte of a request has come, the end of its head has not. uvicorn has no cycle for it.
+    The first byte of a request has arrived, but the end of its head has not. uvicorn has no cycle
+    for it.
 ``BODY``
-    The head is complete and uvicorn has a cycle for the request. The body is arriving, or what
-    belongs to it: extensions of chunks, trailers. The reply may be complete already, for instance
-    a 413; what is left of the body is then read and dropped.
+    The head is complete and uvicorn has a cycle for the request. The body is arriving, including
+    chunk extensions and trailers. The reply may be complete already, for instance a 413; what is
+    left of the body is then read and dropped.
 ``COLLECTING``
     The fast lane has taken a head and waits for the rest of the body. uvicorn knows nothing of this
     request, and nothing has to be undone when the fast lane hands it over.
@@ -40,15 +43,17 @@ states of :data:`ARRIVING`. ::
 
 Refusals
 --------
-A refusal is a reply like any other: it comes in its turn. It must neither overtake the replies to
-the requests before it nor cut one in two, and a request gets one reply at most. Which turn that is
-depends on the state and on what uvicorn has sent: :func:`turn_of_refusal` is the whole rule.
+A refusal is a reply like any other, and replies keep the order of the requests. It must not
+overtake or interrupt the replies to earlier requests. A request gets at most one reply. When the
+refusal is sent depends on the state and on what uvicorn has sent. :func:`turn_of_refusal` defines
+the rule.
 
 Invariants
 ----------
-* Every step is checked against :data:`LEGAL`. A step that is not in it is a bug of ours or of the
-  parser. It raises; out of a callback of the parser that makes the request an invalid one (400).
-* Pieces of a body are no step: they change no state, and there may be many.
+* Every transition is checked against :data:`LEGAL`. A transition that is not in it is a bug in this
+  service or in the parser, and raises an exception. In a parser callback, the exception makes the
+  request invalid (400).
+* A piece of a body is not a transition. It does not change the state.
 """
 
 from __future__ import annotations
@@ -79,7 +84,8 @@ class ArrivalState(Enum):
     UPGRADING = auto()
     REFUSED = auto()
 
-    # Enum hashes the name, in Python code. Every step would pay for two such calls.
+    # Enum computes the hash of a member from its name, in Python code. Each transition would call
+    # it twice.
     __hash__ = object.__hash__
 
 
@@ -105,22 +111,22 @@ LEGAL: dict[tuple[ArrivalState, ArrivalEvent], ArrivalState] = {
     (_S.IDLE, _E.BEGIN): _S.HEAD,
     (_S.HEAD, _E.HEAD_COMPLETE): _S.BODY,
     (_S.BODY, _E.COMPLETE): _S.IDLE,
-    # The parser calls a request for an upgrade complete behind its head.
+    # For an upgrade request, the parser reports COMPLETE after the head.
     (_S.HEAD, _E.WEBSOCKET): _S.UPGRADING,
     (_S.UPGRADING, _E.COMPLETE): _S.UPGRADING,
     # The fast lane looks at bytes only between two requests.
     (_S.IDLE, _E.COLLECT): _S.COLLECTING,
     (_S.COLLECTING, _E.COLLECTED): _S.IDLE,
-    # A refusal while a body is collected (408) does not end the collecting, which ends with the
-    # connection.
+    # A 408 while a body is collected does not end the collecting. It ends when the connection
+    # closes.
     (_S.REFUSED, _E.COLLECTED): _S.REFUSED,
-    # The parser has called the request complete, so it is IDLE that a replay starts from. Of the
-    # stand-in head the parser reports its begin and its end.
+    # A replay starts from IDLE, because the parser has reported the request as complete. The parser
+    # reports the begin and the end of the stand-in head.
     (_S.IDLE, _E.REPLAY): _S.REPLAYING,
     (_S.REPLAYING, _E.BEGIN): _S.REPLAYING,
     (_S.REPLAYING, _E.HEAD_COMPLETE): _S.REPLAYING,
     (_S.REPLAYING, _E.REPLAYED): _S.BODY,
-    # A read may hold bytes that are no HTTP in any state; time is up in those that are arriving.
+    # Invalid HTTP can arrive in any state. A timeout can happen in the states of ARRIVING.
     (_S.IDLE, _E.REFUSE): _S.REFUSED,
     (_S.HEAD, _E.REFUSE): _S.REFUSED,
     (_S.BODY, _E.REFUSE): _S.REFUSED,
@@ -134,7 +140,7 @@ ARRIVING = frozenset({_S.HEAD, _S.BODY, _S.COLLECTING})
 
 
 class IllegalArrivalError(AssertionError):
-    """An event came in a state that does not allow it."""
+    """An event occurred in a state that does not allow it."""
 
 
 class Arrival:
@@ -143,7 +149,7 @@ class Arrival:
     Attributes
     ----------
     state : ArrivalState
-        To be read; :meth:`on` changes it.
+        Read-only for callers. :meth:`on` changes it.
     """
 
     __slots__ = ("state",)

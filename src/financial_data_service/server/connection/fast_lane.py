@@ -1,18 +1,18 @@
-"""The fast lane: batches and single statistics, answered without the framework.
+"""The fast lane answers batches and requests for one window without the framework.
 
-``POST /add_batch/`` and ``GET /stats`` are answered where their bytes arrive, if they are plain and
-succeed. Everything else, each error included, goes unchanged to uvicorn and FastAPI. The fast lane
-looks at bytes between two requests, takes whole requests that it fully understands, and hands over
-all others as they came. It skips work whose result is known and has no behaviour of its own: one
-conformance suite runs against both lanes.
+``POST /add_batch/`` and ``GET /stats`` are answered in the protocol class if they are plain and
+succeed. All other requests, including every error, are passed unchanged to uvicorn and FastAPI (the
+slow lane). The fast lane looks at bytes between two requests, takes whole requests that it fully
+understands, and hands over all others as they came. It only skips work whose result is already
+known. It does not behave differently from the slow lane. One conformance suite tests both lanes.
 
 :mod:`~financial_data_service.server.connection.head_cache` decides which requests it understands.
 
 Invariants
 ----------
-* Bytes are looked at only while the connection is between requests. uvicorn finishes in order what
-  it has begun.
-* A request is either answered here, exactly once, or handed over without a trace.
+* The fast lane reads bytes only while the connection is between requests. So uvicorn completes its
+  requests in order.
+* A request is either answered here, exactly once, or passed on with no side effects.
 * While a body is collected, its request counts as one in flight.
 """
 
@@ -45,8 +45,9 @@ class FastLaneProtocol(LimitedHttpProtocol):
 
     The connection is *open* (between requests, the fast lane looks at bytes), *collecting* (the
     head of a batch was taken, its body is arriving), or *handed over* (uvicorn has bytes that it
-    has not answered). Only the second is a state of ``arrival``: the other two differ in who gets
-    the next bytes, and a query pays for one attribute to know it.
+    has not answered). Only *collecting* is a state of ``arrival``. *Open* and *handed over* differ
+    only in which lane gets the next bytes. One attribute stores this, so that a query costs only
+    one look-up.
 
     Attributes
     ----------
@@ -64,23 +65,25 @@ class FastLaneProtocol(LimitedHttpProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # Attributes of the instance, which are found sooner than those of the class.
+        # Copied to the instance, because instance attributes are faster to look up than class
+        # attributes.
         self._lane = self.lane
         self._known = self.lane.known
         self._manager = self.lane.manager
         self._access_log = self.lane.access_log
         self._open = True
-        # Of the batch that is collected: its head, the parts of its body, how much is missing.
+        # The batch that is being collected: its head, the parts of its body, and the number of
+        # missing bytes.
         self._batch: tuple[bytes, KnownBatch] | None = None
         self._parts: list[bytes] = []
         self._missing = 0
         self._stopping = False
 
     def data_received(self, data: bytes) -> None:
-        """Answer what the fast lane knows; hand over the rest."""
+        """Answer the requests that the fast lane knows. Pass the rest to uvicorn."""
         if self._open:
-            # The most frequent case: one read is one whole known query. A look-up hashes all bytes
-            # of its key, so batches skip it.
+            # The most frequent case: one read contains exactly one known query. A look-up hashes
+            # all bytes of the key, so it is skipped for batches.
             known = self._known.get(data) if data[0] == _LETTER_G else None
             if (
                 type(known) is CachedReply
@@ -205,7 +208,7 @@ class FastLaneProtocol(LimitedHttpProtocol):
         self.metrics.in_flight += 1
 
     def _end_collecting(self) -> bytes:
-        """Return the part of the body that has arrived; the request is not in flight any more."""
+        """Return the part of the body that has arrived. Stop counting the request as in flight."""
         body = b"".join(self._parts)
         self._parts.clear()
         self._batch = None

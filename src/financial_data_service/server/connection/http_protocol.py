@@ -1,10 +1,10 @@
 """uvicorn's HTTP protocol with limits on the size of a head and on the time of a request.
 
-uvicorn sets no such limits: a head without an end, or a request that trickles in, would hold its
-connection for ever. Here a head has a maximum size (431) and a request a maximum time to arrive
-(408). The same size limits everything else around a body: empty lines, extensions of chunks,
-trailers. A client that reads nothing of its replies for the same time is disconnected. A sweep over
-all connections checks the time once a second, so that no request pays for a timer.
+uvicorn has no such limits. A head that never ends, or a request that arrives very slowly, would
+keep its connection open forever. Here a head has a maximum size (431) and a request a maximum time
+to arrive (408). The same size limits everything else around a body: empty lines, extensions of
+chunks, trailers. A client that does not read its replies for that maximum time is disconnected. A
+sweep over all connections checks the time once a second, so that no request pays for a timer.
 
 `arrival` is the state machine behind this: which part of a request is arriving, which events may
 follow, and when a refusal has its turn. This module connects it to uvicorn and to the parser.
@@ -122,10 +122,10 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._arrival = Arrival()
         self._refusal = b""  # the reply to send in its turn; empty unless REFUSED
-        # Bytes read since the last step forward: a head begun or complete, a piece of a body, the
-        # end of a body. What is beside such steps is overhead, and limited.
+        # Bytes read since the last progress: the begin or end of a head, a piece of a body, the end
+        # of a body. Bytes without progress are overhead, and their number is limited.
         self._overhead_bytes = 0
-        # What the sweep compares with, in the event loop's seconds.
+        # The times and counts that the sweep compares, in seconds of the event loop's clock.
         self._arriving_since = 0.0  # valid in the states of ARRIVING
         self._idle_since = self.loop.time()
         self._was_active = False  # since the last sweep
@@ -138,9 +138,12 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self.flow = _Flow(transport, self.pipeline)
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
-        """Keep the connection open for the replies that are due; the client sends no more.
+        """The client has closed its sending side.
 
-        A stream of events has no end to wait for: a client that closes its side has left.
+        Keep the connection open until all replies are sent.
+
+        An event stream never ends. So a client that closes its sending side during one is treated
+        as disconnected.
         """
         if self._arrival.state in ARRIVING or self.is_between_requests():
             return None
@@ -183,7 +186,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Have uvicorn start the request, or leave it for a WebSocket's handshake."""
+        """Start the request in uvicorn. A WebSocket handshake is not started here."""
         is_websocket = self._arrival.state is ArrivalState.HEAD and self._may_upgrade()
         self._arrival.on(ArrivalEvent.WEBSOCKET if is_websocket else ArrivalEvent.HEAD_COMPLETE)
         if self._arrival.state is ArrivalState.REPLAYING:
@@ -208,7 +211,10 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Go on with the next request, or send the refusal that waited for the last reply."""
+        """Continue with the next request.
+
+        If a refusal is waiting and the last reply is sent, send the refusal.
+        """
         is_last = not self.pipeline
         super().on_response_complete()
         if is_last and self._refusal:
@@ -250,7 +256,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def _check_reader(self, now: float) -> None:
         """Disconnect a client that reads nothing of its replies."""
         unsent_bytes = self.transport.get_write_buffer_size()
-        # While the client reads, the number changes from one sweep to the next, or is 0.
+        # If the client reads, the number of unsent bytes changes between two sweeps, or is 0.
         if unsent_bytes == 0 or unsent_bytes != self._unsent_bytes:
             self._unsent_bytes = unsent_bytes
             self._unsent_since = now
@@ -265,7 +271,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             except httptools.HttpParserUpgrade as upgrade:
                 if self._arrival.state is ArrivalState.UPGRADING:
                     if upgrade.args[0] < len(data):
-                        # A client must wait for the reply to its handshake before it sends.
+                        # Bytes after the handshake are invalid: a client must wait for the reply
+                        # before it sends.
                         self._refuse_invalid()
                     else:
                         self._unset_keepalive_if_required()
@@ -282,13 +289,14 @@ class LimitedHttpProtocol(HttpToolsProtocol):
                 return
 
     def _should_upgrade(self) -> bool:
-        # uvicorn asks with every event of the parser.
+        # uvicorn calls this method on every parser event.
         return self._arrival.state is ArrivalState.UPGRADING
 
     def _may_upgrade(self) -> bool:
         """Tell whether the head asks for a WebSocket that there is, and may have it now.
 
-        It may not while earlier requests wait for replies: these would come between its frames.
+        The upgrade must wait until all earlier replies are sent. Otherwise they would be mixed with
+        the WebSocket frames.
         """
         return (
             asks_for_websocket(
@@ -300,7 +308,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         )
 
     def _ignore_upgrade(self) -> bool:
-        """Go on behind a head whose upgrade is ignored; False when its body is not valid.
+        """Continue after a head whose upgrade is ignored. Return False when the body is not valid.
 
         The parser has called the request complete. Its handler is a task that has not run yet, so
         this can still be undone.

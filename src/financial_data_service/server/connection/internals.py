@@ -2,18 +2,17 @@
 
 None of them is public, so any release may change them. ``pyproject.toml`` therefore allows the two
 libraries up to their next minor version only. Importing this module checks that every name exists:
-if one is missing, the start ends with a sentence, instead of a connection with a traceback. Other
-modules import these classes from here.
+if one is missing, the service stops at start with an error message. Without the check, a connection
+would later fail with a traceback. Other modules import these classes from here.
 
 When uvicorn or websockets releases a minor version:
 
-1. Raise its upper bound in ``pyproject.toml`` and run ``make lock args=--upgrade``.
-2. Run ``fds serve``. It names what is missing.
-3. Read what the release changed in the classes below. A method that is overridden here and does
-   something else there needs a look at its override; the docstring of the module that overrides it
-   says which behaviour is changed, and why.
-4. Run ``tests/conformance``, ``tests/server`` and ``.ci/run newest``. The first holds both lanes to
-   one behaviour, byte by byte.
+1. Raise its upper bound in ``pyproject.toml`` and run ``make lock args=--upgrade``. 2. Run ``fds
+serve``. It names what is missing. 3. Read what the release changed in the classes below. If a
+release changed a method that is overridden here, review the override. The docstring of the
+overriding module says which behaviour it changes, and why. 4. Run ``tests/conformance``,
+``tests/server`` and ``.ci/run newest``. The first checks that both lanes behave the same, byte by
+byte.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ __all__ = [
 
 
 class Internals(NamedTuple):
-    """What is relied on of a class."""
+    """The names of a class that this package uses."""
 
     overridden: tuple[str, ...] = ()  # methods
     called: tuple[str, ...] = ()  # methods and properties
@@ -137,7 +136,8 @@ def check(internals: Mapping[type, Internals] = INTERNALS) -> None:
 def _missing(internals: Mapping[type, Internals]) -> Iterator[str]:
     for owner, (overridden, called, attributes) in internals.items():
         methods = set(dir(owner))
-        # No class has the attributes of its instances, but the methods that set them name them.
+        # A class does not list the attributes of its instances. So this looks for their names in
+        # the code of its methods.
         named = {
             name
             for kind in owner.__mro__

@@ -55,14 +55,14 @@ class _Listener:
 
     def on_headers_complete(self) -> None:
         self.complete = True
-        # Now or never: behind a message without a body the parser has forgotten it.
+        # Read it here, because the parser resets it after a message without a body.
         self.head.keep_alive = self.parser.should_keep_alive()
 
 
 def parse_head(head: bytes) -> RequestHead | None:
     """Parse the bytes of one head, the empty line included.
 
-    The parser is the one of the server itself, so that there is one opinion on what is valid.
+    This uses the same parser as the server, so both accept the same requests.
 
     Returns
     -------

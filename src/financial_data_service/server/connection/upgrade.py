@@ -1,12 +1,14 @@
-"""Requests that ask for another protocol: the WebSockets there are, and upgrades that are ignored.
+"""Requests for a protocol upgrade.
+
+Existing WebSocket routes are upgraded. All other upgrades are ignored.
 
 A client may ask for an upgrade with any request, and a server may ignore that (RFC 9110, 7.8).
 Java's HTTP client asks for HTTP/2 with its first request, whether or not it carries a batch. llhttp
-does not ignore it: it takes HTTP for over behind such a head, skips the body and stops. uvicorn
-then drops the body and all requests behind it.
+does not ignore it. It assumes that HTTP ends after such a head, so it skips the body and stops.
+uvicorn then drops the body and all requests behind it.
 
-Here a new parser goes on where the old one stopped. It is led there by a *stand-in head*, which
-declares the same body as the request's own head and asks for no upgrade.
+Here a new parser goes on where the old one stopped. The new parser first gets a *stand-in head*.
+This head declares the same body as the original head and asks for no upgrade.
 """
 
 from __future__ import annotations
@@ -28,8 +30,8 @@ def asks_for_websocket(
 ) -> bool:
     """Tell whether a head asks for an upgrade in a way that a WebSocket's handshake may.
 
-    It has to be a ``GET`` of HTTP/1.1 without a body, for a path that has a WebSocket. That the
-    upgrade is one to ``websocket`` is checked by uvicorn.
+    It has to be a ``GET`` of HTTP/1.1 without a body, for a path that has a WebSocket. uvicorn
+    checks that the upgrade is to ``websocket``.
 
     Parameters
     ----------

@@ -7,16 +7,17 @@ What differs from uvicorn:
 * A client that reads nothing for 10 s is closed with 1013. If it does not read the close frame
   within 2 s, the socket is reset.
 * Little waits in the kernel to be sent: updates that are there can no longer be conflated.
-* Pings of a client that reads nothing get one pong, to the newest. They do not pile up.
+* A client that does not read gets one pong, for its newest ping. So pongs do not accumulate.
 * A handshake that cannot be parsed is answered 431. uvicorn leaves the client waiting.
 * Text that is not UTF-8 closes the connection (1007) without a traceback in the log.
-* A client that breaks the protocol while it still sends can read the close frame; it gets no reset.
+* If a client violates the protocol and keeps sending, the socket is not reset. So the client can
+  read the close frame.
 * Connections are logged by the access log only. uvicorn logs each one, with the query that may hold
   an API key.
 
-Messages are not compressed (``permessage-deflate``). An update has some 250 bytes. A compressor
-without context saves little of them, one with context takes 100 KiB a client, and either takes
-longer than everything else that is done for an update, which is encoded once for all clients.
+Messages are not compressed (``permessage-deflate``). An update has some 250 bytes. Without context
+takeover, compression saves little. With it, each client takes 100 KiB. Both take longer than all
+other work for an update, because an update is encoded once for all clients.
 """
 
 from __future__ import annotations
@@ -48,16 +49,21 @@ PING_INTERVAL_SECONDS = 20.0  # Proxies commonly close connections that are sile
 PING_TIMEOUT_SECONDS = 20.0
 
 STALLED_SECONDS_MAX = 10.0
-"""How long a client may read nothing. Shorter than the time for the reply to a ping, so that the
-close code says that the client is slow, and not that it is gone."""
+"""How long a client may read nothing.
+
+It is shorter than the ping timeout. So a slow client gets the close code for slow clients, and not
+the one for a lost connection.
+"""
 
 CUT_OFF_SECONDS = 2.0
 """How long a client has to read what is on its way, the close frame included, before its socket is
 reset. Shorter than the time that requests have to finish when the server stops."""
 
 UNSENT_BYTES_MAX = 16384
-"""Bytes that may wait in the server, and as many in the kernel, before updates are conflated: some
-60 updates."""
+"""Unsent bytes allowed in the server before updates are conflated.
+
+The kernel may hold as many again. This is about 60 updates.
+"""
 
 _NOT_A_HANDSHAKE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\n"
@@ -67,8 +73,8 @@ _NOT_A_HANDSHAKE_DETAIL = (
     b'{"detail":"Expected a handshake of at most 128 headers of 8 KiB each"}'  # websockets' limits
 )
 
-# The access log has the connections. This is a filter and not a level, because uvicorn sets the
-# levels of loggers below its own when it sets up its log.
+# The access log already records connections, so uvicorn's log lines for them are dropped. A filter
+# does this, because uvicorn overwrites the levels of its child loggers when it configures logging.
 _quiet = logging.getLogger("uvicorn.error.websocket")
 _quiet.addFilter(lambda record: record.levelno >= logging.WARNING)
 
@@ -168,7 +174,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.writable.set()  # Wakes up what waits to send.
 
     def handle_ping(self) -> None:
-        """Answer a ping. While the client reads nothing, only the newest is answered, later.
+        """Answer a ping.
+
+        While the client does not read, pings are not answered. When it reads again, only the newest
+        ping is answered.
 
         A pong answers all earlier pings as well (RFC 6455, 5.5.3). After a close there is none.
         """
@@ -180,7 +189,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self._pong = pongs[-1]
 
     def resume_writing(self) -> None:
-        """Send again, the waiting pong first."""
+        """Resume sending, beginning with the waiting pong."""
         super().resume_writing()
         pong, self._pong = self._pong, b""
         if pong and self.conn.state is State.OPEN and not self.transport.is_closing():

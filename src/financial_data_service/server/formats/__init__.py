@@ -1,4 +1,6 @@
-"""Prices and replies as bytes: JSON, CSV, float64, Arrow, and which of them a client accepts.
+"""Encoding and decoding of prices and replies as JSON, CSV, float64 and Arrow.
+
+It also selects the format that a client accepts.
 
 A new bulk format goes here: reading a batch into a module like ``float64_batch``, writing prices
 into ``price_formats``; ``api/bulk_body`` and ``api/bulk_routes`` then offer it. This package knows

@@ -1,7 +1,7 @@
-"""Reading a batch out of an Arrow IPC stream, without a copy where the prices are float64.
+"""Read a batch from an Arrow IPC stream. Prices that are float64 are not copied.
 
-The stream is a sequence of messages: a schema, then record batches. Dictionaries, which prices do
-not need, are skipped::
+The stream is a sequence of messages: a schema, then record batches. Dictionary messages are
+skipped, because prices do not need them.
 
     +------------+---------------+--------------------+---------------------+
     | ffff ffff  | int32: length | metadata, a        | body: the buffers,  | …  ffff ffff 0000 0000
@@ -9,12 +9,13 @@ not need, are skipped::
     +------------+---------------+--------------------+---------------------+
 
 The reader needs the names and types of the columns from the schema, and the two buffers of one
-column from a record batch. For these it has to know how many buffers the columns before it have.
+column from a record batch. To find these buffers, it must know how many buffers the columns before
+it have.
 
-No library does it: the small ones, nanoarrow 0.9 and arro3 0.9, end the process for some streams
-in which a single bit of the metadata is wrong. PyArrow does not, and takes 164 MB. Here every
-position is checked before it is used, and there are never more prices than the bytes can hold.
-(``docs/explanation/decisions.md`` has the numbers.)
+No library is used, for two reasons. The small libraries, nanoarrow 0.9 and arro3 0.9, crash the
+process on some streams with a single wrong bit in the metadata. PyArrow does not crash but takes
+164 MB. Here every position is checked before it is used, and the number of prices is checked
+against the number of bytes. (``docs/explanation/decisions.md`` has the numbers.)
 
 Sources: Arrow columnar format 1.5, "Serialization and Interprocess Communication"; Message.fbs and
 Schema.fbs of format version V5, from which the numbers of fields below are.
@@ -42,15 +43,17 @@ _SCHEMA, _DICTIONARY, _RECORD_BATCH = 1, 2, 3
 _V4, _V5 = 3, 4
 
 FIELDS_MAX = 1024
-"""Maximum columns, nested ones included. A schema may refer to one field many times, so the number
-of columns is not bounded by its bytes."""
+"""Maximum number of columns, including nested ones.
+
+A schema may refer to one field many times, so its size does not limit the number of columns.
+"""
 
 MESSAGES_MAX = 1024
 """Maximum messages of a stream. Each takes about 10 µs, in which no other request is served."""
 
 _DEPTH_MAX = 64  # of columns within columns
 
-# Number of the type → its name, and the buffers of such a column without its children.
+# Type number → name of the type, and the number of buffers of such a column without its children.
 _TYPES = {
     1: ("null", 0),
     2: ("int", 2),
@@ -107,9 +110,10 @@ class _Column(NamedTuple):
     Attributes
     ----------
     name, dtype : str
-        Of the column; the type as NumPy writes it.
+        Name of the column, and its type in NumPy's notation.
     node, buffer, views : int
-        Columns, buffers, and columns of a variable number of buffers that come before it.
+        Numbers of columns, of buffers, and of columns with a variable number of buffers that
+        precede it.
     """
 
     name: str
@@ -156,7 +160,7 @@ def arrow_prices(body: bytes) -> npt.NDArray[np.floating | np.integer]:
 
 
 def _parts(body: bytes) -> Iterator[npt.NDArray[np.floating | np.integer]]:
-    """Yield the prices of each record batch; behind none, an empty array."""
+    """Yield the prices of each record batch. If there is no record batch, yield an empty array."""
     column: _Column | None = None
     count = 0
     is_empty = True
@@ -179,7 +183,7 @@ def _parts(body: bytes) -> Iterator[npt.NDArray[np.floating | np.integer]]:
 
 
 def _messages(body: bytes) -> Iterator[_ArrowMessage]:
-    """Yield the messages of a stream; behind its end there must be nothing."""
+    """Yield the messages of a stream. No bytes may follow its end."""
     position = 0
     for _ in range(MESSAGES_MAX):
         if position == len(body):
@@ -238,7 +242,10 @@ def _cut_off(body: bytes) -> ArrowStreamError:
 
 
 def _price_column(message: _ArrowMessage) -> _Column:
-    """Return where the prices are: in the only column, or the one that is named so."""
+    """Return the position of the prices.
+
+    They are in the only column, or in the one with a name of a price column.
+    """
     if message.header.number(0, "h"):
         raise ArrowStreamError("Expected little-endian Arrow data, got big-endian - at `body`")
     fields = list(message.header.tables(1, FIELDS_MAX))
@@ -313,7 +320,10 @@ class _SpanCounter:
         return _FieldSpan(*(sum(column) for column in zip(own, *children, strict=True)))
 
     def _union_buffers(self, field: FlatTable) -> int:
-        """Return the buffers of a union: types, offsets if it is dense, before V5 nulls."""
+        """Return the number of buffers of a union:
+
+        one for types, one for offsets if it is dense, and one for nulls before V5.
+        """
         details = field.table(3)
         is_dense = details is not None and details.number(0, "h") == 1
         return 1 + int(is_dense) + int(self._version < _V5)
@@ -333,7 +343,7 @@ def _prices_of_batch(
         )
     nodes = batch.rows(1, "qq")
     buffers = batch.rows(2, "qq")
-    # Columns of views have some buffers more, how many is said here.
+    # View columns have additional buffers. Their number is stored in the record batch.
     variadic = [count for (count,) in batch.rows(4, "q")[: column.views]]
     at = column.buffer + sum(variadic)
     if column.node >= len(nodes) or not 0 <= at <= len(buffers) - 2 or len(variadic) < column.views:
@@ -357,7 +367,10 @@ def _slice(message: _ArrowMessage, buffer: tuple[int, ...]) -> slice:
 
 
 def _refuse_nulls(validity: bytes, length: int, first: int) -> None:
-    """Raise for the first null; a column that claims nulls may have none."""
+    """Raise an error for the first null.
+
+    A column with a nonzero null count may still have no null.
+    """
     bits = np.unpackbits(np.frombuffer(validity, np.uint8), bitorder="little")[:length]
     if len(bits) < length:
         raise FlatBufferError("Expected a bit for each price, got fewer")

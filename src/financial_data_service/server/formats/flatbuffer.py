@@ -1,13 +1,12 @@
-"""Looking into a FlatBuffer: tables, strings, vectors, as the metadata of Arrow are made of them.
+"""A reader for FlatBuffers: tables, strings and vectors, as far as Arrow's metadata uses them.
 
-Every position comes from bytes that a stranger has sent. It is checked against the buffer before
-anything is read there, and how much is read is bounded, so that the worst a buffer can do is to be
-refused.
+Every position comes from untrusted bytes. It is checked against the buffer before it is read, and
+the amount that is read is limited. So an invalid buffer can only cause a refusal.
 
-The layout (https://flatbuffers.dev/internals/): a table begins with the distance back to its
-vtable; the vtable is its own size, the table's size, then for each field the distance from the
-table's start, 0 where the field is absent. Strings, vectors and tables within tables stand behind
-a distance forward. All little-endian.
+The layout (https://flatbuffers.dev/internals/): A table begins with the distance back to its
+vtable. The vtable holds its own size, the table's size, and for each field its distance from the
+start of the table (0 if the field is absent). Strings, vectors and nested tables are found by a
+forward distance. All numbers are little-endian.
 """
 
 from __future__ import annotations
@@ -19,7 +18,10 @@ from typing import Self
 __all__ = ["FlatBufferError", "FlatTable"]
 
 TEXT_BYTES_MAX = 64
-"""Of a string at most so much is decoded: many places may refer to one long string."""
+"""Maximum number of bytes decoded from a string.
+
+The limit is needed because many fields may refer to one long string.
+"""
 
 
 class FlatBufferError(ValueError):
@@ -27,7 +29,7 @@ class FlatBufferError(ValueError):
 
 
 class FlatTable:
-    """A table within a buffer; fields are numbered as in the schema, a union counting twice.
+    """A table within a buffer. Fields are numbered as in the schema. A union takes two numbers.
 
     Parameters
     ----------
@@ -47,7 +49,7 @@ class FlatTable:
 
     @classmethod
     def root(cls, data: bytes) -> Self:
-        """Return the table that a buffer is about."""
+        """Return the root table of a buffer."""
         if len(data) < 4:
             raise FlatBufferError(f"Expected a FlatBuffer, got {len(data)} bytes")
         return cls(data, int.from_bytes(data[:4], "little"))

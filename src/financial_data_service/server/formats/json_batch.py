@@ -2,14 +2,15 @@
 
 A *plain* body is ``{"symbol": "…", "values": [numbers], "from_sequence": n}`` and nothing else,
 with the keys in any order and the last one optional. For any other body, wrong or merely unusual,
-the readers return None, and the validating path reads it again and words the error. So these
-readers may refuse anything, but what they return must equal what the validating path would read.
+the readers return None. The validating path then reads the body again and creates the error
+message. So a reader may return None for any body, but a result must equal that of the validating
+path.
 
 simdjson (Langdale, Lemire: Parsing gigabytes of JSON per second, VLDB Journal 28, 2019,
-doi:10.1007/s00778-019-00578-5) returns the array as one buffer of doubles. It accepts some input
-that this API does not, each covered by a test: it flattens nested arrays, takes the first of
-repeated keys, and skips a byte order mark. An integer of more than 64 bits is an error to it. For
-Pythons without a wheel of it, msgspec reads the body, at about half the speed.
+doi:10.1007/s00778-019-00578-5) returns the array as one buffer of doubles. It accepts three kinds
+of input that this API rejects: it flattens nested arrays, takes the first of repeated keys, and
+skips a byte order mark. A test covers each of them. simdjson rejects integers of more than 64 bits.
+For Python versions without a simdjson wheel, msgspec reads the body, at about half the speed.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def simdjson_reader() -> PlainReader:
             batch = parse(body)
             symbol = batch["symbol"]
             prices = batch["values"].as_buffer(of_type="d")
-            # The number of keys is the expected one: none is repeated and none is unknown.
+            # If the number of keys is as expected, no key is repeated or unknown.
             keys = len(batch)
             from_sequence = None if keys == 2 else batch["from_sequence"]
         except (ValueError, TypeError, KeyError, AttributeError, RuntimeError):

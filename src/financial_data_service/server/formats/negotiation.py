@@ -1,8 +1,8 @@
 """The ``Accept`` header: the preferred one of the available media types.
 
-RFC 9110, 12.5.1: a list of media ranges, each with a weight from 0 (not acceptable) to 1. Of the
-ranges that match a type, the most specific one counts. Other parameters are ignored, because no
-offered type has any.
+RFC 9110, 12.5.1: a list of media ranges, each with a weight from 0 (not acceptable) to 1. If
+several ranges match a type, the most specific one is used. Parameters other than the weight are
+ignored, because the offered types have none.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ class _MediaRange(NamedTuple):
     weight: float
 
     def specificity(self, media_type: str) -> int:
-        """Return how specifically it matches a type: 2 by name, 1 by kind, 0 for all; -1 if not."""
+        """Return how specifically the range matches a type.
+
+        2 for an exact match, 1 for ``type/*``, 0 for ``*/*``, -1 for no match.
+        """
         kind, _, subtype = media_type.partition("/")
         if (self.kind, self.subtype) == (kind, subtype):
             return 2

@@ -47,7 +47,7 @@ class PriceFormat(ABC):
     media_type : str
         The media type in requests and replies.
     piece_max : int
-        Prices per piece: the event loop writes it in about a millisecond.
+        Number of prices per piece. The event loop encodes a piece in about a millisecond.
     """
 
     media_type: ClassVar[str]
@@ -107,7 +107,7 @@ class CsvFormat(PriceFormat):
 
     def piece(self, first: int, prices: Prices) -> bytes:
         """Return lines."""
-        # A JSON array of pairs is CSV, apart from the separators.
+        # Encode a JSON array of pairs, then replace its separators to get CSV.
         pairs = encode(list(enumerate(prices.tolist(), first)))
         return pairs[2:-2].replace(b"],[", b"\n") + b"\n"
 
@@ -182,4 +182,4 @@ FORMATS: dict[str, type[PriceFormat]] = {
     "float64": Float64Format,
     "arrow": ArrowFormat,
 }
-"""By the name that ``?format=`` takes, the one that is preferred first."""
+"""The formats, by their name in ``?format=``. The preferred format comes first."""

@@ -21,7 +21,8 @@ from financial_data_service.server.middleware.refusal import refusal, refuse
 
 __all__ = ["ApiKey"]
 
-# Paths that show nothing of the prices: probes, pages, and the files of the pages.
+# Paths that need no key, because their replies contain no prices: probes, pages and the files of
+# the pages.
 OPEN_PATHS = frozenset(
     (
         *("/", "/livez", "/readyz", "/favicon.ico"),
@@ -35,8 +36,8 @@ EXPECTED_KEY_OR_QUERY = (
     "Expected the API key as `X-API-Key: …`, `Authorization: Bearer …` or `?api_key=…`, got {}"
 )
 
-# A browser cannot set a header on these two, so the key may be in the query. The path is matched as
-# it was sent: an encoded slash belongs to a symbol.
+# A browser cannot set a header for these two kinds of request, so the key may be in the query. The
+# raw path is matched, because an encoded slash belongs to a symbol.
 EVENTS_PATH = re.compile(rb"/stats/[^/]+/[^/]+/events")
 
 
@@ -53,7 +54,7 @@ class ApiKey:
         self._key = key.get_secret_value().encode("ascii")
 
     def is_right(self, key: bytes) -> bool:
-        """Whether a key is the right one. The time does not depend on how much of it is right."""
+        """Whether a key is the right one. The comparison takes constant time."""
         return hmac.compare_digest(key, self._key)
 
     def admits(self, keys: Iterable[bytes], authorizations: Iterable[bytes]) -> bool:

@@ -24,7 +24,7 @@ class ContentSecurityMiddleware:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand the request on, and the policy back with a page."""
+        """Pass the request on. Add the policy to the reply if it is an HTML page."""
 
         async def send_with_policy(message: Message) -> None:
             if message["type"] == "http.response.start":

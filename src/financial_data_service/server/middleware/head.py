@@ -1,7 +1,7 @@
 """``HEAD`` wherever there is ``GET``: the same head of the reply, without its body.
 
-The router sees a ``GET``, so no route has to name both methods. Everything outside sees a ``HEAD``:
-the log, the counters, and uvicorn, which sends no body for it.
+The router sees a ``GET``, so no route has to name both methods. The log, the counters and uvicorn
+see a ``HEAD``. uvicorn sends no body for it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 __all__ = ["HEAD_FLAG", "HeadMiddleware"]
 
 HEAD_FLAG = "financial_data_service.head"
-"""Key of a scope whose client asked with ``HEAD``: an endless reply has to end after its head."""
+"""Scope key that marks a ``HEAD`` request.
+
+An endless reply checks it, because it must end after its head.
+"""
 
 
 class HeadMiddleware:

@@ -12,13 +12,17 @@ from financial_data_service.server.telemetry.metrics import Metrics
 __all__ = []
 
 ALWAYS_ANSWERED = frozenset(("/livez", "/readyz", "/metrics"))
-"""Else a supervisor would restart a service for being busy, and Prometheus would call it dead."""
+"""Paths without the limit.
+
+Otherwise a process manager would restart a busy service, and Prometheus would report it as down.
+"""
 
 
 class InFlightMiddleware:
     """Answers 429 at once if too many requests are in progress.
 
-    WebSockets and event streams have limits of their own; an event stream counts until it begins.
+    WebSockets and event streams have separate limits. A request for an event stream counts as in
+    progress until the stream begins.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, in_flight_max: int) -> None:

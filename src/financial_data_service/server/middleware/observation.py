@@ -1,15 +1,14 @@
-"""Observation of every request: its id, a line in the access log, counts and times.
+"""Gives every request an id, logs it in the access log, and counts and times it.
 
 The order of the middleware, from the outside in, and the reasons:
 
 1. **Observation** sees every reply, those of the other middleware included, and gives the request
    its id.
-2. **CORS**, if enabled: a page must be able to read that it was refused, and a preflight request
-   carries no key.
-3. **Origin of WebSockets**: nothing else keeps a page of another site from opening one.
-4. **API key**, if set: requests without it take no place among the requests in progress.
-5. **Requests in progress**.
-6. **Content security policy** and **encoded slashes** concern only pages and routes.
+2. **CORS**, if enabled. It is outside the API key check for two reasons. A page must be able to
+read a refusal, and a preflight request carries no key. 3. **Origin of WebSockets**. This check
+alone prevents a page of another site from opening a WebSocket. 4. **API key**, if set. It is
+outside the limit, so requests without the key do not count as in progress. 5. **Requests in
+progress**. 6. **Content security policy** and **encoded slashes** concern only pages and routes.
 
 All of it is pure ASGI, so no reply is buffered before it is passed on. (Starlette's
 ``BaseHTTPMiddleware`` runs the application in a separate task behind a queue.) An event stream is
@@ -35,11 +34,13 @@ __all__ = ["ObservationMiddleware", "is_event_stream", "request_id"]
 CLIENT_HAS_GONE = 499  # nginx's code for a client that closed the connection before the reply
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
-"""What a request's id may be made of: UUIDs, trace ids, base64. It goes into lines of the log, so
-neither a space nor a quote, let alone a line's end."""
+"""The characters allowed in a request id; UUIDs, trace ids and base64 fit.
+
+The id is written to the log, so spaces, quotes and line ends are not allowed.
+"""
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
-"""Of the request that is being answered: for whatever is logged meanwhile."""
+"""The id of the request that is being handled. The log adds it to each line."""
 
 
 class ObservationMiddleware:
@@ -69,7 +70,10 @@ class ObservationMiddleware:
 
 
 class _Observation:
-    """One request, from its beginning to its end or, if it has none, to where its reply begins."""
+    """One request.
+
+    It lasts until the reply ends. For an endless reply, it lasts until the reply begins.
+    """
 
     def __init__(
         self, metrics: Metrics, access_log: AccessLog | None, scope: Scope, send: Send
@@ -142,7 +146,7 @@ def is_event_stream(message: Message) -> bool:
 
 
 def _id_of(scope: Scope, *, made: bool) -> str | None:
-    """Return the id that a request carries if it is fit to be logged; else one of ours, or none."""
+    """Return the request's own id if it is safe to log. Otherwise return a new id, or None."""
     carried = Headers(scope=scope).get("x-request-id")
     if carried is not None:
         carried = carried.strip(" \t")  # The parser leaves white space behind a value.

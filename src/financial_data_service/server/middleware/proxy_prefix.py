@@ -1,7 +1,8 @@
 """The path prefix of a proxy, whether the proxy keeps it in requests or removes it.
 
 With ``--root-path /fds``, ``GET /fds/stats/AAPL/3`` (kept) and ``GET /stats/AAPL/3`` (removed) are
-the same request. ASGI servers assume that the prefix was removed, and put it before every path.
+the same request. ASGI servers assume that the proxy removed the prefix, and add it to every path
+again.
 """
 
 from __future__ import annotations
@@ -19,8 +20,11 @@ ROUTE_NAMES = frozenset(
         *("asyncapi.yaml", "docs", "docs-assets", "favicon.ico", "openapi.json", "redoc"),
     )
 )
-"""First segments of all routes. Under such a prefix a kept one looks like a route: it must be
-removed by the proxy."""
+"""The first path segments of all routes.
+
+If the prefix begins with one of them, a path with the prefix looks like a route. In that case the
+proxy must remove the prefix.
+"""
 
 
 class ProxyPrefix:
@@ -68,7 +72,7 @@ class ProxyPrefixMiddleware:
         self._prefix = ProxyPrefix(root_path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand the request on, its path with the prefix once."""
+        """Pass the request on. Its path contains the prefix exactly once."""
         if scope["type"] in ("http", "websocket") and scope.get("root_path") == self._root_path:
             root_path = self._root_path.encode()
             sent = (scope.get("raw_path") or b"").removeprefix(root_path)

@@ -28,7 +28,7 @@ class WebSocketOriginMiddleware:
         self._origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand all on but WebSockets of strange pages."""
+        """Pass everything on except WebSockets from pages of other origins."""
         if scope["type"] == "websocket" and not self._is_allowed(Headers(scope=scope)):
             await refuse(refusal(403, _STRANGE_PAGE, {}), scope, receive, send)
         else:
@@ -42,5 +42,5 @@ class WebSocketOriginMiddleware:
             host = urlsplit(origin).netloc
         except ValueError:
             return False
-        # The scheme may be the proxy's.
+        # Compare only the host, because a proxy may change the scheme.
         return host == headers.get("host")

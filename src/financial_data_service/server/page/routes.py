@@ -1,8 +1,8 @@
 """The page at ``/``: a live view of all symbols, and the files it is made of.
 
-``static/`` has plain HTML, styles and scripts, read once; nothing is built, and nothing comes from
-another host. The page contains no data. Its script asks the service like any client, with the API
-key if there is one. So the page itself is open to all.
+``static/`` contains plain HTML, style sheets and scripts. They are read once at the start. There is
+no build step, and no file comes from another host. The page contains no data. Its script asks the
+service like any client, with the API key if there is one. So the page itself is open to all.
 
 The files refer to each other by relative addresses, which work behind any proxy. If the server is
 told the prefix, the page contains it too.
@@ -72,7 +72,8 @@ def _file(content: bytes, ending: str) -> _File:
 
 
 def _response(request: Request, file: _File) -> Response:
-    # The browser asks each time, so all files are of one version after an upgrade.
+    # no-cache makes the browser revalidate each file. So after an upgrade all files have the same
+    # version.
     headers = {"cache-control": "no-cache", "etag": file.etag}
     if file.etag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)

@@ -27,11 +27,17 @@ __all__ = [
 ]
 
 DRAIN_SECONDS = 10
-"""How long requests in flight may take to finish after the signal to stop: longer than any request
-takes, shorter than the 30 s after which process managers kill."""
+"""How long requests in flight may take to finish after the stop signal.
+
+It is longer than any request takes. It is shorter than the 30 s after which process managers kill a
+process.
+"""
 
 DESCRIPTORS_PER_SYMBOL = 1 if sys.version_info >= (3, 13) else 2
-"""File descriptors a symbol's file takes: its own, and before Python 3.13 one that mmap keeps."""
+"""Number of file descriptors per symbol.
+
+One is for the file. Before Python 3.13, mmap keeps a second one.
+"""
 
 DESCRIPTORS_RESERVED = 64  # the log, the listener, the event loop, pipes, files while they are made
 
@@ -49,8 +55,8 @@ def has_fit_certificate(settings: Settings) -> bool:
 def certificate_fault(settings: Settings) -> str | None:
     """Return why the certificate cannot be used; None if it can, or if there is none.
 
-    uvicorn reads the files again. Alone it would fail with a traceback, or ask the terminal for the
-    password of the key.
+    uvicorn reads the files again later. Without this check it would fail with a traceback, or
+    prompt for the key's password on the terminal.
     """
     if settings.ssl_certfile is None:
         return None
@@ -74,7 +80,7 @@ def raise_descriptor_limit(settings: Settings) -> None:
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
-        # Some systems have an infinite hard limit and refuse an infinite soft one.
+        # Some systems have an unlimited hard limit but reject an unlimited soft limit.
         with suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
             soft = hard
@@ -103,8 +109,8 @@ def descriptors_for(settings: Settings) -> int:
 def gc_paused() -> Iterator[None]:
     """Pause garbage collection until :func:`resume_gc`, or to the end of the block.
 
-    Nearly all objects made at the start are modules, which stay. Collecting among them would take a
-    tenth of the time.
+    Nearly all objects created at the start belong to modules and are never freed. Garbage
+    collection among them would take a tenth of the start time.
     """
     gc.disable()
     try:

@@ -1,14 +1,15 @@
 """The parent of several worker processes: binds the socket, starts, replaces and ends the workers.
 
 The parent serves no requests. Worker 1 starts alone: it compiles the kernels, fills Numba's cache
-on disk and recovers the data directory. The others start when it serves, and find that work done.
+on disk and recovers the data directory. The other workers start when worker 1 serves. By then this
+work is done.
 
-Workers are forked, as in gunicorn. The parent has no engine, no uvloop and one thread, so a fork
-breaks nothing, and a worker inherits socket, settings and shared memory. uvicorn spawns its
-workers, because it also runs on Windows: each starts a new interpreter, and its arguments are
-pickled, which is impossible for a protocol class made at run time. uvicorn also asks each worker
-every half second whether it is alive, and kills one that is slow to answer, for instance while it
-compiles. Here the kernel reports a death (SIGCHLD).
+Workers are forked, as in gunicorn. Forking is safe, because the parent does not load the engine or
+uvloop and has only one thread. A worker inherits the socket, the settings and the shared memory.
+uvicorn spawns its workers, because it also runs on Windows. Each worker starts a new interpreter
+and gets pickled arguments. A protocol class created at run time cannot be pickled. uvicorn also
+asks each worker every half second whether it is alive, and kills one that is slow to answer, for
+instance while it compiles. Here the kernel reports a death (SIGCHLD).
 
 Life and death
 --------------
@@ -16,13 +17,13 @@ Life and death
 * All workers hold the reading end of one pipe, and only the parent the writing end. End of file
   means that the parent has ended, for whatever reason. The workers then drain and end.
 * After SIGTERM, Ctrl-C or SIGHUP the parent sends SIGTERM to every worker and waits. A second
-  Ctrl-C, or SIGQUIT, makes it send SIGQUIT, and the workers end at once. Workers that are late are
-  killed. Workers ignore Ctrl-C and SIGHUP, which a terminal sends to them as well.
+  Ctrl-C, or SIGQUIT, makes it send SIGQUIT, and the workers end at once. Workers that do not end in
+  time are killed. Workers ignore Ctrl-C and SIGHUP, which a terminal sends to them as well.
 
 Invariants
 ----------
-* A worker is forked in one place, waited for in one place and forgotten in one place, so there are
-  no zombies and no unknown workers.
+* The code has one place that forks a worker, one that waits for it, and one that removes it. So
+  there are no zombies and no untracked workers.
 * The loop waits for signals and pipes; it never polls. Where a service manager expects signs of
   life, it wakes up to send them.
 """
@@ -88,7 +89,8 @@ def serve(settings: Settings) -> int:
     if listener is None:
         return 1
     listener.setblocking(False)
-    # Serves nothing: making it sets up the log like that of the workers.
+    # This configuration is not served. Creating it configures logging in the same way as in the
+    # workers.
     uvicorn.Config(
         "", log_config=logs.configuration(settings), log_level=settings.log_level, access_log=False
     )
@@ -120,7 +122,7 @@ class _Supervisor:
         self._counters = Counters(settings.workers)
         self._workers = [WorkerSlot(index) for index in range(settings.workers)]
         self._parent_reader, self._parent_writer = os.pipe()
-        # Without a file descriptor of its own, which a fork would share.
+        # This selector uses no file descriptor, because a fork would share it.
         self._selector = selectors.PollSelector()
         self._selector.register(wake_up, selectors.EVENT_READ)
         self._has_served = False  # worker 1, ever
@@ -145,7 +147,7 @@ class _Supervisor:
                     self._kill()
             self._report_end()
         finally:
-            # Only a bug leaves any.
+            # A worker is left here only after a bug.
             self._signal_all(signal.SIGKILL)
             for worker in self._living():
                 os.waitpid(worker.pid, 0)
@@ -158,7 +160,7 @@ class _Supervisor:
         return [worker for worker in self._workers if worker.pid]
 
     def _wait(self) -> None:
-        """Wait for a signal, for a worker that serves, or for the next thing due."""
+        """Wait for a signal, for a worker's ready byte, or for the next scheduled time."""
         now = time.monotonic()
         due = [
             self._kill_at,
@@ -192,7 +194,7 @@ class _Supervisor:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()  # or the child would print its copy of the buffer as well
         ready, serving = os.pipe()
-        # Blocked until the child has its own handlers.
+        # Block the signals until the child has installed its own handlers.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS | {signal.SIGCHLD})
         try:
             worker.pid = os.fork()
@@ -217,7 +219,7 @@ class _Supervisor:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
             signal.signal(signal.SIGQUIT, lambda _signal, _frame: os._exit(1))
-            # The server lets SIGTERM through once it can end in good order.
+            # The server unblocks SIGTERM when it can shut down cleanly.
             signal.pthread_sigmask(signal.SIG_SETMASK, {*mask, signal.SIGTERM})
             os.close(self._parent_writer)
             self._manager.close()
@@ -316,7 +318,8 @@ class _Supervisor:
         if is_first:
             self._is_stopping = True
             self._manager.stopping()
-            # Otherwise clients would wait in a queue from which no process accepts.
+            # Close the listener in the parent too. Otherwise the kernel would queue connections
+            # that no process accepts.
             self._listener.close()
         if number == signal.SIGQUIT or (number == signal.SIGINT and not is_first):
             self._end_within(QUIT_SECONDS_MAX, signal.SIGQUIT)
@@ -328,7 +331,7 @@ class _Supervisor:
         self._signal_all(number)
 
     def _report_end(self) -> None:
-        """Log it when the last worker did not end in good order. Called after all have ended."""
+        """Log a warning if the last worker did not end cleanly. Called after all have ended."""
         if not (self._killed and self._has_served):
             return
         self._exit_code = 1
@@ -355,6 +358,7 @@ class _Supervisor:
         self._kill_at = float("inf")
 
     def _signal_all(self, number: signal.Signals) -> None:
-        # No living worker has been waited for, so each pid is still the worker's.
+        # The pid of a worker cannot be reused before the parent has waited for it. So each pid is
+        # still that of the worker.
         for worker in self._living():
             os.kill(worker.pid, number)

@@ -2,8 +2,9 @@
 
 It is in memory (``/dev/shm``) if there is room for it. A file marks it, and every process of the
 service holds a lock on that file: the parent takes the lock, and the workers inherit it. The kernel
-releases it with the last process, however that ended. The next service that starts, with whatever
-settings, removes a directory whose mark no process locks: it may take gigabytes of memory.
+releases it with the last process, however that ended. The next service that starts removes every
+directory whose mark is not locked, whatever its own settings are. This matters because such a
+directory may take gigabytes of memory.
 
 Invariant: only marked directories of this user are removed.
 """
@@ -35,7 +36,7 @@ SHARED_MEMORY = Path("/dev/shm")
 
 
 class TemporaryDirectory:
-    """A directory that only this user can enter, to the end of the ``with`` block.
+    """A directory that only this user can access. It exists until the end of the ``with`` block.
 
     Parameters
     ----------
@@ -64,7 +65,9 @@ class TemporaryDirectory:
         os.close(self._mark)
 
     def hold_lock(self) -> None:
-        """Hold the data directory's lock, so that no worker that ends removes it as the last.
+        """Hold the data directory's lock in the parent.
+
+        Otherwise a worker that ends as the only one would remove the directory.
 
         Called when a worker serves: if it dies, another is started in its place. The lock is the
         one that every process with the directory open holds. The kernel releases it when this
@@ -111,7 +114,10 @@ def _remove_if_stale(path: Path) -> None:
 
 
 def place_for(settings: Settings) -> Path | None:
-    """Return where there is room for every symbol at full size; None is the system's default."""
+    """Return a directory with enough space for every symbol at full size.
+
+    None means the system's default for temporary files.
+    """
     geometry = Geometry(settings.largest_window, batch_max=settings.batch_max)
     try:
         space = os.statvfs(SHARED_MEMORY)

@@ -53,8 +53,11 @@ __all__ = [
 logger = logging.getLogger("financial_data_service.processes")
 
 KEEP_ALIVE_SECONDS = 75
-"""How long an idle connection is kept: longer than the pools of common clients keep theirs. So the
-client closes first, and no request meets a connection that the server is closing."""
+"""How long an idle connection is kept open.
+
+It is longer than common clients' connection pools keep theirs. So the client closes first, and no
+request is sent on a connection that the server is closing.
+"""
 
 
 class GracefulServer(uvicorn.Server):
@@ -101,8 +104,8 @@ class GracefulServer(uvicorn.Server):
         self.service.hub.stop()
         await super().shutdown(sockets)
         if self.force_exit:
-            # After a second Ctrl-C uvicorn does not shut the application down, which would then
-            # end with a traceback.
+            # After a second Ctrl-C uvicorn skips the application's shutdown. The application would
+            # then end with a traceback, so it is shut down here.
             await self.lifespan.shutdown()
 
     def on_started(self, sockets: list[socket.socket]) -> None:
@@ -154,7 +157,10 @@ def _open_and_run(server: GracefulServer, sockets: list[socket.socket], *, quiet
 
 
 def _warn_of_unknown_variables() -> None:
-    """Warn of variables that look like settings and are none: a misspelt limit has no effect."""
+    """Warn about environment variables that look like settings but are not.
+
+    A misspelt setting has no effect.
+    """
     strange = [
         name if similar is None else f"{name} (did you mean {similar}?)"
         for name, similar in unknown_variables().items()
@@ -168,7 +174,7 @@ def config_of(
     acceptor: Acceptor | None = None,
     worker: int | None = None,
 ) -> uvicorn.Config:
-    """Return uvicorn's configuration. Making it has set up the log.
+    """Return uvicorn's configuration. Creating the configuration also configures logging.
 
     Parameters
     ----------
@@ -216,7 +222,7 @@ def http_protocol_for(
     Parameters
     ----------
     service : Service
-        Its settings decide whether the fast lane stands in front of the framework.
+        Its settings decide whether the fast lane is used.
     acceptor : Acceptor, optional
         The acceptor of a worker, which counts its connections.
     """
@@ -253,7 +259,7 @@ def websocket_protocol_for(
 
 
 def stop_on_signals(server: uvicorn.Server) -> None:
-    """Handle signals where uvicorn does not: just before it runs, and just after.
+    """Handle signals just before and just after uvicorn runs, when uvicorn does not handle them.
 
     After its shutdown uvicorn raises the signal that stopped it again, for the handlers from before
     it ran. Without a handler the process would end as if it had been killed.
@@ -264,7 +270,8 @@ def stop_on_signals(server: uvicorn.Server) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    # uvicorn does not handle these. They would end the process and leave its files as a crash does.
+    # uvicorn does not handle these signals. Unhandled, they would end the process, and its files
+    # would not be closed cleanly.
     signal.signal(signal.SIGQUIT, stop)
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup, or one of several workers
         signal.signal(signal.SIGHUP, stop)

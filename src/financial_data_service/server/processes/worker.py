@@ -83,7 +83,8 @@ class _WorkerServer(GracefulServer):
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        # A terminal sends Ctrl-C to the parent as well, which counts them and signals the workers.
+        # A terminal sends Ctrl-C to the parent and to all workers. The workers ignore it. The
+        # parent counts it and signals the workers.
         if sig != signal.SIGINT:
             super().handle_exit(sig, frame)
 
@@ -125,5 +126,6 @@ def serve_as_worker(settings: Settings, link: WorkerLink) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGQUIT, lambda _signal, _frame: server.quit())
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-    # All workers have the same files, and the first compiles for all: one of them logs that.
+    # Only the first worker logs compilation and rejected files, because they are the same for all
+    # workers.
     return run(server, [], quiet=not link.is_first)

@@ -8,13 +8,18 @@ from dataclasses import dataclass
 __all__ = ["WorkerSlot", "ending"]
 
 STEADY_SECONDS = 10.0
-"""A worker that has served this long is replaced at once when it dies, however early the workers
-before it died."""
+"""If a worker has served for this time, it is replaced immediately when it dies.
+
+Earlier early deaths no longer count.
+"""
 
 PAUSE_SECONDS_MIN = 0.5
 PAUSE_SECONDS_MAX = 8.0
-"""Pause before a worker that died early more than once in a row is started again. It doubles each
-time. A worker that never comes up costs at most some eight seconds of a core a minute."""
+"""Pause before a restart, used when workers of a slot died early more than once in a row.
+
+It doubles each time. A worker that can never start uses at most about eight seconds of CPU time per
+minute.
+"""
 
 
 @dataclass(slots=True)

@@ -1,9 +1,9 @@
 """Statistics pushed as they change, and prices streamed in: WebSocket and server-sent events.
 
-``hub`` holds the subscriptions, ``delivery`` what is sent when, ``session`` and ``lifecycle``
-the protocol without a socket; the ``*_route`` modules carry it. It may import ``api``, ``formats``
-and what lies below them. A new command, message or stream goes here, and into
-``docs/asyncapi.yaml``.
+``hub`` holds the subscriptions. ``delivery`` decides what is sent and when. ``session`` and
+``lifecycle`` implement the protocol without a socket. The ``*_route`` modules connect it to
+WebSockets and HTTP. It may import ``api``, ``formats`` and what lies below them. A new command,
+message or stream goes here, and into ``docs/asyncapi.yaml``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ __all__ = ["router_for"]
 
 
 def router_for(settings: Settings, manager: SymbolManager, hub: Hub) -> APIRouter:
-    """Return the routes, and the document that describes those of them that OpenAPI cannot."""
+    """Return the routes, and the AsyncAPI document.
+
+    It describes the routes that OpenAPI cannot describe.
+    """
     router = APIRouter()
     add_stream_route(router, settings, manager, hub)
     add_ingest_route(router, settings, manager, hub)

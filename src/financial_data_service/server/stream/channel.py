@@ -1,4 +1,4 @@
-"""One WebSocket at work: messages are handled, texts in the outbox are sent.
+"""Runs one WebSocket connection: handles its messages and sends the texts in its outbox.
 
 There are two tasks: the handler receives, another one sends. So a client that is slow to read a
 reply does not delay the frames behind it until
@@ -23,14 +23,16 @@ from financial_data_service.server.stream.outbox import Close, Outbox
 __all__ = ["deny", "run_connection"]
 
 MESSAGES_IN_A_TURN = 32
-"""Messages of one client that are handled before others have their turn. One read may bring
-thousands of small ones."""
+"""Maximum number of messages of one client that are handled before other clients.
+
+One read may contain thousands of small messages.
+"""
 
 
 async def deny(
     websocket: WebSocket, status: int, detail: str | Sequence[dict[str, Any]], **headers: str
 ) -> None:
-    """Refuse a handshake as a request is refused: with a status and a reason."""
+    """Refuse a handshake with a status and a reason, as for an HTTP request."""
     lifecycle = Lifecycle()
     lifecycle.on(Event.REFUSE)
     names = {name.replace("_", "-"): value for name, value in headers.items()}

@@ -1,12 +1,15 @@
-"""What is sent to which feed, and when: phases, intervals, snapshots, updates and ends.
+"""Decides what is sent to each feed, and when.
+
+It handles phases, intervals, snapshots, updates and deletions.
 
 A feed is *idle* (everything was sent), *pending* (its subscriber's outbox will collect it) or
-*waiting* (its interval is not over). A change touches the idle feeds only; the others find it when
-they are collected, or when their interval is over.
+*waiting* (its interval is not over). A change is processed only for the idle feeds. Other feeds
+include it when they are collected, or when their interval is over.
 
 The feeds of one subscriber for one symbol at one interval are *siblings*. When the outbox collects
-one of them, all pending siblings are sent together, and then all wait together. So the windows of a
-symbol that a client receives belong to one price, however slowly the client reads.
+one sibling, all pending siblings are sent together, and a new interval begins for all of them. So
+the windows of a symbol that a client receives have the same sequence, even if the client reads
+slowly.
 
 Invariants
 ----------
@@ -46,8 +49,9 @@ class Delivery:
     Attributes
     ----------
     dropped_updates : int
-        Changes that were not sent because the client had not read what came before. Changes that
-        fall into an interval are not counted: the client did not ask for them.
+        Changes that were not sent because the client had not read what came before. Changes during
+        a feed's interval are not counted, because the client asked for at most one update per
+        interval.
     """
 
     def __init__(
@@ -100,7 +104,8 @@ class Delivery:
             if feed.interval or feed.needs_snapshot or not outbox.has_room:
                 self._notify(feed)
                 continue
-            # A client that wants every batch, and keeps up, gets the text right after the append.
+            # A client with interval 0 that reads fast enough gets the text immediately after the
+            # append.
             present = feed.subscriber.present
             if present not in eager:
                 eager[present] = topic.text(present, Kind.UPDATE)
@@ -123,7 +128,7 @@ class Delivery:
             feed.enter(Phase.IDLE)
 
     def end_intervals(self, now: float) -> None:
-        """Send what feeds have missed whose interval is over."""
+        """For feeds whose interval is over, send the changes that they missed."""
         for feed in self._intervals.pop_due(now):
             feed.enter(Phase.IDLE)
             watch = feed.topic.watch
@@ -131,11 +136,12 @@ class Delivery:
                 self._notify(feed)
 
     def collect(self, feed: WindowFeed) -> list[str]:
-        """Return what a pending feed and its pending siblings have to send; their interval begins.
+        """Return the texts of a pending feed and its pending siblings, and begin their interval.
 
-        After an update the interval also begins for siblings that had nothing to send, so that all
-        are sent together from then on. A snapshot delays no sibling: a client may ask for a window
-        again and again while its other windows wait.
+        After an update, the interval also begins for siblings that had nothing to send. So all
+        siblings are sent together from then on. A snapshot does not begin the interval of its
+        siblings. Otherwise a client that requests one window repeatedly would delay its other
+        windows.
         """
         siblings = feed.siblings()
         pending = [each for each in siblings if each is feed or each.phase is Phase.PENDING]
@@ -160,14 +166,17 @@ class Delivery:
         return texts
 
     def _notify(self, feed: WindowFeed) -> None:
-        """Have the subscriber's outbox collect the feed when its turn comes."""
+        """Queue the feed in the subscriber's outbox."""
         if feed.phase is not Phase.PENDING:
             feed.enter(Phase.PENDING)
             feed.changes = feed.topic.watch.changes
             feed.subscriber.outbox.notify(feed)
 
     def _texts(self, feed: WindowFeed) -> list[str]:
-        """Return what was not sent yet, and mark it as sent. The statistics are computed."""
+        """Return what was not sent yet, and mark it as sent.
+
+        The statistics must already be computed.
+        """
         topic, present = feed.topic, feed.subscriber.present
         texts = []
         if feed.pending_deleted:

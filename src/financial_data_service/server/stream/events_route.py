@@ -1,8 +1,8 @@
 """Server-sent events: the statistics of a window as they change, for browsers and curl.
 
-The id of an event is its sequence. A browser that reconnects sends the last id that it has seen,
-and gets nothing that it knows. An equal sequence counts as the same state, although the symbol may
-have been deleted and created again meanwhile.
+The id of an event is its sequence. A browser that reconnects sends the id of the last event that it
+received. It gets no event that it already has. An equal sequence counts as the same state, although
+the symbol may have been deleted and created again meanwhile.
 """
 
 from __future__ import annotations
@@ -39,7 +39,10 @@ from financial_data_service.wire import (
 __all__ = ["KEEP_ALIVE_SECONDS", "add_events_route", "event_text"]
 
 KEEP_ALIVE_SECONDS = 15.0
-"""Longest silence; a comment breaks it. Proxies end connections that are silent for 30 or 60."""
+"""Maximum time without an event, in seconds.
+
+After it, a comment is sent. Proxies close connections that are idle for 30 or 60 s.
+"""
 
 _DELETED = "deleted"
 _DELETED_BEGIN = f"event: {_DELETED}\n"

@@ -24,7 +24,10 @@ from financial_data_service.windows import WindowStats
 __all__ = ["Collect", "Phase", "Present", "Subscriber", "SymbolWatch", "Topic", "WindowFeed"]
 
 Present: TypeAlias = Callable[[str, int, Kind, WindowStats | None], str]
-"""Makes a text of symbol, k, kind and statistics; the statistics are None for a deleted symbol."""
+"""Creates a message text from symbol, k, kind and statistics.
+
+The statistics are None for a deleted symbol.
+"""
 
 Collect: TypeAlias = "Callable[[WindowFeed], list[str]]"
 """Returns the texts that a pending feed has to send."""
@@ -59,8 +62,8 @@ class SymbolWatch:
     def compute(self, ks: Iterable[int]) -> None:
         """Compute the statistics of some windows, all at one sequence. O(1) per window.
 
-        The sequence is the one last seen, or a later one. Without effect if another process has
-        just deleted the symbol.
+        The sequence is the last known one or a later one. If another process has just deleted the
+        symbol, nothing changes.
         """
         wanted = list(ks)
         if self.stats is None or not wanted:

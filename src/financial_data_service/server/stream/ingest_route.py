@@ -1,8 +1,9 @@
 """``WS /ingest/{symbol}``: a batch of prices per binary frame, each frame with a reply.
 
 A frame is stored as a whole or not at all, like a batch of ``POST /add_batch/``. ``from_sequence``
-numbers the first frame, and each further frame follows it. A client that lost its connection sends
-the frames without a reply again: prices that are stored already are compared and not added.
+is the sequence of the first frame. Each further frame continues from the end of the frame before.
+After a lost connection, a client resends the frames that got no reply. Prices that are already
+stored are compared and not added again.
 """
 
 from __future__ import annotations

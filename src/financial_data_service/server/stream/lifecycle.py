@@ -41,7 +41,7 @@ LEGAL: dict[tuple[LifecycleState, Event], LifecycleState] = {
     (LifecycleState.OPEN, Event.SEND): LifecycleState.OPEN,
     (LifecycleState.OPEN, Event.CLOSE): LifecycleState.CLOSING,
     (LifecycleState.OPEN, Event.DISCONNECT): LifecycleState.CLOSED,
-    # What the other side sent before it saw our close; it is not answered.
+    # Messages that the client sent before it received the close frame. They are not answered.
     (LifecycleState.CLOSING, Event.RECEIVE): LifecycleState.CLOSING,
     (LifecycleState.CLOSING, Event.DISCONNECT): LifecycleState.CLOSED,
 }

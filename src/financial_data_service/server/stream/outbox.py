@@ -1,7 +1,7 @@
 """What is still to be sent to one client: replies in order, and at most one update per feed.
 
-A feed with something new only joins a queue. Its texts are collected when its turn comes, and they
-are the newest then. So nothing piles up, however slow the client is.
+A feed with a change is only added to a queue. When it reaches the head of the queue, its newest
+texts are collected. So the memory per client is bounded, even if the client is slow.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ from typing import NamedTuple, Protocol
 __all__ = ["TEXTS_MAX", "Close", "Outbox"]
 
 TEXTS_MAX = 1024
-"""Texts that may wait before the server reads nothing more from this client: as many replies as a
-client that pipelines may be behind, as many batches as one turn of the event loop brings."""
+"""Maximum number of waiting texts.
+
+Above it, the server stops reading from the client. It limits how many replies a pipelining client
+may leave unread, and covers the batches of one iteration of the event loop.
+"""
 
 
 class Close(NamedTuple):
@@ -86,7 +89,11 @@ class Outbox:
             await self._drained.wait()
 
     async def take(self) -> str | Close:
-        """Return the next text, or how to close once there is none. Cancelling loses nothing."""
+        """Return the next text.
+
+        If none is left and the connection is to close, return the code and the reason. A cancelled
+        call loses no text.
+        """
         while True:
             if self._texts:
                 text = self._texts.popleft()

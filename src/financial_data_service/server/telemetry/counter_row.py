@@ -22,7 +22,10 @@ SAMPLED_ONE_IN = 64
 than to read it."""
 
 UNMATCHED = ("other", "unmatched")
-"""Method and route of whatever no route has taken: neither may be the client's own words."""
+"""Method and route labels of requests that no route matched.
+
+The client's own method and path are never used as labels.
+"""
 
 STATUSES = (
     *(101, 200, 201, 204, 206, 301, 302, 304, 307, 308),
@@ -32,8 +35,8 @@ STATUSES = (
 _STATUS_INDEX = {status: index for index, status in enumerate(STATUSES)}
 _OTHER_STATUS = len(STATUSES) - 1
 
-# Three per decade: from the microseconds of the fast lane, over the half millisecond of the slow
-# lane, to the second of a recomputed window.
+# Three buckets per decade. They cover the fast lane (microseconds), the slow lane (half a
+# millisecond) and a recomputed window (a second).
 _REQUEST_BUCKETS = (
     *(2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4),
     *(1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.5, 2.0, 10.0),
@@ -49,7 +52,7 @@ _NANOSECONDS = 1_000_000_000
 
 
 class Histogram:
-    """A histogram in a row: its place, and how it is read and written."""
+    """A histogram in a row of counters. It knows its position, and reads and writes its words."""
 
     __slots__ = ("_nanoseconds", "begin", "buckets")
 
@@ -84,13 +87,14 @@ class Histogram:
 class FastCounter:
     """Requests of one kind that the fast lane has answered. One thread.
 
-    Batches are counted here, queries in the cached replies of the fast lane.
+    This class counts batches. The cached replies of the fast lane count queries and report them
+    here.
 
     Attributes
     ----------
     left : int
-        Batches until the next measured one, itself included. The fast lane subtracts 1 for each
-        batch, and calls :meth:`sampled` for the one that makes it 0.
+        Number of batches up to and including the next measured one. The fast lane subtracts 1 for
+        each batch, and calls :meth:`sampled` for the one that makes it 0.
     """
 
     __slots__ = ("_every", "_histogram", "_noted", "_row", "_word", "left")
@@ -103,7 +107,7 @@ class FastCounter:
         self._noted = 0  # since the last measured one
 
     def sampled(self, nanoseconds: int) -> None:
-        """Count the measured request and those that it stands for."""
+        """Count the measured request and the unmeasured requests before it."""
         self._row[self._word] += self._every - self._noted
         self._histogram.observe(self._row, nanoseconds, self._every)
         self._noted = 0
@@ -125,7 +129,7 @@ class FastCounter:
 
     @classmethod
     def unread(cls) -> FastCounter:
-        """Return a counter that no row contains."""
+        """Return a counter whose counts are discarded."""
         histogram = Histogram(1, ())
         row = memoryview(bytearray(8 * histogram.end)).cast("q")
         return cls(row, 0, histogram, SAMPLED_ONE_IN)
@@ -177,7 +181,7 @@ class RowLayout:
 
 
 class SymbolRow(NamedTuple):
-    """A symbol at one moment. The view keeps its memory mapped while it is read."""
+    """A symbol at one moment. Holding the view keeps the symbol's memory mapped."""
 
     name: str
     sequence: int

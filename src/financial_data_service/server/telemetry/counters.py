@@ -3,11 +3,11 @@
 Each worker has a row of 64-bit words and writes to no other, so nothing is locked. The process that
 answers `/metrics` reads all rows. The parent process allocates the memory before it forks.
 
-Why not the multiprocess mode of prometheus_client: it keeps a file per process and type of metric
-permanently, since counters must not decrease. It cannot remove a label, so deleted symbols would
-remain. An environment variable has to choose it before the first import. Here a worker that
-replaces a dead one continues its row: counters continue, the number of rows stays, and nothing is
-left on disk, however the service ends.
+The multiprocess mode of prometheus_client is not used, for three reasons. It keeps a file per
+process and metric type permanently, because counters must not decrease. It cannot remove a label,
+so deleted symbols would remain. An environment variable must enable it before the first import.
+Here a worker that replaces a dead one continues its row: counters continue, the number of rows
+stays, and nothing is left on disk, however the service ends.
 
 Invariants
 ----------
@@ -24,11 +24,17 @@ import mmap
 __all__ = ["GAUGE_WORDS", "ROW_WORDS", "Counters"]
 
 GAUGE_WORDS = 16
-"""Words at the start of a row with current values. They mean nothing once the worker has ended."""
+"""Number of words at the start of a row that hold gauges.
+
+They are cleared when the worker has ended.
+"""
 
 ROW_WORDS = 32768
-"""Words of a row: 256 KiB of address space. Routes times lanes times statuses and buckets take some
-8,000 of them, and only pages that are written to take memory."""
+"""Words of a row:
+
+256 KiB of address space. The product of routes, lanes, and statuses plus buckets needs about 8,000
+words. Only pages that were written to take memory.
+"""
 
 
 class Counters:

@@ -50,9 +50,10 @@ def text(scrape: Scrape, media_type: str) -> tuple[bytes, str]:
     scrape : Scrape
         The counts to expose.
     media_type : str
-        Whether it is to be Prometheus's text format or OpenMetrics.
+        The format: Prometheus's text format or OpenMetrics.
     """
-    # prometheus_client would take the first known type of the header, whatever its weight.
+    # prometheus_client is not used for this, because it takes the first known type in the header
+    # and ignores its weight.
     encoder, content_type = choose_encoder(media_type)
     registry = CollectorRegistry()
     registry.register(_Exposition(scrape))
@@ -223,7 +224,8 @@ class _Exposition(Collector):
 def _processes(rows: list[memoryview]) -> Iterator[Metric]:
     """Return the process metrics of prometheus_client for every worker.
 
-    Its own collector reports the process that answers: another worker at each scrape.
+    The default collector reports only the process that answers, which can be a different worker at
+    each scrape.
     """
     families: dict[str, Metric] = {}
     for index, row in enumerate(rows):

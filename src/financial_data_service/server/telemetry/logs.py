@@ -1,4 +1,6 @@
-"""The log: lines for people or JSON, each written as a whole, without secrets.
+"""Logging.
+
+Lines are readable text or JSON. Each line is written atomically, and contains no secrets.
 
 For people the format is uvicorn's: access lines on stdout, all other lines on stderr, the id of the
 request in brackets at the end. As JSON every line is an object on stderr. Access lines have fields
@@ -11,7 +13,8 @@ of their own::
 Invariants
 ----------
 * A line is written by one system call, and by one process at a time.
-* Input of a client is logged only in a form that can neither end a line nor look like a field.
+* Client input is escaped before it is logged, so that it can neither end a line nor look like a
+  field.
 * No line contains the API key, or a value that a query sent as a key.
 """
 
@@ -41,7 +44,10 @@ SERVICE_LOGGER = "financial_data_service"
 """Parent of the loggers of all packages: storage, connection, processes, …"""
 
 ACCESS_LOGGER = "financial_data_service.access"
-"""uvicorn's own has no times and no ids, and is off."""
+"""Name of this service's access logger.
+
+uvicorn's own access logger is disabled, because its lines have no times and no request ids.
+"""
 
 TARGET_LENGTH_MAX = 2000  # logged characters of path and query
 
@@ -139,8 +145,8 @@ class AccessLog:
 class _LineHandler(logging.StreamHandler[Any]):
     """Writes each line as a whole, without secrets.
 
-    The system keeps lines of up to 4096 bytes whole in a pipe. For longer ones, mostly tracebacks,
-    the processes of a service take turns.
+    The kernel writes up to 4096 bytes to a pipe atomically. For longer lines (mostly tracebacks),
+    the processes of a service use a lock.
     """
 
     def __init__(self, stream: Any, secrets: tuple[str, ...] = ()) -> None:
@@ -154,7 +160,7 @@ class _LineHandler(logging.StreamHandler[Any]):
         return line
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line as a whole, never inside one of another worker."""
+        """Write a line atomically, so that lines of several workers do not mix."""
         try:
             data = memoryview((self.format(record) + "\n").encode("utf-8", "backslashreplace"))
             self.flush()
@@ -162,7 +168,8 @@ class _LineHandler(logging.StreamHandler[Any]):
             if _line_lock < 0:
                 _write(descriptor, data)
                 return
-            # One byte of the file for stdout and one for stderr: releasing one keeps the other.
+            # stdout and stderr lock different bytes of the file, so releasing one lock does not
+            # release the other.
             fcntl.lockf(_line_lock, fcntl.LOCK_EX, 1, descriptor)
             try:
                 _write(descriptor, data)
@@ -217,7 +224,7 @@ class _HumanAccessFormatter(AccessFormatter):
 
 
 def _plain(line: str) -> str:
-    """Return a line with all control characters escaped but those of colours."""
+    """Return a line with all control characters escaped, except for colour codes."""
     return re.sub(r"[\x00-\x1a\x1c-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], line)
 
 

@@ -14,12 +14,13 @@ A histogram is a count per bucket and the sum in nanoseconds.
 
 The fast lane does not use this module: it counts by itself. Its counts are added to the row ten
 times a second, and when this process is asked. So the counts of other workers may be a tenth of a
-second old. Only some requests are measured: the first of each cached query after that, and one
-batch in :data:`SAMPLED_ONE_IN`, which stands for those before it. Prices are not counted: the
-sequence of a symbol is their number.
+second old. Only a sample of the requests is measured. For each cached query, the first request
+after each flush is measured. For batches, one in :data:`SAMPLED_ONE_IN` is measured. A measured
+request also counts for the unmeasured ones before it. Prices need no counter, because a symbol's
+sequence is the number of its prices.
 
-Cardinality: routes are those of the application, statuses are a fixed list, symbols are at most
-``max_symbols``. Clients cannot create labels.
+Cardinality is bounded. The routes are those of the application, the statuses are a fixed list, and
+there are at most ``max_symbols`` symbols. Clients cannot create labels.
 """
 
 from __future__ import annotations
@@ -63,7 +64,10 @@ _MEDIA_TYPES = ("text/plain", "application/openmetrics-text")
 
 
 class StreamCounts(Protocol):
-    """What the metrics read of the hub of streams, which lies in a layer above."""
+    """The counts that the metrics read from the stream hub.
+
+    This is a protocol class, because the hub is in a higher layer.
+    """
 
     @property
     def subscribers(self) -> int:
@@ -71,7 +75,7 @@ class StreamCounts(Protocol):
 
     @property
     def dropped_updates(self) -> int:
-        """Return how many updates newer ones have replaced before they were sent."""
+        """Return the number of updates that were replaced by newer ones before they were sent."""
 
 
 class Metrics:
@@ -90,7 +94,7 @@ class Metrics:
     streams : StreamCounts, optional
         What counts the streams, if there are any.
     every : int
-        One request of so many in the fast lane is measured.
+        Sampling interval: the fast lane measures one batch out of this many.
     """
 
     def __init__(
@@ -133,7 +137,7 @@ class Metrics:
     def count(self, method: str, path: str | None, status: int, nanoseconds: int) -> None:
         """Count a request of the slow lane; the path is None if no route matched.
 
-        ``HEAD`` counts as the ``GET`` that it is.
+        ``HEAD`` is counted as ``GET``.
         """
         method = "GET" if method == "HEAD" else method
         route = UNMATCHED if path is None else (method, label(path))
@@ -141,7 +145,7 @@ class Metrics:
         self._layout.seconds(route, SLOW).observe(self._row, nanoseconds)
 
     def count_refused(self, status: int) -> None:
-        """Count a refusal that was sent before there was a request."""
+        """Count a refusal that the protocol sent before the request reached the application."""
         self._row[self._layout.word(UNMATCHED, SLOW, status)] += 1
 
     def counter(self, method: str, path: str, status: int) -> FastCounter:
@@ -210,10 +214,12 @@ def router_for(metrics: Metrics) -> APIRouter:
                 exposition,  # Imported by the process that is asked.
             )
 
-            # A client that accepts neither is a browser, or a mistake.
+            # A client that accepts neither format is probably a browser, so it gets the text
+            # format.
             return exposition.text(scraped, wanted or _MEDIA_TYPES[0])
 
-        # It takes some milliseconds for many symbols, which must not block the event loop.
+        # Encode in a thread. With many symbols it takes a few milliseconds, and the event loop must
+        # not be blocked.
         content, content_type = await asyncio.to_thread(text)
         return Response(content, headers={"content-type": content_type, "vary": "Accept"})
 
