@@ -1,4 +1,4 @@
-"""What the commands print: sentences on stderr, results on stdout; exit codes."""
+"""Output and exit codes of the commands. Errors go to stderr, results to stdout."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ __all__ = [
     "written",
 ]
 
-# Lines of a result in a file or a pipe are never folded.
+# Lines are not wrapped if the output is a file or a pipe.
 _UNFOLDED_COLUMNS = 100_000
-# Marks after which a terminal changes the direction of writing.
+# Unicode control characters that change the text direction (bidirectional classes).
 _TURNS_AROUND = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 
 
@@ -115,7 +115,8 @@ def sentence_of(error: Exception) -> str:
 def _service_sentence(error: ServiceError) -> str:
     if error.status is None:
         return error.detail  # A sentence about the connection.
-    # A reason that the service gave says enough. Otherwise status and URL may show what answered.
+    # If the error is specific, the reason from the service is enough. Otherwise the status and URL
+    # are printed, because they show which server replied.
     is_specific = type(error) is not ServiceError and not isinstance(error, ServiceUnavailableError)
     return f"{error.detail if is_specific else error}."
 
@@ -152,10 +153,10 @@ def _result_console() -> type[Console]:
     from rich.console import Console
 
     class ResultConsole(Console):
-        """Rich's console, for which a closed pipe is no failure and a full disk is a sentence."""
+        """Rich's console. It ignores a closed pipe, and it reports a full disk in one sentence."""
 
         def print(self, *objects: Any, **options: Any) -> None:
-            """Write the objects to the last byte."""
+            """Print the objects and flush the output."""
             with written():
                 super().print(*objects, **options)
 
@@ -168,7 +169,7 @@ def _result_console() -> type[Console]:
 
 
 def counted(count: int, noun: str) -> str:
-    """Return ``1 price``, ``2,000 prices``, ``3 summaries``."""
+    """Return a count with its noun: ``1 price``, ``2,000 prices``, ``3 summaries``."""
     plural = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
     return f"{count:,} {noun if count == 1 else plural}"
 
@@ -188,7 +189,8 @@ def print_text(text: str) -> None:
 def written() -> Iterator[None]:
     """Flush results at the end of the block.
 
-    A closed pipe, as by ``head``, is no failure: the command goes on without output.
+    If the pipe is closed, for instance by ``head``, the command continues without output and does
+    not fail.
 
     Raises
     ------
@@ -207,7 +209,7 @@ def written() -> Iterator[None]:
 
 
 def silence() -> None:
-    """Discard further output to stdout, which Python would try to flush again at its end."""
+    """Redirect stdout to /dev/null. Otherwise Python would try to flush it again at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

@@ -1,8 +1,8 @@
-"""``fds export``: the prices of a symbol as a file for other programs.
+"""``fds export``: write the prices of a symbol to a file for other programs.
 
-Prices are read from the data directory part by part, from the oldest on. Each part is copied, and
-then checked for overwritten prices. So the file contains the prices of one window, whatever a
-service appends meanwhile. The file appears under its name when it is complete.
+Prices are read in parts, oldest first. Each part is copied, and then checked for overwritten
+prices. So the file contains the prices of one window, even if a service appends prices during the
+export. The file gets its final name when it is complete.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def _must_be_free(to: Path, *, force: bool) -> None:
 def _put_in_place(to: Path, *, force: bool) -> Iterator[IO[bytes]]:
     """Open a temporary file that replaces the target if all goes well.
 
-    For a symbolic link, the target is what the link leads to.
+    If the target is a symbolic link, the file that it points to is replaced.
     """
     wanted = Path(os.path.realpath(to))
     unfinished = wanted.with_name(f".{wanted.name}.{os.getpid()}.part")
@@ -199,7 +199,10 @@ class Writer(ABC):
 
 
 class CsvWriter(Writer):
-    """``sequence,price``; every price in the shortest form that reads back to the same double."""
+    """CSV with the columns ``sequence,price``.
+
+    Each price is written as the shortest decimal that reads back as the same double.
+    """
 
     at_once = 1 << 16  # some 10 MB of Python objects at a time
 
@@ -247,7 +250,8 @@ class ParquetWriter(Writer):
             file,
             schema,
             compression="zstd",
-            # This way consecutive numbers take no space, and repeated prices little.
+            # With these encodings, consecutive sequences take almost no space, and repeated prices
+            # take little.
             use_dictionary=["price"],
             column_encoding={"sequence": "DELTA_BINARY_PACKED"},
         )

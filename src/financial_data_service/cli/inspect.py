@@ -1,4 +1,4 @@
-"""``fds inspect``: the contents of a data directory, read from outside without writing."""
+"""``fds inspect``: show the contents of a data directory, read-only."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ class FileReport(NamedTuple):
     symbol : str or None
         The symbol of its prices; None if the header cannot be read.
     sequence, values : int or None
-        Number of prices ever appended, and in the largest window.
+        Number of prices ever appended, and number of prices in the largest window.
     disk_bytes, size_bytes : int
         Space on disk, and size as ``ls -l`` shows it.
     state : str
         ``in_use``, ``clean``, ``unclean``, ``deleted`` or ``refused``.
     kept : int or None
-        For a file that was not closed: the prices that a service will keep.
+        Number of prices that a service will keep; only for a file that was not closed cleanly.
     reason : str or None
         Why the file is rejected, or how it was left.
     changed : datetime
@@ -107,7 +107,7 @@ def inspect(
 
 
 def _owner_of(directory: Path) -> int:
-    """Return the user that a service in this directory must run as."""
+    """Return the user id that a service on this directory must run as: its owner."""
     return directory.stat().st_uid
 
 
@@ -152,7 +152,7 @@ def _report(path: Path, settings: dict[str, Any], owner: int) -> FileReport | No
 
 
 def _judged(report: FileReport, file: SymbolFile, settings: dict[str, Any]) -> FileReport:
-    """Add the contents of a valid header, and what a service would do with the file."""
+    """Add the contents of the header to the report, and how a service would treat the file."""
     from financial_data_service.storage.recovery import FileState
     from financial_data_service.storage.trust import recovery_plan_of
 
@@ -241,7 +241,7 @@ def _table(reports: list[FileReport], *, is_narrow: bool = False) -> Table:
     )
     rows = [_cells(report) for report in reports]
     headings = [heading for heading in rows[0] if heading != "file" or not is_narrow]
-    # A few words stay on one line; names and sentences are folded.
+    # Short states are not wrapped. Names and longer states are.
     is_short = all(len(row["state"]) <= _SHORT for row in rows)
     for heading in headings:
         if heading in ("symbol", "file", "state"):

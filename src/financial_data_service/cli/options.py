@@ -37,16 +37,19 @@ Url = Annotated[
 
 
 def connect(kind: type[Runner], url: str, retry_seconds: float) -> Runner:
-    """Return a client of the service, with the API key of ``FDS_API_KEY``; none if that is empty.
+    """Return a client of the service.
+
+    It uses the API key in ``FDS_API_KEY``, or no key if that is empty.
 
     Parameters
     ----------
     kind : type
-        ``Client``, or its part that needs no NumPy.
+        ``Client``, or its base class ``PlanRunner``, which does not need NumPy.
     url : str
         URL of the service.
     retry_seconds : float
-        Time in which a request is retried. A service that was never reached is not waited for.
+        Time limit for the retries of a request. If the first connection is refused, the client does
+        not wait.
 
     Raises
     ------
@@ -68,7 +71,7 @@ def connect(kind: type[Runner], url: str, retry_seconds: float) -> Runner:
 
 
 class WaitNotice:
-    """Says once per outage that the command waits for the service.
+    """Prints one notice per outage that the command is waiting for the service.
 
     Parameters
     ----------
@@ -95,7 +98,7 @@ class WaitNotice:
 
 
 def check_symbol(symbol: str | None) -> str | None:
-    """Refuse a symbol that no request can carry. The service decides about all others."""
+    """Refuse a symbol that cannot be encoded as UTF-8. The service checks everything else."""
     if symbol is not None and not symbol.isascii():
         try:
             symbol.encode()
@@ -107,8 +110,8 @@ def check_symbol(symbol: str | None) -> str | None:
 def data_directory(name: str) -> Path:
     """Return the path of a data directory, with ``~`` expanded.
 
-    An empty name is refused: it comes from an unset variable, and Path("") would be the current
-    directory.
+    An empty name is refused. It usually comes from an unset variable, and Path("") would mean the
+    current directory.
     """
     if not name:
         raise UsageError("The data directory must have a name, got ''.")
@@ -136,13 +139,13 @@ def directory_and_symbol(
 ) -> tuple[Path, str | None]:
     """Return the data directory and the symbol of a command line.
 
-    The order is ``[SYMBOL] --data-dir DIRECTORY``. The directory may also come first, as
-    ``DIRECTORY [SYMBOL]``, which is how it was written before there was an option.
+    The order is ``[SYMBOL] --data-dir DIRECTORY``. ``DIRECTORY [SYMBOL]`` is accepted too, for
+    compatibility with older versions.
 
     Parameters
     ----------
     words : sequence of str
-        The arguments without a name.
+        The positional arguments.
     data_dir : Path or None
         From ``--data-dir`` or ``FDS_DATA_DIR``.
     is_option : bool
@@ -151,10 +154,11 @@ def directory_and_symbol(
     Raises
     ------
     UsageError
-        When there is no directory, or too much of something.
+        When there is no directory, or more than one symbol.
     """
     rest = list(words)
-    # One word beside FDS_DATA_DIR alone is the symbol, unless it is a directory.
+    # If the directory comes from FDS_DATA_DIR, a single argument is the symbol, unless it is an
+    # existing directory.
     is_first = len(rest) > 1 or data_dir is None or (rest and Path(rest[0]).is_dir())
     if rest and is_first and not is_option:
         data_dir = data_directory(rest.pop(0))

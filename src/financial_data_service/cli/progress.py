@@ -1,4 +1,7 @@
-"""Progress bars: rows or prices, rate, time left. Nothing without a terminal."""
+"""Progress bars that show rows or prices, rate and remaining time.
+
+They are shown only on a terminal.
+"""
 
 from __future__ import annotations
 

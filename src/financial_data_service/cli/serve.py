@@ -33,7 +33,10 @@ _PANELS = {
     "Streams": ("stream_connections_max", "stream_subscriptions_max", "stream_message_bytes_max"),
     "Log": ("log_level", "log_format", "access_log"),
 }
-"""The flags as --help groups them: in one table, the longest name would leave no room for words."""
+"""The groups of flags in --help.
+
+In a single table, the longest flag name would leave too little width for the help texts.
+"""
 
 
 def serve(**flags: str | bool | None) -> None:
@@ -88,7 +91,7 @@ def is_secret(name: str) -> bool:
 
 
 def _source(name: str, given: dict[str, str | bool]) -> str:
-    """Return the source of a setting, or its flag."""
+    """Return the environment variable if the value came from it, otherwise the flag."""
     variable = variable_of(name)
     is_set = variable in map(str.upper, os.environ)
     return variable if is_set and name not in given else flag_of(name)

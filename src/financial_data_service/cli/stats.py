@@ -33,7 +33,7 @@ class TableLayout(NamedTuple):
     digits: int
     """Significant digits of avg, var and std; 0 means all."""
     left_out: tuple[str, ...]
-    """Columns that can be worked out from the others."""
+    """Omitted columns. They can be computed from the others."""
 
 
 _DERIVED = ("fill", "std")
@@ -79,10 +79,10 @@ def stats(
 def _ask(
     session: ClientSession, symbol: str | None, last: int | None
 ) -> Plan[tuple[bytes, list[SymbolStatsReply]]]:
-    """Return the service's reply as it is, and its content for each symbol.
+    """Return the raw body of the reply, and the decoded statistics of each symbol.
 
-    All symbols are one request, so all statistics belong to one moment. The service has no reply
-    for the last N prices of all symbols; that takes a request per symbol.
+    All symbols are read in one request. The service has no route for the last N prices of all
+    symbols, so that case needs one request per symbol.
     """
     from financial_data_service.client.asking import symbols
     from financial_data_service.client.exchange import decode_reply
@@ -167,7 +167,8 @@ def _table(symbol_stats: SymbolStatsReply, layout: TableLayout) -> Table:
     rows = [_cells(window, layout.digits) for window in symbol_stats.stats]
     headings = [heading for heading in rows[0] if heading not in layout.left_out]
     for heading in headings:
-        # In a terminal narrower than any layout numbers are folded: a cut number would be wrong.
+        # If no layout fits the terminal, numbers are wrapped and not truncated, because a truncated
+        # number would be wrong.
         table.add_column(heading, justify="right", overflow="fold")
     for window, cells in zip(symbol_stats.stats, rows, strict=True):
         style = "" if _is_full(window) else "dim"
@@ -194,7 +195,10 @@ def _is_full(window: WindowReply) -> bool:
 
 
 def fill(values: int, window: int) -> str:
-    """Return the fill of a window in percent, rounded down: only a full one shows 100 %."""
+    """Return how full a window is, in percent.
+
+    The value is rounded down, so only a full window shows 100 %.
+    """
     if values >= window:
         return "100 %"
     hundredths = values * 10_000 // window

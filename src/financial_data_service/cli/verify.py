@@ -1,4 +1,4 @@
-"""``fds verify``: recompute the stored summaries and the served answers, and compare."""
+"""``fds verify``: recompute the stored summaries and the window statistics, and compare."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["verify"]
 
 SHOWN_MAX = 10
-"""Faults of a symbol that are shown one by one."""
+"""Maximum number of faults that are printed per symbol."""
 
 
 def verify(
@@ -44,7 +44,8 @@ def verify(
     The command only reads. It may run while a service uses the directory. If something differs, the
     exit code is 1, and stderr names level, block and field, the stored and the expected value.
     """
-    # A second word is left over: the directory may come first, before the symbol.
+    # The directory may also be given before the symbol. Then the second argument is in
+    # `context.args`.
     words = context.args if symbol is None else [symbol, *context.args]
     source = context.get_parameter_source("data_dir")
     is_option = source is not None and source.name == "COMMANDLINE"
@@ -67,7 +68,10 @@ def verify(
 
 
 def _note(sentence: str) -> None:
-    """Print a notice on a terminal only: in the mail of a cron job it would look like a fault."""
+    """Print a notice, but only on a terminal.
+
+    In the output of a cron job it would look like an error.
+    """
     if sys.stderr.isatty():
         print_error(sentence)
 
