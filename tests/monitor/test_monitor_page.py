@@ -24,6 +24,7 @@ import pytest
 
 from support.browser import ALL_ELEMENTS, Window, chromium, needs_chromium
 from support.keeping_up import keep_up
+from support.layout import SCREENS, assert_lies_well
 from support.paths import ROOT
 from support.service_process import LIGHT, Service, end, environment, started
 
@@ -193,6 +194,20 @@ def test_all_of_it_fits_a_phone(
         show_values(window, "A", add(service, "A", [64123.25, -64123.5, 64122.9]))
         window.assert_fits("#state dt, #state dd")
         window.assert_fits("tbody td")
+        end(service)
+        window.close()
+
+
+def test_the_view_lies_well_on_screens_of_any_size(
+    tmp_path: Path, monitor: Monitor, flags: tuple[str, ...], window: Window
+) -> None:
+    with started(tmp_path, flags, FDS_API_KEY=KEY) as service:
+        window.page.goto(monitor.url)
+        for symbol in ("BTC/USDT", "ETH/USDT", "SOL/USDT"):
+            prices = [39_184.11, 39_550.0, 39_179.25] * 3000
+            show_values(window, symbol, add(service, symbol, prices))
+        for width, height in SCREENS:
+            assert_lies_well(window, width, height)
         end(service)
         window.close()
 

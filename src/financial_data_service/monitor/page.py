@@ -43,12 +43,21 @@ export default function ({ data, parentElement, setStateValue }) {
 # The first colours come from Streamlit's theme, which may differ from the system's theme. The fixed
 # colours suit both a light and a dark theme.
 _THEME = """
+:host { color-scheme: inherit; }
 .root { --ink: var(--st-text-color); --back: var(--st-background-color); --muted: #8d96a5;
   --panel: var(--st-secondary-background-color); --line: #8883; --link: var(--st-link-color);
   --fill: #2f6fd0; --good: #3fb950; --warn: #d29922; --bad: #f85149;
   color: var(--st-text-color); font-family: var(--st-font); font-variant-numeric: tabular-nums; }
 """
-_WIDTH = "<style>.stMainBlockContainer { padding-top: 3rem; max-width: 88rem; }</style>"
+_LAYOUT = """<style>
+.stMainBlockContainer { padding-top: 4rem; max-width: 88rem; }
+.stMainBlockContainer h1 { font-size: 1.75rem; padding: 0; }
+@media (max-width: 40rem) { /* The title is in Streamlit's own bar, which would cover it. */
+  .stMainBlockContainer { padding-top: 1.9rem; }
+  .stMainBlockContainer h1 { position: fixed; top: .7rem; z-index: 999991; font-size: 1.1rem; }
+  .stAppHeader { height: 2.8rem; min-height: 2.8rem; }
+}
+</style>"""
 
 
 @st.cache_resource(show_spinner=False)
@@ -82,7 +91,7 @@ def live(feed: Feed) -> None:
 def page() -> None:
     """Lay out the page."""
     st.set_page_config(page_title="financial-data-service", page_icon="📈", layout="wide")
-    st.html(_WIDTH)
+    st.html(_LAYOUT)
     st.title("financial-data-service", anchor=False)
     url = os.environ.get("FDS_URL") or DEFAULT_URL
     try:

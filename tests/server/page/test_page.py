@@ -26,6 +26,7 @@ import pytest
 
 from support.browser import Window, chromium, needs_chromium
 from support.keeping_up import keep_up
+from support.layout import PHONE, SCREENS, assert_lies_well
 from support.paths import ROOT
 from support.service_process import LIGHT, Service, end, environment, started
 
@@ -248,6 +249,42 @@ def test_all_of_it_fits_a_phone(service: Service, window: Window) -> None:
     window.assert_fits("#state dt, #state dd")
     window.assert_fits("tbody td")
     assert window.page.locator("td[data-field=std]").last.is_visible()
+    window.close()
+
+
+@needs_chromium
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_view_lies_well_on_screens_of_any_size(
+    tmp_path: Path, browser: Any, scheme: str
+) -> None:
+    window = Window(browser, color_scheme=scheme)
+    with started(tmp_path, ("--port", "0")) as service:
+        window.page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
+        window.page.goto(service.url + "/")
+        for symbol in ("BTC/USDT", "ETH/USDT", "SOL/USDT"):
+            sequence = add(service.url, symbol, [39_184.11, 39_550.0, 39_179.25] * 3000)
+            show_sequence(window, symbol, sequence)
+        for width, height in SCREENS:
+            assert_lies_well(window, width, height)
+        window.close()
+
+
+@needs_chromium
+def test_windows_of_the_plots_come_first_in_the_table_of_a_phone(
+    service: Service, window: Window
+) -> None:
+    service.empty()
+    window.page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
+    window.page.goto(service.url + "/")
+    show_sequence(window, "A", add(service.url, "A", [1.0, 2.0]))
+    shown = """() => [...document.querySelectorAll("tbody tr")]
+        .toSorted((one, other) => one.offsetTop - other.offsetTop).map((row) => row.dataset.k)"""
+    window.until(f"() => ({shown})().join() === '2,3,4,1,5'")
+    window.page.get_by_label("100,000", exact=True).check()
+    window.page.get_by_label("1,000", exact=True).uncheck()
+    window.until(f"() => ({shown})().join() === '2,4,5,1,3'")
+    window.page.set_viewport_size({"width": 1400, "height": 900})
+    window.until(f"() => ({shown})().join() === '1,2,3,4,5'")
     window.close()
 
 

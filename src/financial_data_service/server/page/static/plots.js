@@ -21,6 +21,7 @@ export const COLOURS = [
 
 const SPAN_MS_MIN = 30_000; // A short history is drawn at the right.
 const MARGIN = { top: 8, right: 78, bottom: 20, left: 2 }; // More on the right for longer labels.
+const NARROW = { width: 400, right: 60 }; // A plot on a phone has no room for a wide margin.
 const LABEL_GAP = 8; // between the plot and the labels of its ticks
 const MARGIN_STEP = 12; // A margin that changed with every digit would make the plot jump.
 const DIGITS_MAX = 16; // after the first: enough to distinguish any two doubles
@@ -114,7 +115,8 @@ class Panel {
     plot.height = height - MARGIN.top - MARGIN.bottom;
     const { step, values } = ticks(low, high, Math.max(plot.height / 28, 3.5));
     plot.ticks = values.map((value) => ({ value, label: format(value, step) }));
-    plot.width = width - MARGIN.left - marginFor(plot);
+    const { right } = width < NARROW.width ? NARROW : MARGIN;
+    plot.width = width - MARGIN.left - marginFor(plot, right);
     plot.x = (time) => MARGIN.left + ((time - plot.begin) / plot.span) * plot.width;
     plot.y = (value) => MARGIN.top + (1 - (value - low) / (high - low)) * plot.height;
     this.axis = plot;
@@ -209,10 +211,10 @@ class Panel {
 }
 
 /** Return the room on the right for the widest label. A cut label would be another number. */
-function marginFor({ context, ticks }) {
+function marginFor({ context, ticks }, least) {
   const widest = Math.max(0, ...ticks.map(({ label }) => context.measureText(label).width));
   const wanted = Math.ceil((widest + LABEL_GAP + 2) / MARGIN_STEP) * MARGIN_STEP;
-  return Math.max(MARGIN.right, wanted);
+  return Math.max(least, wanted);
 }
 
 function stroke(context, x0, y0, x1, y1) {

@@ -130,7 +130,7 @@ export class View {
     const box = make(label, "input");
     box.type = "checkbox";
     box.checked = this.bands.includes(k);
-    box.style.setProperty("--colour", COLOURS[k - 1]);
+    label.style.setProperty("--colour", COLOURS[k - 1]);
     label.append(fixed(10 ** k, 0));
     box.onchange = () => {
       const others = this.bands.filter((each) => each !== k);
@@ -227,9 +227,11 @@ class Section {
       this.renderNumbers(symbol, decimals, largestWindow);
     }
     const now = nowOf(symbol, largestWindow);
-    const drawn = JSON.stringify([history.times.at(-1), history.windows.map(({ k }) => k)]);
+    const chosen = history.windows.map(({ k }) => k);
+    const drawn = JSON.stringify([history.times.at(-1), chosen]);
     if (drawn !== this.drawn) {
       this.drawn = drawn;
+      this.rows.forEach(({ row }, i) => row.classList.toggle("chosen", chosen.includes(i + 1)));
       this.plots.draw({ ...history, heldMax: largestWindow, decimals, now });
     } else if (isNew) {
       this.plots.tell(now, decimals);
@@ -261,11 +263,16 @@ class Section {
 /** Make the table of a symbol, with empty rows. */
 function makeRows(table, count) {
   const head = make(make(table, "thead"), "tr");
-  for (const name of COLUMNS) make(head, "th", "", name).scope = "col";
+  for (const name of COLUMNS) {
+    const heading = make(head, "th", "", name);
+    heading.scope = "col";
+    heading.dataset.field = name;
+  }
   const body = make(table, "tbody");
   return Array.from({ length: count }, (_, i) => {
     const row = make(body, "tr");
     row.dataset.k = i + 1;
+    row.style.setProperty("--colour", COLOURS[i]);
     const cells = {};
     for (const name of COLUMNS) {
       cells[name] = make(row, name === "k" ? "th" : "td");
@@ -281,7 +288,7 @@ function makeRows(table, count) {
 
 function renderRow({ row, cells }, window, decimals) {
   const std = Math.sqrt(window.var);
-  row.className = window.values < window.window ? "filling" : "";
+  row.classList.toggle("filling", window.values < window.window);
   row.dataset.sequence = window.sequence;
   row.title = `At price ${fixed(window.sequence, 0)}`;
   put(cells.window, window.window, fixed(window.window, 0));
