@@ -1,8 +1,8 @@
 """Who subscribes to what, and which symbols have changed.
 
 One hub per process. The symbol manager reports the appends of this process. Appends of other
-workers are detected from the sequences. These are in shared memory, and the hub reads them every
-few milliseconds. One timer does all of this, and only while there are subscriptions.
+workers show in the sequences, which lie in shared memory and are read every few milliseconds. One
+timer does all of this, and only while there are subscriptions.
 
 What is then sent to whom, and when, is decided by
 :class:`~financial_data_service.server.stream.delivery.Delivery`.
@@ -32,29 +32,21 @@ from financial_data_service.wire import SubscribedStream
 __all__ = ["ABSENT_SECONDS", "LOOK_SECONDS", "Hub"]
 
 LOOK_SECONDS = 0.005
-"""Interval at which sequences are read.
-
-It is the maximum delay until appends of other workers are noticed.
-"""
+"""Interval at which sequences are read: the longest delay of another worker's appends."""
 
 LOOK_SHARE_MAX = 0.05  # of one core; with very many symbols sequences are read less often
 
 ABSENT_SECONDS = 0.05
-"""Interval at which the hub looks for symbols that do not exist yet.
-
-Each look-up needs a file system call.
-"""
+"""Interval at which symbols that do not exist are looked for: each look asks the file system."""
 
 
 class Hub:
-    """Sends changes to subscribers.
-
-    Only the event loop's thread may use it. It can be created before the loop runs.
+    """Sends changes to subscribers. For the thread of the event loop; made without a loop.
 
     Parameters
     ----------
     manager : SymbolManager
-        The symbols. The hub sets its ``listener``.
+        The symbols. Its ``listener`` belongs to the hub.
     connections_max : int
         Maximum number of connected clients.
     clock : callable
@@ -103,7 +95,7 @@ class Hub:
         return self._stopped
 
     def join(self, outbox: Outbox, present: Present) -> Subscriber:
-        """Add a client. `present` formats the changes that are put into its outbox."""
+        """Add a client. Its outbox gets changes in the form that `present` makes."""
         subscriber = Subscriber(outbox, present)
         self._joined[subscriber] = None
         return subscriber
@@ -118,10 +110,7 @@ class Hub:
         self._start_or_stop_timer()
 
     def register_ingest(self, outbox: Outbox) -> None:
-        """Add a client that only sends prices.
-
-        It counts towards the maximum, and is told when the server stops.
-        """
+        """Add a client that only sends prices. It counts, and learns that the server stops."""
         self._ingests.add(outbox)
 
     def remove_ingest(self, outbox: Outbox) -> None:
@@ -200,10 +189,9 @@ class Hub:
         self._start_or_stop_timer()
 
     def _cover(self, subscriber: Subscriber, symbol: str, k: int) -> None:
-        """Add this symbol to the client's subscription to all symbols.
+        """Let a subscription to all symbols include this one.
 
-        If the client also subscribes to the symbol by name, no snapshot is sent here. It has
-        received one or will receive it.
+        A client that subscribes to it by name too has got its snapshot, or is about to.
         """
         is_watched = (symbol, k) in subscriber.feeds
         feed = self._feed(subscriber, symbol, k)
@@ -214,10 +202,7 @@ class Hub:
                 self._delivery.begin(feed, None)
 
     def _feed(self, subscriber: Subscriber, symbol: str, k: int) -> WindowFeed:
-        """Return the feed of a window, and create it if necessary.
-
-        Also check its symbol for changes.
-        """
+        """Return the feed of a window, made if necessary. Its symbol has just been checked."""
         watch = self._watches.get(symbol)
         if watch is not None:
             self._check(watch)
@@ -253,10 +238,7 @@ class Hub:
             del self._watches[watch.symbol]
 
     def _release(self, feeds: list[WindowFeed]) -> None:
-        """End the feeds of a deleted symbol, except those that were subscribed by name.
-
-        These stay, because the symbol may be created again.
-        """
+        """End feeds of a deleted symbol, unless they name it: it may be created again."""
         for feed in feeds:
             if feed.explicit is None:
                 self._end(feed)
@@ -265,7 +247,7 @@ class Hub:
     # Changes
 
     def _start_or_stop_timer(self) -> None:
-        """Start the timer if there are subscriptions, and stop it otherwise."""
+        """Check for changes while there are subscriptions, and only then."""
         if (self._watches or self._wildcards) and not self._stopped:
             self._manager.listener = self._on_append
             if self._timer is None:
