@@ -46,12 +46,12 @@ def assert_lies_well(window: Window, width: int, height: int) -> None:
 
 def _assert_plots_come_first(window: Window, height: int) -> None:
     """Both plots of prices are on the first screen of a phone, and the table is below them."""
-    plots: list[list[float]] = window.page.evaluate(
-        f"""() => ({ALL_ELEMENTS})("section")[0].querySelectorAll("canvas").values().take(2)
-            .map((each) => each.getBoundingClientRect()).map(({{ top, bottom }}) => [top, bottom])
-            .toArray()"""
+    canvases = window.page.locator("section").first.locator("canvas")
+    canvases.nth(1).wait_for()  # A section is drawn when it comes into view, after the resize.
+    plots: list[list[float]] = canvases.evaluate_all(
+        """(each) => each.slice(0, 2).map((canvas) => canvas.getBoundingClientRect())
+            .map(({ top, bottom }) => [top, bottom])"""
     )
-    assert len(plots) == 2
     assert all(0 <= top < bottom <= height for top, bottom in plots), plots
     table = window.page.locator("section table").first.bounding_box()
     assert table is not None
