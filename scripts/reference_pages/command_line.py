@@ -55,8 +55,10 @@ def page() -> str:
 
 
 def _plain(text: str) -> str:
-    """Return Rich's markup as Markdown."""
-    return re.sub(r"\[/?bold\]", "**", text).strip()
+    """Return Rich's markup as Markdown: bold stays, a variable is code, colours go."""
+    text = re.sub(r"\[/?bold\]", "**", text)
+    text = re.sub(r"\[/?yellow\]", "`", text)
+    return re.sub(r"\[/?dim\]", "", text).strip()
 
 
 def _examples(epilog: str) -> str:
@@ -91,4 +93,4 @@ def _row(parameter: Any) -> list[str]:
         default = f"{code(parameter.envvar)}, or {default}" if default else code(parameter.envvar)
     if parameter.required and not parameter.envvar:
         default = "required"
-    return [names, default, parameter.help or ""]
+    return [names, default, _plain(parameter.help or "")]
