@@ -114,6 +114,23 @@ class TestStats:
         assert lines[3].split()[:6] == ["50", "50", "100", "%", "50.0", "99.0"]
         assert lines[4:] == [""]
 
+    def test_k_shows_that_window_alone(self, stub: StubService) -> None:
+        stub.prices["AAPL"] = [float(price) for price in range(250)]
+        lines = fds("stats", "AAPL", "-k", "2", "--url", stub.url).stdout.splitlines()
+        assert lines[3].split()[:6] == ["100", "100", "100", "%", "150.0", "249.0"]
+        assert lines[4:] == [""]
+
+    def test_k_of_all_symbols_is_one_request(self, stub: StubService) -> None:
+        stub.prices.update({"A": [1.0, 2.0, 3.0], "B": [5.0]})
+        result = fds("stats", "-k", "1", "--json", "--url", stub.url)
+        rows = json.loads(result.stdout)["symbols"]
+        assert [[each["k"] for each in row["stats"]] for row in rows] == [[1], [1]]
+        assert (stub.all_stats_requests, stub.stats_requests) == (1, 0)
+
+    def test_k_and_last_exclude_each_other(self, stub: StubService) -> None:
+        result = fds("stats", "AAPL", "-k", "2", "--last", "5", "--url", stub.url)
+        assert_one_sentence(result, 2, "Expected either -k or --last, got both (-k 2 --last 5).")
+
     def test_json_is_what_the_service_wrote(self, stub: StubService) -> None:
         stub.prices.update({"AAPL": [0.1, 0.7], "MSFT": [5e-324]})
         one = fds("stats", "AAPL", "--json", "--url", stub.url)

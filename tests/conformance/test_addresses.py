@@ -270,7 +270,7 @@ def test_only_one_slash_parts_symbol_and_exponent(service: Service) -> None:
     assert service.get("/stats/A%2F1/1")["symbol"] == "A/1"
     assert service.get("/stats/A%2F1%2F2/1")["symbol"] == "A/1/2"
     assert service.get("/stats/A%2F1")["symbol"] == "A/1"
-    assert answer(service, "/stats/A/1/2") == (404, "Not Found")
+    assert answer(service, "/stats/A/1/2")[0] == 404
 
 
 def test_a_fragment_is_no_part_of_an_address(service: Service) -> None:
@@ -359,12 +359,32 @@ def test_combinations_of_a_query(service: Service) -> None:
     assert service.get("/stats/A/1?") == service.get("/stats/A/1")
 
 
-@pytest.mark.parametrize(
-    "target", ["/nope", "/stats//1", "/Stats/A/1", "//stats/A/1", "/add_batch/A/1", "/symbols/A/B"]
-)
+@pytest.mark.parametrize("target", ["/nope", "/stats//1", "/Stats/A/1", "//stats/A/1", "/verify/A"])
 def test_no_such_path(service: Service, target: str) -> None:
     service.add(batch("A", [1.0]))
     assert answer(service, target) == (404, "Not Found")
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/stats/BTC/USDT/3",
+        "/stats/BTC/USDT/3/events",
+        "/verify/BTC/USDT/3",
+        "/values/BTC/USDT?last=2",
+        "/symbols/BTC/USDT",
+        "/add_batch/BTC/USDT",
+    ],
+)
+def test_a_slash_of_a_symbol_that_is_not_encoded(service: Service, target: str) -> None:
+    service.add(batch("BTC/USDT", [7.0]))
+    assert answer(service, target) == (
+        404,
+        "Not Found: in a path, write a slash of a symbol as %2F, such as /stats/BTC%2FUSDT/3, "
+        "or ask by query: /stats/?symbol=BTC/USDT&k=3",
+    )
+    assert service.get("/stats/BTC%2FUSDT/3")["last"] == 7.0
+    assert service.get("/stats/?symbol=BTC/USDT&k=3")["last"] == 7.0
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,9 @@ class StubService:
             if not names and "symbol" not in query:
                 self.all_stats_requests += 1
                 rows = [self.stats(name, {})[1] for name in self.prices]
+                if "k" in query:
+                    k = int(query["k"])
+                    rows = [row | {"stats": [row["stats"][k - 1]]} for row in rows]
                 return 200, {"symbols": rows}
             self.stats_requests += 1
             return self.stats(names[0] if names else query["symbol"], query)

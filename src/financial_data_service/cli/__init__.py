@@ -64,6 +64,7 @@ _COMMANDS: dict[Callable[..., None], tuple[str, ...]] = {
     stats: (
         "fds stats",
         "fds stats BTCUSDT",
+        "fds stats BTCUSDT -k 3",
         "fds stats BTCUSDT --last 5000 --json",
     ),
     inspect: (

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from financial_data_service.cli.console import CliError, output, print_text, printable
+from financial_data_service.cli.console import (
+    CliError,
+    UsageError,
+    output,
+    print_text,
+    printable,
+)
 from financial_data_service.cli.options import DEFAULT_URL, Url, check_symbol, connect
 
 if TYPE_CHECKING:
@@ -57,6 +63,10 @@ def stats(
             "--last", "-n", min=1, metavar="N", help="Only the window of the last N prices."
         ),
     ] = None,
+    k: Annotated[
+        int | None,
+        typer.Option("-k", min=1, metavar="K", help="Only the window of the last 10^K prices."),
+    ] = None,
     url: Url = DEFAULT_URL,
     as_json: Annotated[
         bool,
@@ -66,8 +76,10 @@ def stats(
     """Show min, max, last, avg, var and std over the last 10, 100, … prices."""
     from financial_data_service.client.blocking import PlanRunner
 
+    if last is not None and k is not None:
+        raise UsageError(f"Expected either -k or --last, got both (-k {k} --last {last}).")
     with connect(PlanRunner, url, _RETRY_SECONDS) as service:
-        body, found = service.run(_ask(service.session, symbol, last))
+        body, found = service.run(_ask(service.session, symbol, last, k))
     if as_json:
         print_text(body.decode())  # the service's own: no digit is decoded and encoded again
     elif found:
@@ -77,7 +89,7 @@ def stats(
 
 
 def _ask(
-    session: ClientSession, symbol: str | None, last: int | None
+    session: ClientSession, symbol: str | None, last: int | None, k: int | None
 ) -> Plan[tuple[bytes, list[SymbolStatsReply]]]:
     """Return the raw body of the reply, and the decoded statistics of each symbol.
 
@@ -89,28 +101,28 @@ def _ask(
     from financial_data_service.client.replies import AllStatsReply
 
     if symbol is not None:
-        body, found = yield from _ask_symbol(session, symbol, last)
+        body, found = yield from _ask_symbol(session, symbol, last, k)
         return body, [found]
     if last is None:
-        reply = yield from _get_stats(session)
+        reply = yield from _get_stats(session, k=k)
         return reply.content, decode_reply(session, reply, AllStatsReply).symbols
     names = [each.symbol for each in (yield from symbols(session))]
     replies = []
     for name in names:
-        replies.append((yield from _ask_symbol(session, name, last)))  # noqa: PERF401 - a yield
+        replies.append((yield from _ask_symbol(session, name, last, None)))  # noqa: PERF401 - a yield
     body = b'{"symbols":[' + b",".join(body for body, _ in replies) + b"]}"
     return body, [found for _, found in replies]
 
 
 def _ask_symbol(
-    session: ClientSession, symbol: str, last: int | None
+    session: ClientSession, symbol: str, last: int | None, k: int | None
 ) -> Plan[tuple[bytes, SymbolStatsReply]]:
     from financial_data_service.client.exchange import decode_reply
     from financial_data_service.client.replies import SymbolStatsReply, WindowReply
     from financial_data_service.client.results import Symbol
 
-    reply = yield from _get_stats(session, symbol=symbol, last=last)
-    if last is None:
+    reply = yield from _get_stats(session, symbol=symbol, last=last, k=k)
+    if last is None and k is None:
         return reply.content, decode_reply(session, reply, SymbolStatsReply)
     head = decode_reply(session, reply, Symbol)
     window = decode_reply(session, reply, WindowReply)

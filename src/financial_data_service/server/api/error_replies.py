@@ -7,6 +7,7 @@ and holds no number that JSON cannot express.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,10 +29,20 @@ from financial_data_service.errors import (
     WindowSizeError,
 )
 from financial_data_service.server.formats.json_encoder import encode
+from financial_data_service.server.middleware.encoded_slash import raw_route_path
 
 __all__ = ["add_error_handlers", "error_item", "status_of"]
 
 _INPUT_SHOWN_MAX = 64  # quoted characters of an input
+
+# More segments than any route that names a symbol has: somebody may have written BTC/USDT as it is.
+_SLASHES_BELOW_A_ROUTE = re.compile(
+    rb"/(?:stats/[^/]+/[^/]+|verify/[^/]+/[^/]+|(?:symbols|values|add_batch|ingest)/[^/]+)/[^/]"
+)
+_SLASH_HINT = (
+    ": in a path, write a slash of a symbol as %2F, such as /stats/BTC%2FUSDT/3, "
+    "or ask by query: /stats/?symbol=BTC/USDT&k=3"
+)
 
 _STATUS: dict[type[FdsError], int] = {
     DataDirectoryError: 503,
@@ -104,9 +115,12 @@ async def _answer_invalid_request(_request: Request, error: Exception) -> Respon
     return _reply(422, {"detail": items})
 
 
-async def _answer_http_error(_request: Request, error: Exception) -> Response:
+async def _answer_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return _reply(error.status_code, {"detail": error.detail}, error.headers)
+    detail = error.detail
+    if error.status_code == 404 and _SLASHES_BELOW_A_ROUTE.match(raw_route_path(request.scope)):
+        detail += _SLASH_HINT
+    return _reply(error.status_code, {"detail": detail}, error.headers)
 
 
 def _shown(value: object) -> Any:
