@@ -103,7 +103,7 @@ def _add_values_route(router: APIRouter, settings: Settings, manager: SymbolMana
         symbol: PathSymbol,
         kind: Annotated[type[PriceFormat], Depends(_wanted_format)],
         last: Annotated[
-            int,
+            schemas.Integer,
             Query(
                 description="How many prices; all there are while they are fewer.", examples=[1000]
             ),

@@ -36,13 +36,16 @@ __all__ = ["health_router_for", "router_for"]
 
 PathSymbol = Annotated[str, Depends(symbol_in_path)]
 PathK = Annotated[
-    int, Path(description="Exponent of the window: the last 10^k prices.", examples=[3])
+    schemas.Integer,
+    Path(description="Exponent of the window: the last 10^k prices.", examples=[3]),
 ]
 QueryK = Annotated[
-    int | None, Query(description="Exponent of the window: the last 10^k prices.", examples=[3])
+    schemas.Integer | None,
+    Query(description="Exponent of the window: the last 10^k prices.", examples=[3]),
 ]
 QueryLast = Annotated[
-    int | None, Query(description="Length of the window, any number of prices.", examples=[2500])
+    schemas.Integer | None,
+    Query(description="Length of the window, any number of prices.", examples=[2500]),
 ]
 
 

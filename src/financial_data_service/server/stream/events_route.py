@@ -17,7 +17,7 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
 from financial_data_service.engine.symbol_manager import SymbolManager
-from financial_data_service.server.api import replies
+from financial_data_service.server.api import replies, schemas
 from financial_data_service.server.api.openapi import events_replies
 from financial_data_service.server.api.symbol_path import symbol_in_path
 from financial_data_service.server.formats.json_encoder import encode
@@ -91,10 +91,11 @@ def add_events_route(
         request: Request,
         symbol: Annotated[str, Depends(symbol_in_path)],
         k: Annotated[
-            int, Path(description="Exponent of the window: the last 10^k prices.", examples=[3])
+            schemas.Integer,
+            Path(description="Exponent of the window: the last 10^k prices.", examples=[3]),
         ],
         interval: Annotated[
-            int,
+            schemas.Integer,
             Query(
                 ge=0,
                 le=INTERVAL_MS_MAX,
