@@ -396,11 +396,28 @@ class TestRealService:
         run(main)
 
     def test_without_the_certificate(self, service: Secured) -> None:
+        message = "CERTIFICATE_VERIFY_FAILED.* in the environment: SSL_CERT_FILE=ca.pem$"
         with Client(service.url, api_key=KEY) as client:
-            with pytest.raises(fds.ServiceUnavailableError, match="CERTIFICATE_VERIFY_FAILED"):
+            with pytest.raises(fds.ServiceUnavailableError, match=message):
                 client.symbols()
-            with pytest.raises(fds.ServiceUnavailableError, match="CERTIFICATE_VERIFY_FAILED"):
+            with pytest.raises(fds.ServiceUnavailableError, match=message):
                 next(iter(client.subscribe("stats.A.1")))
+
+        async def ingest() -> None:
+            async with AsyncClient(service.url, api_key=KEY) as client:
+                with pytest.raises(fds.ServiceUnavailableError, match=message):
+                    async with client.ingest("A", from_sequence=0) as ingest:
+                        await ingest.send(np.array([1.0]))
+
+        run(ingest)
+
+    def test_tls_where_none_is_spoken_is_no_matter_of_trust(self, tmp_path: Path) -> None:
+        with running(tmp_path, LIGHT) as plain:
+            url = plain.url.replace("http:", "https:")
+            with Client(url) as client, pytest.raises(fds.ServiceUnavailableError) as caught:
+                client.symbols()
+        assert "Cannot reach" in str(caught.value)
+        assert "SSL_CERT_FILE" not in str(caught.value)
 
     def test_every_batch_is_told_and_a_delete_too(self, service: Secured) -> None:
         async def main() -> None:

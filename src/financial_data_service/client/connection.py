@@ -15,7 +15,7 @@ from financial_data_service.client.steps import Lost, Reply, Request
 from financial_data_service.version import __version__
 from financial_data_service.wire import API_KEY, DEFAULT_URL
 
-__all__ = ["CONNECT_SECONDS", "TIMEOUT_SECONDS", "Connection", "Timeout", "Verify"]
+__all__ = ["CONNECT_SECONDS", "TIMEOUT_SECONDS", "Connection", "Timeout", "Verify", "trust_advice"]
 
 Timeout: TypeAlias = float | httpx.Timeout
 Verify: TypeAlias = ssl.SSLContext | bool
@@ -165,7 +165,9 @@ class Connection:
             return Lost(f"Cannot reach {self.url}: no connection within the time allowed.", False)
         if isinstance(error, _UNSENT):
             is_final = any(isinstance(cause, ssl.SSLError) for cause in _causes(error))
-            advice = "" if is_final else " Is the service running? Start it: fds serve"
+            advice = " Is the service running? Start it: fds serve"
+            if is_final:
+                advice = trust_advice(error)
             return Lost(f"Cannot reach {self.url} ({reason}).{advice}", False, is_final)
         if isinstance(error, httpx.LocalProtocolError):
             detail = f"Cannot ask {self.url} what HTTP has no way to say ({reason})."
@@ -177,6 +179,16 @@ class Connection:
             is_sent=True,
             is_silent=not self._is_secure and isinstance(error, httpx.TransportError),
         )
+
+
+def trust_advice(error: BaseException) -> str:
+    """Return what to do about a certificate that is not trusted; empty for any other error."""
+    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error)):
+        return (
+            " If the certificate is your own, name it, or its authority's, in the environment: "
+            "SSL_CERT_FILE=ca.pem"
+        )
+    return ""
 
 
 def _timeout(given: Timeout) -> httpx.Timeout:

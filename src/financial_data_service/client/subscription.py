@@ -23,7 +23,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 from websockets.sync.client import ClientConnection as BlockingConnection
 from websockets.sync.client import connect as connect_blocking
 
-from financial_data_service.client.connection import Connection
+from financial_data_service.client.connection import Connection, trust_advice
 from financial_data_service.client.results import Update
 from financial_data_service.client.retries import Retries, retry_after
 from financial_data_service.client.stream_state import (
@@ -266,5 +266,6 @@ def final_error(failure: Exception, url: str) -> ServiceError | None:
     if isinstance(failure, ConnectionClosed) and failure.rcvd is not None:
         return closing_error(failure.rcvd.code, failure.rcvd.reason, url)
     if isinstance(failure, ssl.SSLError):
-        return ServiceUnavailableError(f"Cannot reach {url} ({failure}).", None, url)
+        sentence = f"Cannot reach {url} ({failure}).{trust_advice(failure)}"
+        return ServiceUnavailableError(sentence, None, url)
     return None
