@@ -411,6 +411,15 @@ class TestRealService:
 
         run(ingest)
 
+    def test_the_certificate_of_another_host_is_no_matter_of_trust(self, service: Secured) -> None:
+        url = service.url.replace("127.0.0.1", "localhost")
+        with (
+            Client(url, api_key=KEY, verify=service.trust) as client,
+            pytest.raises(fds.ServiceUnavailableError, match="CERTIFICATE_VERIFY_FAILED") as caught,
+        ):
+            client.symbols()
+        assert "SSL_CERT_FILE" not in str(caught.value)
+
     def test_tls_where_none_is_spoken_is_no_matter_of_trust(self, tmp_path: Path) -> None:
         with running(tmp_path, LIGHT) as plain:
             url = plain.url.replace("http:", "https:")

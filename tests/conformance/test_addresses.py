@@ -10,6 +10,10 @@ import pytest
 from support.raw_http import Reply, batch, get, post, post_float64
 from support.service_process import Service
 
+NOT_FOUND_WITH_HINT = (
+    "Not Found: in a path, write a slash of a symbol as %2F, such as /stats/BTC%2FUSDT/3, "
+    "or ask by query: /stats/?symbol=BTC/USDT&k=3"
+)
 SYMBOLS = [
     "AAPL",
     "BRK.A",
@@ -270,7 +274,7 @@ def test_only_one_slash_parts_symbol_and_exponent(service: Service) -> None:
     assert service.get("/stats/A%2F1/1")["symbol"] == "A/1"
     assert service.get("/stats/A%2F1%2F2/1")["symbol"] == "A/1/2"
     assert service.get("/stats/A%2F1")["symbol"] == "A/1"
-    assert answer(service, "/stats/A/1/2")[0] == 404
+    assert answer(service, "/stats/A/1/2") == (404, NOT_FOUND_WITH_HINT)
 
 
 def test_a_fragment_is_no_part_of_an_address(service: Service) -> None:
@@ -384,11 +388,7 @@ def test_no_such_path(service: Service, target: str) -> None:
 )
 def test_a_slash_of_a_symbol_that_is_not_encoded(service: Service, target: str) -> None:
     service.add(batch("BTC/USDT", [7.0]))
-    assert answer(service, target) == (
-        404,
-        "Not Found: in a path, write a slash of a symbol as %2F, such as /stats/BTC%2FUSDT/3, "
-        "or ask by query: /stats/?symbol=BTC/USDT&k=3",
-    )
+    assert answer(service, target) == (404, NOT_FOUND_WITH_HINT)
     assert service.get("/stats/BTC%2FUSDT/3")["last"] == 7.0
     assert service.get("/stats/?symbol=BTC/USDT&k=3")["last"] == 7.0
 

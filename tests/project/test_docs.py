@@ -107,6 +107,12 @@ def test_public_names_that_pages_name_exist() -> None:
     assert missing == []
 
 
+def test_pages_show_no_markup_of_the_terminal() -> None:
+    for page in (ROOT / "docs" / "reference").glob("*.md"):
+        markup = re.findall(r"\[/?(?:bold|dim|green|red|yellow)\]", page.read_text("utf-8"))
+        assert markup == [], page.name
+
+
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= README_LINES_MAX
 

@@ -20,10 +20,8 @@ WAIT_MS = 20_000.0  # A busy machine is no defect.
 
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 
-# What Chromium itself says of a server that is not there, whatever the page does about it. A server
-# that is killed may have sent the head of a reply without its body.
+# What Chromium itself says of a server that is not there, whatever the page does about it.
 _OF_THE_NETWORK = (
-    "net::ERR_CONTENT_LENGTH_MISMATCH",
     *("net::ERR_CONNECTION_REFUSED", "net::ERR_CONNECTION_RESET", "net::ERR_EMPTY_RESPONSE"),
     *("net::ERR_SOCKET_NOT_CONNECTED", "WebSocket connection to"),
 )

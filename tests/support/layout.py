@@ -52,6 +52,7 @@ def _assert_plots_come_first(window: Window, height: int) -> None:
         """(each) => each.slice(0, 2).map((canvas) => canvas.getBoundingClientRect())
             .map(({ top, bottom }) => [top, bottom])"""
     )
+    assert len(plots) == 2
     assert all(0 <= top < bottom <= height for top, bottom in plots), plots
     table = window.page.locator("section table").first.bounding_box()
     assert table is not None

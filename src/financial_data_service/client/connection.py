@@ -24,6 +24,10 @@ CONNECT_SECONDS = 5.0
 
 _LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
 
+# OpenSSL's X509_V_ERR_…: self-signed (18), self-signed in the chain (19), an issuer that is not
+# known (20), a single certificate whose issuer is not known (21).
+_UNKNOWN_AUTHORITY = frozenset((18, 19, 20, 21))
+
 # The request cannot have reached the service.
 _UNSENT = (
     httpx.ConnectError,
@@ -165,9 +169,8 @@ class Connection:
             return Lost(f"Cannot reach {self.url}: no connection within the time allowed.", False)
         if isinstance(error, _UNSENT):
             is_final = any(isinstance(cause, ssl.SSLError) for cause in _causes(error))
-            advice = " Is the service running? Start it: fds serve"
-            if is_final:
-                advice = trust_advice(error)
+            running = " Is the service running? Start it: fds serve"
+            advice = trust_advice(error) if is_final else running
             return Lost(f"Cannot reach {self.url} ({reason}).{advice}", False, is_final)
         if isinstance(error, httpx.LocalProtocolError):
             detail = f"Cannot ask {self.url} what HTTP has no way to say ({reason})."
@@ -182,8 +185,11 @@ class Connection:
 
 
 def trust_advice(error: BaseException) -> str:
-    """Return what to do about a certificate that is not trusted; empty for any other error."""
-    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error)):
+    """Return what to do about a certificate of an unknown authority; empty for any other error.
+
+    A certificate that has expired or is another host's is not mended by trusting it.
+    """
+    if any(getattr(cause, "verify_code", 0) in _UNKNOWN_AUTHORITY for cause in _causes(error)):
         return (
             " If the certificate is your own, name it, or its authority's, in the environment: "
             "SSL_CERT_FILE=ca.pem"

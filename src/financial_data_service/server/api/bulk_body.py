@@ -63,6 +63,13 @@ def batch_body(bytes_max: int) -> Callable[..., Awaitable[BulkBatch]]:
             ),
         ] = None,
     ) -> BulkBatch:
+        """Read a batch: its prices as float64 of shape (n,), and where they belong.
+
+        Raises
+        ------
+        HTTPException, RequestValidationError
+            As :func:`batch_body` says. Also when query and body name different ``from_sequence``.
+        """
         read = _reader(request.headers.get("content-type", ""))
         batch = read(await read_body(request, bytes_max))
         if batch.from_sequence is None:

@@ -15,9 +15,9 @@ from financial_data_service.server.api.bulk_openapi import (
     bulk_batch_replies,
     values_replies,
 )
+from financial_data_service.server.api.parameters import Integer, PathSymbol
 from financial_data_service.server.api.price_stream import prices_response
 from financial_data_service.server.api.query_keys import only_known_keys
-from financial_data_service.server.api.routes import PathSymbol
 from financial_data_service.server.formats.negotiation import best_type
 from financial_data_service.server.formats.price_formats import FORMATS, PriceFormat
 from financial_data_service.settings import Settings
@@ -103,7 +103,7 @@ def _add_values_route(router: APIRouter, settings: Settings, manager: SymbolMana
         symbol: PathSymbol,
         kind: Annotated[type[PriceFormat], Depends(_wanted_format)],
         last: Annotated[
-            schemas.Integer,
+            Integer,
             Query(
                 description="How many prices; all there are while they are fewer.", examples=[1000]
             ),

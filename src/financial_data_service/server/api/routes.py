@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 
 from financial_data_service.engine.ring_view import RingView
 from financial_data_service.engine.symbol_manager import SymbolManager
@@ -25,28 +25,14 @@ from financial_data_service.server.api.openapi import (
     symbols_replies,
     verify_replies,
 )
+from financial_data_service.server.api.parameters import PathK, PathSymbol, QueryK, QueryLast
 from financial_data_service.server.api.query_keys import only_known_keys
-from financial_data_service.server.api.symbol_path import symbol_in_path
 from financial_data_service.settings import Settings
 from financial_data_service.symbols import check_symbol
 from financial_data_service.verify.windows import check_window
 from financial_data_service.windows import WindowStats
 
 __all__ = ["health_router_for", "router_for"]
-
-PathSymbol = Annotated[str, Depends(symbol_in_path)]
-PathK = Annotated[
-    schemas.Integer,
-    Path(description="Exponent of the window: the last 10^k prices.", examples=[3]),
-]
-QueryK = Annotated[
-    schemas.Integer | None,
-    Query(description="Exponent of the window: the last 10^k prices.", examples=[3]),
-]
-QueryLast = Annotated[
-    schemas.Integer | None,
-    Query(description="Length of the window, any number of prices.", examples=[2500]),
-]
 
 
 def router_for(settings: Settings, manager: SymbolManager) -> APIRouter:

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field
-from pydantic_core import PydanticKnownError
+from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 __all__ = [
     "AddBatchReply",
@@ -22,7 +21,6 @@ __all__ = [
     "DeleteReply",
     "ErrorReply",
     "HealthReply",
-    "Integer",
     "InvalidRequestReply",
     "StatsReply",
     "SymbolStatsReply",
@@ -31,16 +29,6 @@ __all__ = [
     "ValuesReply",
     "VerifyReply",
 ]
-
-
-def _without_point(text: object) -> object:
-    if isinstance(text, str) and "." in text:
-        raise PydanticKnownError("int_parsing")
-    return text
-
-
-Integer = Annotated[int, BeforeValidator(_without_point)]
-"""An integer in an address. Pydantic alone would take ``1.0`` for 1."""
 
 _Sequence = Annotated[int, Field(description="Prices ever appended to the symbol.")]
 _Name = Annotated[str, Field(examples=["AAPL"])]

@@ -11,15 +11,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Request, Response
+from fastapi import APIRouter, Header, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
 from financial_data_service.engine.symbol_manager import SymbolManager
-from financial_data_service.server.api import replies, schemas
+from financial_data_service.server.api import replies
 from financial_data_service.server.api.openapi import events_replies
-from financial_data_service.server.api.symbol_path import symbol_in_path
+from financial_data_service.server.api.parameters import Integer, PathK, PathSymbol
 from financial_data_service.server.formats.json_encoder import encode
 from financial_data_service.server.middleware.head import HEAD_FLAG
 from financial_data_service.server.stream.handshake import API_KEY, invalid_query
@@ -89,13 +89,10 @@ def add_events_route(
     )
     async def window_events(
         request: Request,
-        symbol: Annotated[str, Depends(symbol_in_path)],
-        k: Annotated[
-            schemas.Integer,
-            Path(description="Exponent of the window: the last 10^k prices.", examples=[3]),
-        ],
+        symbol: PathSymbol,
+        k: PathK,
         interval: Annotated[
-            schemas.Integer,
+            Integer,
             Query(
                 ge=0,
                 le=INTERVAL_MS_MAX,
@@ -108,6 +105,13 @@ def add_events_route(
             Header(description="The id of the last event that was seen.", examples=["3"]),
         ] = None,
     ) -> Response:
+        """Answer with a stream of events that ends with the symbol, the client or the server.
+
+        Raises
+        ------
+        RequestValidationError, SymbolNotFoundError, WindowSizeError, HTTPException
+            When the query is invalid, there is no such window, or the hub is full (503).
+        """
         if (invalid := invalid_query(request, "interval", API_KEY)) is not None:
             raise RequestValidationError([invalid])
         manager.stats(symbol, k)  # It says what is wrong with either.
